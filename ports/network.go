@@ -1,0 +1,67 @@
+package ports
+
+import (
+	"net/netip"
+
+	"github.com/weirnet/weir/core/datapath"
+)
+
+// Overlay describes the overlay device (cilium_vxlan) and the host's own pair (cilium_host,
+// cilium_net).
+type Overlay struct {
+	VXLANPort uint16
+	MTU       int
+	Routers   []netip.Addr // the node's addresses inside its pod CIDRs; put on cilium_host
+}
+
+// OverlayLinks are the indexes of the devices.
+type OverlayLinks struct {
+	VXLAN, Host, Net uint32
+	HostMAC, NetMAC  datapath.MAC
+}
+
+// PodLink describes a pod's link to its node.
+type PodLink struct {
+	Netns     string // path
+	Interface string // name inside the pod, "eth0"
+	HostName  string // name of the host side, at most 15 bytes
+	MTU       int
+	Addresses []netip.Addr // one a family
+	Gateways  []netip.Addr // one a family
+}
+
+// PodLinkState is what was made.
+type PodLinkState struct {
+	Ifindex      uint32 // of the host side
+	MAC, NodeMAC datapath.MAC
+}
+
+// NodeRoute sends a prefix into the overlay through cilium_host.
+type NodeRoute struct {
+	Prefix netip.Prefix
+	Source netip.Addr // preferred source address: the local router of that family
+}
+
+// Network shapes links, addresses and routes of the node (of the namespace that the process runs
+// in). All methods are idempotent: what is already as asked is left alone.
+type Network interface {
+	// EnsureOverlay makes cilium_vxlan (collect-metadata, MAC datapath.OverlayMAC), cilium_host and
+	// cilium_net, turns forwarding on, and assigns the routers.
+	EnsureOverlay(o Overlay) (OverlayLinks, error)
+	// SyncNodeRoutes makes the routes via cilium_host exactly these.
+	SyncNodeRoutes(routes []NodeRoute) error
+
+	// CreatePodLink makes the veth, configures the pod's side (addresses, default routes, permanent
+	// neighbour entries for the gateways) and leaves the host side down: nothing passes before
+	// ActivatePodLink.
+	CreatePodLink(l PodLink) (PodLinkState, error)
+	// ActivatePodLink installs the host's route and neighbour entry for each address and takes the
+	// link up.
+	ActivatePodLink(l PodLink) error
+	// CheckPodLink returns an error that names what is not as asked.
+	CheckPodLink(l PodLink) error
+	// DeletePodLink removes the link by its host side's name; absent is no error.
+	DeletePodLink(hostName string) error
+	// PodLinks lists the names of host sides that exist ("lxc…").
+	PodLinks() ([]string, error)
+}
