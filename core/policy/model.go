@@ -111,9 +111,9 @@ type ICMP struct {
 
 // NamedPort is a named container port of an endpoint.
 type NamedPort struct {
-	Name  string
-	Proto uint8
-	Port  uint16
+	Name  string `json:"name,omitempty"`
+	Proto uint8  `json:"protocol"` // IP protocol number
+	Port  uint16 `json:"port"`
 }
 
 // Verdict is a decision with its reason.
