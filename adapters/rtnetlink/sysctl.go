@@ -70,9 +70,11 @@ func hostDevice(device string, wantIPv6 bool) []sysctl {
 		return ss
 	}
 	ss = append(ss, quietIPv6(device)...)
-	// A forwarding interface joins the all-routers group and reports it. Whether packets are forwarded
-	// is decided by conf/all alone.
-	ss = append(ss, sysctl{path: "ipv6/conf/" + device + "/forwarding", value: "0"})
+	ss = append(ss,
+		// A forwarding interface joins the all-routers group and reports it. Whether packets are forwarded
+		// is decided by conf/all alone. Version 2 of MLD would report the leaving, too.
+		sysctl{path: "ipv6/conf/" + device + "/force_mld_version", value: "1"},
+		sysctl{path: "ipv6/conf/" + device + "/forwarding", value: "0"})
 	if wantIPv6 {
 		ss = append(ss, sysctl{path: "ipv6/conf/" + device + "/disable_ipv6", value: "0"})
 	}
