@@ -1,0 +1,17 @@
+package datapath
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+)
+
+// HostDevicePrefix begins the names of all host sides of pod links.
+const HostDevicePrefix = "lxc"
+
+// HostDeviceName is the name of the host side of a pod's link: HostDevicePrefix and 12 hexadecimal
+// digits, 15 bytes, which is as long as a device name can be. It depends only on what CNI calls the
+// attachment, so that a plugin can find the device of an attachment when nobody remembers it.
+func HostDeviceName(containerID, ifname string) string {
+	sum := sha256.Sum256([]byte(containerID + "\x00" + ifname))
+	return HostDevicePrefix + hex.EncodeToString(sum[:6])
+}
