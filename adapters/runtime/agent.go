@@ -13,6 +13,7 @@ import (
 	"github.com/weirnet/weir/core/cluster"
 	"github.com/weirnet/weir/core/datapath"
 	"github.com/weirnet/weir/core/engine"
+	"github.com/weirnet/weir/core/flow"
 	"github.com/weirnet/weir/core/ipam"
 	"github.com/weirnet/weir/ports"
 )
@@ -47,8 +48,8 @@ type Deps struct {
 
 // Agent is one node's agent. It implements ports.Endpoints and ports.Inspector.
 type Agent struct {
-	cfg Config
-	Deps
+	cfg     Config
+	deps    Deps
 	started time.Time
 
 	inbox  chan func()         // from other goroutines, run by the loop
@@ -63,7 +64,8 @@ type Agent struct {
 	dp       ports.Datapath
 	engine   *engine.Engine
 	exec     *executor
-	pool     *ipam.Pool
+	pool     *ipam.Allocator
+	builder  *flow.Builder
 	self     cluster.Node
 	attached map[attachmentKey]*ports.Attachment
 	waiters  []*waiter
@@ -84,7 +86,7 @@ func New(cfg Config, deps Deps) *Agent {
 		cfg.IdentityGrace = 15 * time.Minute
 	}
 	return &Agent{
-		cfg: cfg, Deps: deps, started: deps.Clock.Now(),
+		cfg: cfg, deps: deps, started: deps.Clock.Now(),
 		inbox:    make(chan func(), 1024),
 		events:   make(chan datapath.Event, 16384),
 		done:     make(chan struct{}),
@@ -114,7 +116,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		}()
 	}
 	start("watch the cluster", func() error {
-		return a.Source.Watch(ctx, func(ev cluster.Event) {
+		return a.deps.Source.Watch(ctx, func(ev cluster.Event) {
 			select {
 			case feed <- ev:
 			case <-ctx.Done():
@@ -132,7 +134,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if c, ok := a.dp.(interface{ Close() error }); ok {
 		defer func() { cancel(); wg.Wait(); _ = c.Close() }()
 	}
-	a.writer = newClusterWriter(a.Publisher, a.Identities, a.Clock, a.Log, a.cfg.Node)
+	a.writer = newClusterWriter(a.deps.Publisher, a.deps.Identities, a.deps.Clock, a.deps.Log, a.cfg.Node)
 	start("write to the cluster", func() error { return a.writer.run(ctx, a.post) })
 	start("read kernel events", func() error {
 		return a.dp.Events(ctx, func(ev datapath.Event) {
@@ -153,7 +155,7 @@ func (a *Agent) Run(ctx context.Context) error {
 // awaitOwnNode collects events until this node's description with its pod ranges has come.
 func (a *Agent) awaitOwnNode(ctx context.Context, feed <-chan cluster.Event, failed <-chan error) ([]cluster.Event, error) {
 	var early []cluster.Event
-	told := a.Clock.After(2 * time.Second)
+	told := a.deps.Clock.After(2 * time.Second)
 	for {
 		select {
 		case <-ctx.Done():
@@ -163,7 +165,7 @@ func (a *Agent) awaitOwnNode(ctx context.Context, feed <-chan cluster.Event, fai
 		case f := <-a.inbox:
 			f()
 		case <-told:
-			a.Log.Info("waiting for this node's object with podCIDRs", "node", a.cfg.Node)
+			a.deps.Log.Info("waiting for this node's object with podCIDRs", "node", a.cfg.Node)
 		case ev := <-feed:
 			early = append(early, ev)
 			n, ok := ev.(cluster.NodeUpsert)
@@ -178,23 +180,27 @@ func (a *Agent) awaitOwnNode(ctx context.Context, feed <-chan cluster.Event, fai
 
 // open builds devices and datapath and takes over what is there.
 func (a *Agent) open(ctx context.Context) error {
-	a.self.Routers = ipam.Routers(a.self.PodCIDRs)
-	a.pool = ipam.New(a.self.PodCIDRs)
-	links, err := a.Network.EnsureOverlay(ports.Overlay{VXLANPort: a.cfg.VXLANPort, MTU: a.cfg.MTU, Routers: a.self.Routers})
+	var err error
+	if a.pool, err = ipam.New(a.self.PodCIDRs); err != nil {
+		return fmt.Errorf("pod ranges of node %s: %w", a.cfg.Node, err)
+	}
+	a.self.Routers = a.pool.Routers()
+	links, err := a.deps.Network.EnsureOverlay(ports.Overlay{VXLANPort: a.cfg.VXLANPort, MTU: a.cfg.MTU, Routers: a.self.Routers})
 	if err != nil {
 		return fmt.Errorf("overlay devices: %w", err)
 	}
-	if a.dp, err = a.OpenDatapath(links); err != nil {
+	if a.dp, err = a.deps.OpenDatapath(links); err != nil {
 		return fmt.Errorf("open datapath: %w", err)
 	}
-	a.exec = newExecutor(a.dp, a.Network, a.Log)
+	a.exec = newExecutor(a.dp, a.deps.Network, a.deps.Log)
 	adopted, err := a.exec.adopt()
 	if err != nil {
 		return err
 	}
-	a.engine = engine.New(a.cfg.Node, adopted, a.Clock.Now())
-	if err := a.Publisher.PublishNode(ctx, a.self); err != nil {
-		a.Log.Warn("publish this node", "err", err)
+	a.engine = engine.New(a.cfg.Node, adopted, a.deps.Clock.Now())
+	a.builder = flow.NewBuilder(a.cfg.Node, uint64(a.started.UnixNano()), lookups{a})
+	if err := a.deps.Publisher.PublishNode(ctx, a.self); err != nil {
+		a.deps.Log.Warn("publish this node", "err", err)
 	}
 	return nil
 }
@@ -202,7 +208,7 @@ func (a *Agent) open(ctx context.Context) error {
 // loop is the only place that changes state.
 func (a *Agent) loop(ctx context.Context, feed <-chan cluster.Event, failed <-chan error) error {
 	const housekeeping = time.Second
-	tick := a.Clock.After(housekeeping)
+	tick := a.deps.Clock.After(housekeeping)
 	var retry <-chan time.Time
 	for {
 		select {
@@ -212,7 +218,7 @@ func (a *Agent) loop(ctx context.Context, feed <-chan cluster.Event, failed <-ch
 			return err
 		case ev := <-feed:
 			a.apply(ev)
-			drain(feed, 512, a.apply)
+			drain(feed, 512, func(ev cluster.Event) { a.apply(ev) })
 		case f := <-a.inbox:
 			f()
 			drain(a.inbox, 64, func(f func()) { f() })
@@ -223,11 +229,11 @@ func (a *Agent) loop(ctx context.Context, feed <-chan cluster.Event, failed <-ch
 		case <-retry:
 			retry = nil
 		case <-tick:
-			tick = a.Clock.After(housekeeping)
+			tick = a.deps.Clock.After(housekeeping)
 			a.housekeep()
 		}
 		if next := a.settle(); !next.IsZero() {
-			retry = a.Clock.After(max(0, next.Sub(a.Clock.Now())))
+			retry = a.deps.Clock.After(max(0, next.Sub(a.deps.Clock.Now())))
 		}
 	}
 }
@@ -252,7 +258,7 @@ func (a *Agent) apply(ev engine.Event) {
 		a.noteOwnNode(n.Node)
 	}
 	var kernel []engine.Op
-	for _, op := range a.engine.Apply(a.Clock.Now(), ev) {
+	for _, op := range a.engine.Apply(a.deps.Clock.Now(), ev) {
 		switch op.Table {
 		case engine.Published, engine.Identity:
 			a.writer.submit(op)
@@ -267,24 +273,24 @@ func (a *Agent) apply(ev engine.Event) {
 // use them.
 func (a *Agent) noteOwnNode(n cluster.Node) {
 	if !slices.Equal(n.PodCIDRs, a.self.PodCIDRs) && len(n.PodCIDRs) > 0 {
-		a.Log.Error("podCIDRs of this node changed; restart the agent to use them", "was", a.self.PodCIDRs, "is", n.PodCIDRs)
+		a.deps.Log.Error("podCIDRs of this node changed; restart the agent to use them", "was", a.self.PodCIDRs, "is", n.PodCIDRs)
 	}
 }
 
 // settle writes what is due and wakes who waits for it.
 func (a *Agent) settle() time.Time {
-	now := a.Clock.Now()
+	now := a.deps.Clock.Now()
 	next := a.exec.run(now)
 	if a.exec.wantsRebase(now) {
 		if err := a.exec.rebase(now, a.engine.Rebase); err != nil {
-			a.Log.Error("plan the policies anew", "err", err)
+			a.deps.Log.Error("plan the policies anew", "err", err)
 		} else {
 			next = a.exec.run(now)
 		}
 	}
 	if a.engine.Live() && a.exec.adoption != nil && a.exec.idle() {
 		if err := a.exec.prune(); err != nil {
-			a.Log.Warn("prune", "err", err)
+			a.deps.Log.Warn("prune", "err", err)
 			next = now.Add(time.Second)
 		} else {
 			a.forgetLinks()
@@ -297,14 +303,14 @@ func (a *Agent) settle() time.Time {
 
 // housekeep collects expired flows and unused identities.
 func (a *Agent) housekeep() {
-	now := a.Clock.Now()
+	now := a.deps.Clock.Now()
 	if now.Sub(a.gcFlows) >= 30*time.Second {
 		a.gcFlows = now
 		a.forgetLinks()
 		if n, err := a.dp.CollectFlows(); err != nil {
-			a.Log.Warn("collect expired flows", "err", err)
+			a.deps.Log.Warn("collect expired flows", "err", err)
 		} else if n > 0 {
-			a.Log.Debug("collected expired flows", "count", n)
+			a.deps.Log.Debug("collected expired flows", "count", n)
 		}
 	}
 	if now.Sub(a.lastGC) >= time.Minute {

@@ -25,24 +25,24 @@ type waiter struct {
 // restore takes over the endpoints of the predecessor. One whose link is gone is forgotten.
 func (a *Agent) restore() {
 	a.writer.allocated = a.onAllocated
-	saved, err := a.Attachments.Load()
+	saved, err := a.deps.Attachments.Load()
 	if err != nil {
-		a.Log.Error("load endpoints of before", "err", err)
+		a.deps.Log.Error("load endpoints of before", "err", err)
 	}
-	links, err := a.Network.PodLinks()
+	links, err := a.deps.Network.PodLinks()
 	if err != nil {
-		a.Log.Error("list pod links", "err", err)
+		a.deps.Log.Error("list pod links", "err", err)
 	}
 	for _, s := range saved {
 		if err := a.pool.Restore(owner(s), s.IPs); err != nil {
-			a.Log.Error("restore addresses", "pod", s.Pod, "err", err)
+			a.deps.Log.Error("restore addresses", "pod", s.Pod, "err", err)
 			continue
 		}
 		if s.Ifindex != 0 && !slices.Contains(links, s.HostDevice) {
-			a.Log.Info("endpoint is gone", "pod", s.Pod, "device", s.HostDevice)
+			a.deps.Log.Info("endpoint is gone", "pod", s.Pod, "device", s.HostDevice)
 			a.pool.Release(owner(s))
-			if err := a.Attachments.Delete(s.ContainerID, s.Interface); err != nil {
-				a.Log.Warn("forget endpoint", "pod", s.Pod, "err", err)
+			if err := a.deps.Attachments.Delete(s.ContainerID, s.Interface); err != nil {
+				a.deps.Log.Warn("forget endpoint", "pod", s.Pod, "err", err)
 			}
 			a.writer.submit(engine.Op{Table: engine.Published, Key: s.Pod})
 			continue
@@ -63,7 +63,7 @@ func (a *Agent) onAllocated(ls labels.Set, id identity.ID) {
 // attach puts the programs on a link and tells the engine.
 func (a *Agent) attach(att ports.Attachment, restored bool) error {
 	if err := a.dp.AttachPod(att.Ifindex); err != nil {
-		a.Log.Error("attach pod programs", "pod", att.Pod, "device", att.HostDevice, "err", err)
+		a.deps.Log.Error("attach pod programs", "pod", att.Pod, "device", att.HostDevice, "err", err)
 		return fmt.Errorf("attach programs to %s of pod %s: %w", att.HostDevice, att.Pod, err)
 	}
 	a.apply(engine.Attach{Pod: att.Pod, ID: att.ID, Ifindex: att.Ifindex, MAC: att.MAC, NodeMAC: att.NodeMAC,
@@ -76,7 +76,7 @@ func (a *Agent) attach(att ports.Attachment, restored bool) error {
 // dropped when it lists them.
 func (a *Agent) forgetLinks() {
 	if _, err := a.dp.AttachedPods(); err != nil {
-		a.Log.Warn("list attached programs", "err", err)
+		a.deps.Log.Warn("list attached programs", "err", err)
 	}
 }
 
@@ -116,7 +116,7 @@ func (a *Agent) reserve(r ports.ReserveRequest) (ports.Reservation, error) {
 	if att.IPs, err = a.pool.Acquire(owner(att), r.IPs); err != nil {
 		return ports.Reservation{}, fmt.Errorf("addresses for pod %s: %w", r.Pod, err)
 	}
-	if err := a.Attachments.Save(att); err != nil {
+	if err := a.deps.Attachments.Save(att); err != nil {
 		a.pool.Release(owner(att))
 		return ports.Reservation{}, fmt.Errorf("remember endpoint of pod %s: %w", r.Pod, err)
 	}
@@ -185,7 +185,7 @@ func (a *Agent) activate(key attachmentKey, link ports.PodLinkState, w *waiter) 
 	w.id = att.ID
 	if att.Ifindex != link.Ifindex || att.MAC != link.MAC || att.NodeMAC != link.NodeMAC {
 		att.Ifindex, att.MAC, att.NodeMAC = link.Ifindex, link.MAC, link.NodeMAC
-		if err := a.Attachments.Save(*att); err != nil {
+		if err := a.deps.Attachments.Save(*att); err != nil {
 			return fmt.Errorf("remember endpoint of pod %s: %w", att.Pod, err)
 		}
 	}
@@ -251,7 +251,7 @@ func (a *Agent) release(key attachmentKey) error {
 	if att.Ifindex != 0 {
 		a.apply(engine.Detach{ID: att.ID})
 	}
-	if err := a.Attachments.Delete(key.container, key.ifname); err != nil {
+	if err := a.deps.Attachments.Delete(key.container, key.ifname); err != nil {
 		return fmt.Errorf("forget endpoint of pod %s: %w", att.Pod, err)
 	}
 	a.pool.Release(owner(*att))

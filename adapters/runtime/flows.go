@@ -6,7 +6,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/weirnet/weir/core/cluster"
 	"github.com/weirnet/weir/core/datapath"
 	"github.com/weirnet/weir/core/flow"
 	"github.com/weirnet/weir/core/identity"
@@ -61,8 +60,7 @@ func (r *flowRecord) status(uptime time.Duration) ports.FlowStatus {
 
 // observe turns one event of the kernel into a flow.
 func (a *Agent) observe(ev datapath.Event) {
-	f := a.builder.Build(ev)
-	a.record.push(flow.Entry{Flow: &f})
+	a.record.push(flow.Entry{Flow: a.builder.Build(ev)})
 }
 
 // Observe implements ports.Inspector.
@@ -99,7 +97,7 @@ func (a *Agent) Observe(ctx context.Context, q flow.Query, deliver func(flow.Ent
 			r.mu.Unlock()
 			cursor = next
 			if missed > 0 {
-				if err := deliver(flow.MissedEntry(missed, a.Clock.Now())); err != nil {
+				if err := deliver(flow.MissedEntry(missed, a.deps.Clock.Now())); err != nil {
 					return err
 				}
 			}
@@ -120,13 +118,26 @@ func (a *Agent) Observe(ctx context.Context, q flow.Query, deliver func(flow.Ent
 // lookups answers what the flow builder asks, from the engine's state.
 type lookups struct{ a *Agent }
 
-func (l lookups) Pod(ip netip.Addr) (cluster.Name, bool) { return l.a.engine.PodAt(ip) }
-
-func (l lookups) Labels(id identity.ID) []string {
-	if ls, ok := l.a.engine.LabelsOf(id); ok {
-		return ls.Strings()
+func (l lookups) Address(ip netip.Addr) (i flow.AddressInfo, ok bool) {
+	pod, ok := l.a.engine.PodAt(ip)
+	if !ok {
+		return i, false
 	}
-	return nil
+	i.Namespace, i.Pod = pod.Namespace, pod.Name
+	if i.Identity, ok = l.a.engine.IdentityAt(ip); ok {
+		i.Labels, _ = l.Identity(i.Identity)
+	}
+	return i, true
+}
+
+func (l lookups) Identity(id identity.ID) ([]string, bool) {
+	ls, ok := l.a.engine.LabelsOf(id)
+	return ls.Strings(), ok
+}
+
+func (l lookups) Frontend(addr netip.AddrPort, proto uint8) (flow.Service, bool) {
+	n, ok := l.a.engine.ServiceAt(datapath.ServiceKey{Addr: addr.Addr(), Port: addr.Port(), Proto: proto})
+	return flow.Service{Name: n.Name, Namespace: n.Namespace}, ok
 }
 
 func (l lookups) Rule(c datapath.Cookie) (policy.Verdict, bool) { return l.a.engine.Rule(c) }

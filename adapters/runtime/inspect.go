@@ -41,7 +41,7 @@ func (a *Agent) status() (ports.Status, error) {
 	s := ports.Status{
 		Node: a.cfg.Node, Version: a.cfg.Version, Started: a.started, Features: a.cfg.Features,
 		Kernel: a.cfg.Kernel, Datapath: a.cfg.Datapath, Attach: a.cfg.Attach, Routing: "Tunnel [vxlan]",
-		Findings: a.Source.Findings(), PodCIDRs: a.self.PodCIDRs, Endpoints: len(a.attached),
+		Findings: a.deps.Source.Findings(), PodCIDRs: a.self.PodCIDRs, Endpoints: len(a.attached),
 	}
 	for _, att := range a.attached {
 		s.Allocated = append(s.Allocated, att.IPs...)
@@ -90,7 +90,7 @@ func (a *Agent) status() (ports.Status, error) {
 	if err != nil {
 		return s, fmt.Errorf("lost events: %w", err)
 	}
-	s.Flows = a.record.status(a.Clock.Now().Sub(a.started))
+	s.Flows = a.record.status(a.deps.Clock.Now().Sub(a.started))
 	s.Flows.InKernel, s.Flows.Lost = len(flows), lost+a.lost.Load()
 	s.Healthy = len(s.Problems) == 0
 	return s, nil

@@ -109,6 +109,15 @@ func (e *Engine) PodAt(ip netip.Addr) (cluster.Name, bool) {
 	return cluster.Name{}, false
 }
 
+// IdentityAt is the identity that an address has in the ipcache.
+func (e *Engine) IdentityAt(ip netip.Addr) (identity.ID, bool) {
+	row, ok := e.addresses.written[netip.PrefixFrom(ip, ip.BitLen())]
+	return row.Identity, ok
+}
+
+// ServiceAt names the service that has a frontend.
+func (e *Engine) ServiceAt(k datapath.ServiceKey) (lb.Name, bool) { return e.services.ServiceAt(k) }
+
 // Rule says what a cookie stands for.
 func (e *Engine) Rule(c datapath.Cookie) (policy.Verdict, bool) { return e.compiler.Rule(c) }
 

@@ -21,7 +21,7 @@ func (e *Engine) adopt(a Adopted) {
 	}
 	for p, row := range a.IPCache {
 		if row.Identity.IsLocal() {
-			e.identities.local.Restore(row.Identity, p.String())
+			e.identities.local.Restore(row.Identity, p.String(), e.now)
 		}
 	}
 	e.compiler = policy.NewCompiler(e.freeGeneration(), a.MaxSerial%datapath.MaxPolicySerial+1)
