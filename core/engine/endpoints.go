@@ -17,6 +17,7 @@ type endpoint struct {
 	pod      cluster.Name
 	labels   labels.Set
 	ports    []policy.NamedPort
+	wanted   string // key of the labels it should have; labels follow when their identity is known
 	identity identity.ID
 	restored bool
 }
@@ -93,6 +94,7 @@ func (e *Engine) resolve(ep *endpoint) bool {
 		return false
 	}
 	ls := e.podLabels(pod)
+	ep.wanted = ls.Key()
 	id, ok := e.identities.byKey[ls.Key()]
 	if !ok {
 		e.ask(ls)

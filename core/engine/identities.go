@@ -81,9 +81,10 @@ func (e *Engine) learnIdentity(id identity.ID, ls labels.Set) {
 	e.assignWaiting(ls)
 }
 
+// assignWaiting gives the identity of a set of labels to the endpoints that have them.
 func (e *Engine) assignWaiting(ls labels.Set) {
 	for _, id := range sortedKeys(e.local) {
-		if ep := e.local[id]; ep.identity == identity.Unknown || ep.labels.Key() == ls.Key() {
+		if ep := e.local[id]; ep.wanted == ls.Key() {
 			e.resolve(ep)
 		}
 	}

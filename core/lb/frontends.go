@@ -115,12 +115,3 @@ func (c *Compiler) ReleaseUnused() {
 	c.serviceIDs.keep(func(k datapath.ServiceKey) bool { return c.frontends[k] != nil })
 	c.backendIDs.keep(func(b datapath.Backend) bool { return c.backends[b] != nil })
 }
-
-// ServiceAt names the service that has a frontend, as of the last Flush.
-func (c *Compiler) ServiceAt(k datapath.ServiceKey) (Name, bool) {
-	f, ok := c.frontends[k]
-	if !ok {
-		return Name{}, false
-	}
-	return f.service, true
-}
