@@ -5,7 +5,7 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
 export CGO_ENABLED ?= 0
 
-GO_BUILD    := go build -trimpath -buildvcs=false -ldflags '-X main.version=$(VERSION)'
+GO_BUILD    := go build -trimpath -buildvcs=false -ldflags '-X main.Version=$(VERSION)'
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # The committed objects come from this clang; another release gives other bytes.
