@@ -5,7 +5,9 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
 export CGO_ENABLED ?= 0
 
-GO_BUILD    := go build -trimpath -buildvcs=false -ldflags '-X main.Version=$(VERSION)'
+# Without a readable repository (a tarball, another user's clone) go build could not stamp the commit.
+BUILDVCS    := $(shell git rev-parse HEAD >/dev/null 2>&1 && echo auto || echo false)
+GO_BUILD    := go build -trimpath -buildvcs=$(BUILDVCS) -ldflags '-X main.version=$(VERSION) -X main.Version=$(VERSION)'
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # The committed objects come from this clang; another release gives other bytes.
