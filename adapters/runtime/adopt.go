@@ -80,8 +80,16 @@ func (x *executor) readAdopted() (engine.Adopted, error) {
 		EndpointPolicy: map[datapath.EndpointID]datapath.EndpointPolicy{},
 		IPCache:        map[netip.Prefix]datapath.IPCache{},
 		Classes:        map[datapath.ClassKey]datapath.Class{},
+		Services:       map[datapath.ServiceKey]datapath.Service{},
+		Backends:       map[uint32]datapath.Backend{},
 	}
 	t := x.dp.Tables()
+	if err := collect(t.Services, a.Services); err != nil {
+		return a, err
+	}
+	if err := collect(t.Backends, a.Backends); err != nil {
+		return a, err
+	}
 	if err := collect(t.EndpointPolicy, a.EndpointPolicy); err != nil {
 		return a, err
 	}

@@ -293,6 +293,7 @@ func (a *Agent) settle() time.Time {
 			a.deps.Log.Warn("prune", "err", err)
 			next = now.Add(time.Second)
 		} else {
+			a.engine.Pruned()
 			a.forgetLinks()
 			a.ready.Store(true)
 		}

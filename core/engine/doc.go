@@ -85,5 +85,7 @@ type Adopted struct {
 	EndpointPolicy map[datapath.EndpointID]datapath.EndpointPolicy
 	IPCache        map[netip.Prefix]datapath.IPCache
 	Classes        map[datapath.ClassKey]datapath.Class
+	Services       map[datapath.ServiceKey]datapath.Service
+	Backends       map[uint32]datapath.Backend
 	MaxSerial      uint32 // highest serial number in any policy row or endpoint word
 }

@@ -63,8 +63,15 @@ func New(node string, adopted Adopted, now time.Time) *Engine {
 	}
 	e.identities = newIdentities()
 	e.addresses = newAddresses()
+	e.services.Adopt(adopted.Services, adopted.Backends)
 	e.adopt(adopted)
 	return e
+}
+
+// Pruned says that nothing of the predecessor is left in the kernel.
+func (e *Engine) Pruned() {
+	e.services.ReleaseUnused()
+	e.adopted = Adopted{}
 }
 
 // Live says whether the engine has seen all initial input and its operations describe the whole

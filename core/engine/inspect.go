@@ -116,7 +116,10 @@ func (e *Engine) IdentityAt(ip netip.Addr) (identity.ID, bool) {
 }
 
 // ServiceAt names the service that has a frontend.
-func (e *Engine) ServiceAt(k datapath.ServiceKey) (lb.Name, bool) { return e.services.ServiceAt(k) }
+func (e *Engine) ServiceAt(k datapath.ServiceKey) (lb.Name, bool) {
+	f, ok := e.services.Frontend(k)
+	return f.Service, ok
+}
 
 // Rule says what a cookie stands for.
 func (e *Engine) Rule(c datapath.Cookie) (policy.Verdict, bool) { return e.compiler.Rule(c) }
@@ -147,6 +150,9 @@ func (e *Engine) Problems() []string {
 	var out []string
 	for ref, p := range e.problems {
 		out = append(out, ref.String()+": "+p)
+	}
+	for _, c := range e.services.Conflicts() {
+		out = append(out, c.String())
 	}
 	slices.Sort(out)
 	return out
