@@ -3,6 +3,7 @@ package datapath
 import (
 	"crypto/sha256"
 	"encoding/hex"
+	"strings"
 )
 
 // HostDevicePrefix begins the names of all host sides of pod links.
@@ -14,4 +15,11 @@ const HostDevicePrefix = "lxc"
 func HostDeviceName(containerID, ifname string) string {
 	sum := sha256.Sum256([]byte(containerID + "\x00" + ifname))
 	return HostDevicePrefix + hex.EncodeToString(sum[:6])
+}
+
+// IsHostDeviceName says whether HostDeviceName could have made the name.
+func IsHostDeviceName(name string) bool {
+	digits, ok := strings.CutPrefix(name, HostDevicePrefix)
+	b, err := hex.DecodeString(digits)
+	return ok && err == nil && len(b) == 6 && digits == strings.ToLower(digits)
 }
