@@ -44,14 +44,15 @@ const (
 
 // end is one end of a connection: a pod, a node, or an address outside.
 type end struct {
-	name string
-	pod  *pod
-	node string     // of a pod on the host network, or of a node's address
-	addr netip.Addr // outside the cluster, when it is neither
+	name  string
+	pod   *pod
+	node  string       // of a pod on the host network, or of a node's address
+	addr  netip.Addr   // outside the cluster, when it is neither
+	addrs []netip.Addr // all that are known
 }
 
 func podEnd(p *pod) end {
-	e := end{name: p.Name.String(), node: p.Node}
+	e := end{name: p.Name.String(), node: p.Node, addrs: p.IPs}
 	if !p.HostNetwork {
 		e.pod = p
 	}
@@ -105,21 +106,23 @@ func (w *World) prepare() *judge {
 func (j *judge) address(a netip.Addr) end {
 	for _, p := range j.pods {
 		if !p.HostNetwork && slices.Contains(p.IPs, a) {
-			e := podEnd(p)
-			return e
+			return podEnd(p)
 		}
 	}
 	for _, n := range j.nodes {
 		if slices.Contains(n.Addresses, a) || slices.Contains(n.Routers, a) {
-			return end{name: a.String(), node: n.Name}
+			return end{name: a.String(), node: n.Name, addrs: []netip.Addr{a}}
 		}
 	}
-	return end{name: a.String(), addr: a}
+	return end{name: a.String(), addr: a, addrs: []netip.Addr{a}}
 }
 
 // row judges one connection. Policies apply to pods with a network of their own; the host's side of a
 // connection is not judged.
 func (j *judge) row(from, to end, proto uint8, port uint16) Row {
+	if proto == datapath.ProtoICMP {
+		return j.echo(from, to)
+	}
 	r := Row{From: from.name, To: to.name, Port: port, Proto: proto,
 		Egress: policy.Verdict{Allowed: true}, Ingress: policy.Verdict{Allowed: true}}
 	if from.pod != nil {
@@ -130,6 +133,46 @@ func (j *judge) row(from, to end, proto uint8, port uint16) Row {
 	}
 	return r
 }
+
+// echo judges echo requests in the families that both ends have. They are different messages, so
+// rules may part them: the one that is refused is shown.
+func (j *judge) echo(from, to end) Row {
+	var out Row
+	for i, proto := range from.icmp(to) {
+		r := Row{Egress: policy.Verdict{Allowed: true}, Ingress: policy.Verdict{Allowed: true}}
+		if from.pod != nil {
+			r.Egress = j.side(from, datapath.Egress, to, proto, echoRequest[proto])
+		}
+		if to.pod != nil {
+			r.Ingress = j.side(to, datapath.Ingress, from, proto, echoRequest[proto])
+		}
+		if i == 0 || !r.Allowed() {
+			out = r
+		}
+	}
+	out.From, out.To, out.Proto = from.name, to.name, datapath.ProtoICMP
+	return out
+}
+
+// echoRequest is the type of the message.
+var echoRequest = map[uint8]uint16{datapath.ProtoICMP: 8, datapath.ProtoICMPv6: 128}
+
+// icmp lists the protocols of the families that both ends have; IPv4 if nothing is known.
+func (e end) icmp(o end) []uint8 {
+	var out []uint8
+	if e.has(netip.Addr.Is4) && o.has(netip.Addr.Is4) {
+		out = append(out, datapath.ProtoICMP)
+	}
+	if e.has(netip.Addr.Is6) && o.has(netip.Addr.Is6) {
+		out = append(out, datapath.ProtoICMPv6)
+	}
+	if len(out) == 0 {
+		return []uint8{datapath.ProtoICMP}
+	}
+	return out
+}
+
+func (e end) has(family func(netip.Addr) bool) bool { return slices.ContainsFunc(e.addrs, family) }
 
 // side asks the policies of the subject, which is a pod.
 func (j *judge) side(subject end, dir datapath.Direction, peer end, proto uint8, port uint16) policy.Verdict {

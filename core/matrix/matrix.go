@@ -69,14 +69,14 @@ func (w *World) Apply(e cluster.Event) {
 // TCP and UDP, and with SCTP where the port is declared so.
 type Query struct {
 	Port  uint16 // only this port, declared or not; 0: the declared ones
-	Proto uint8  // only this protocol; 0: see above
+	Proto uint8  // only this protocol; 0: see above. ICMP asks for echo requests, with no port
 }
 
 // Row says whether one end can open a connection to a port of the other.
 type Row struct {
-	From, To string // namespace/name of a pod, or an address
-	Port     uint16
-	Proto    uint8
+	From, To string         // namespace/name of a pod, or an address
+	Port     uint16         // 0 for ICMP
+	Proto    uint8          // TCP, UDP, SCTP, or ICMP for echo requests of both families
 	Egress   policy.Verdict // of the policies of From
 	Ingress  policy.Verdict // of the policies of To
 }
@@ -92,6 +92,14 @@ func (r Row) Verdict() string {
 	return "denied"
 }
 
+// Protocol is TCP, UDP, SCTP or ICMP.
+func (r Row) Protocol() string {
+	if r.Proto == datapath.ProtoICMP {
+		return nameICMP
+	}
+	return datapath.ProtoName(r.Proto)
+}
+
 // MarshalJSON writes the row with the keys from, to, port, protocol, verdict, egress_rule and
 // ingress_rule; the rules as policy.Verdict writes them.
 func (r Row) MarshalJSON() ([]byte, error) {
@@ -103,7 +111,7 @@ func (r Row) MarshalJSON() ([]byte, error) {
 		Verdict     string `json:"verdict"`
 		EgressRule  string `json:"egress_rule"`
 		IngressRule string `json:"ingress_rule"`
-	}{r.From, r.To, r.Port, datapath.ProtoName(r.Proto), r.Verdict(), r.Egress.String(), r.Ingress.String()})
+	}{r.From, r.To, r.Port, r.Protocol(), r.Verdict(), r.Egress.String(), r.Ingress.String()})
 }
 
 // Rows judges every ordered pair of distinct pods. Pods that have finished are left out. The rows
@@ -124,7 +132,7 @@ func (w *World) Rows(q Query) []Row {
 	return out
 }
 
-// Judge explains one connection. An end is the namespace/name of a pod, or an address: a pod's, a
+// Judge explains one connection; for ICMP, echo requests, and the port is not looked at. An end is the namespace/name of a pod, or an address: a pod's, a
 // node's, or one outside the cluster. The error names the end that is neither.
 func (w *World) Judge(from, to string, proto uint8, port uint16) (Row, error) {
 	j := w.prepare()
@@ -158,6 +166,9 @@ var protoOrder = []uint8{datapath.ProtoTCP, datapath.ProtoUDP, datapath.ProtoSCT
 
 // ports lists what to judge at a destination that declares these ports.
 func (q Query) ports(declared []policy.NamedPort) []protoPort {
+	if q.Proto == datapath.ProtoICMP {
+		return []protoPort{{datapath.ProtoICMP, 0}}
+	}
 	sctp := map[uint16]bool{} // ports to judge, and whether with SCTP
 	if q.Port != 0 {
 		sctp[q.Port] = false
@@ -187,14 +198,20 @@ func (q Query) ports(declared []policy.NamedPort) []protoPort {
 	return out
 }
 
-// ParseProto reads the name of a protocol with ports, in any case. The error lists what is allowed.
+// nameICMP stands for both families.
+const nameICMP = "ICMP"
+
+// ParseProto reads TCP, UDP, SCTP or ICMP, in any case. The error lists what is allowed.
 func ParseProto(s string) (uint8, error) {
+	if strings.EqualFold(s, nameICMP) {
+		return datapath.ProtoICMP, nil
+	}
 	for _, p := range protoOrder {
 		if strings.EqualFold(s, datapath.ProtoName(p)) {
 			return p, nil
 		}
 	}
-	return 0, fmt.Errorf("protocol %q is not allowed; allowed: TCP, UDP, SCTP", s)
+	return 0, fmt.Errorf("protocol %q is not allowed; allowed: TCP, UDP, SCTP, ICMP", s)
 }
 
 // find names an end: a pod by its name, or whatever has the address.
