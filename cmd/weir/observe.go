@@ -34,7 +34,6 @@ either end of a flow. --not turns the next filter round: flows that match it are
   weir observe --input-file flows.json --protocol udp -o table`,
 		Args: args(cobra.NoArgs),
 	}
-	o.out = outputFlag(c, "compact", "dict", "json", "jsonpb", "table")
 	o.register(c)
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		q, err := o.query(c, g.now())
@@ -76,19 +75,21 @@ type observeFlags struct {
 
 func (o *observeFlags) register(c *cobra.Command) {
 	f := c.Flags()
+	f.SortFlags = false // what belongs together stays together
 	f.BoolVar(&o.all, "all", false, "every recorded flow")
 	f.Uint64Var(&o.last, "last", 0, "the latest N flows (default 20 without another selection)")
 	f.Uint64Var(&o.first, "first", 0, "the earliest N flows")
 	f.BoolVarP(&o.follow, "follow", "f", false, "go on with flows as they happen")
 	f.StringVar(&o.since, "since", "", "flows since a time: 2024-05-01T12:00:00Z, 5m (ago), or seconds since 1970")
 	f.StringVar(&o.until, "until", "", "flows until a time, like --since")
+	o.filterFlags.register(c)
+	o.out = outputFlag(c, "compact", "dict", "json", "jsonpb", "table")
 	f.BoolVar(&o.numeric, "numeric", false, "print addresses and identities as numbers")
 	f.BoolVar(&o.nodeName, "print-node-name", false, "print the node's name")
 	f.BoolVar(&o.policyNames, "print-policy-names", false, "print the policy and rule that decided")
 	f.StringVar(&o.color, "color", "auto", "auto|always|never")
 	f.StringVar(&o.timeFormat, "time-format", "StampMilli", "name of a Go time format (RFC3339Nano, …) or a layout")
 	f.StringVar(&o.inputFile, "input-file", "", "read flows as -o json printed them from a file; - is the standard input")
-	o.filterFlags.register(c)
 }
 
 // query puts the selection together and refuses what contradicts itself.

@@ -47,9 +47,9 @@ func (ff *filterFlags) register(c *cobra.Command) {
 			text, short := help, field.Short
 			switch e {
 			case fromEnd:
-				text, short = "the same for the source", ""
+				text, short = "  like --"+field.Name+", at the source", ""
 			case toEnd:
-				text, short = "the same for the destination", ""
+				text, short = "  like --"+field.Name+", at the destination", ""
 			default:
 				if field.Sided {
 					text = "flows " + help

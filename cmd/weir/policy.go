@@ -11,5 +11,5 @@ func newPolicyCommand(g *globals) *cobra.Command {
 		Example: `  weir policy get
   weir policy matrix -f ./manifests
   weir policy verdict -f ./manifests --from shop/frontend --to shop/backend --port 8080`,
-	}, newPolicyGetCommand(g))
+	}, newPolicyGetCommand(g), newPolicyMatrixCommand(g), newPolicyVerdictCommand(g))
 }

@@ -11,14 +11,18 @@ import (
 //
 // Node and CiliumNode of one name are one node: labels and pod CIDRs are the Node's, addresses and
 // routers the CiliumNode's, which its own agent wrote; each fills in what the other lacks.
+//
+// A service with a selector that no EndpointSlice names gets its backends from the pods of its
+// namespace: those that the selector matches and that are ready, with the addresses of their status
+// or, failing that, of their CiliumEndpoint.
 type Assembler struct {
 	objects map[Key]Object
-	slices  *SliceDeriver
+	slices  *deriver
 }
 
 // NewAssembler makes an empty Assembler.
 func NewAssembler() *Assembler {
-	return &Assembler{objects: map[Key]Object{}, slices: NewSliceDeriver()}
+	return &Assembler{objects: map[Key]Object{}, slices: newDeriver()}
 }
 
 // Put adds or replaces an object and returns the events that follow, in an order that is safe to
@@ -39,8 +43,8 @@ func (a *Assembler) Put(o Object) []cluster.Event {
 	var out []cluster.Event
 	if had && !reflect.DeepEqual(old.Deletes(), o.Deletes()) {
 		// The same object now speaks of something else: a slice that moved to another service.
-		out = append(out, old.Deletes()...)
 		out = append(out, a.slices.remove(old)...)
+		out = append(out, old.Deletes()...)
 	}
 	derived := a.slices.put(o)
 	if o.Kind == KindService {
@@ -61,7 +65,13 @@ func (a *Assembler) Remove(k Key) []cluster.Event {
 	if isNode(k) {
 		return a.node(k.Name)
 	}
-	return append(old.Deletes(), a.slices.remove(old)...)
+	derived := a.slices.remove(old)
+	if k.Kind == KindService {
+		return append(old.Deletes(), derived...)
+	}
+	// What takes the place of a removed slice comes before it goes, and a pod stops being a backend
+	// before it stops being a pod.
+	return append(derived, old.Deletes()...)
 }
 
 // Get returns the object that is in force under a key.
@@ -126,6 +136,57 @@ func (a *Assembler) node(name string) []cluster.Event {
 	}
 	n.Routers = published.Routers
 	return one(cluster.NodeUpsert{Node: n})
+}
+
+// Change is one object that is new or different, or gone.
+type Change struct {
+	Put    Object // if valid
+	Remove Key    // else
+}
+
+// Apply makes several changes and returns the events that follow, in an order in which none of them
+// opens more than the state before and after: policies come before the pods that they restrict, and
+// go after them; a pod that takes over another's address comes after the other went.
+func (a *Assembler) Apply(changes []Change) []cluster.Event {
+	var puts []Object
+	var removals []Key
+	for _, c := range changes {
+		if c.Put.Valid() {
+			puts = append(puts, c.Put)
+		} else {
+			removals = append(removals, c.Remove)
+		}
+	}
+	SortForApply(puts)
+	sortSlice(removals, func(x, y Key) bool {
+		if rx, ry := rank(x.Kind), rank(y.Kind); rx != ry {
+			return rx > ry
+		}
+		return x.Less(y)
+	})
+	var out []cluster.Event
+	early := func(k Key) bool { return rank(k.Kind) <= rank(KindNetworkPolicy) }
+	for _, o := range puts {
+		if early(o.Key) {
+			out = append(out, a.Put(o)...)
+		}
+	}
+	for _, k := range removals {
+		if !early(k) {
+			out = append(out, a.Remove(k)...)
+		}
+	}
+	for _, o := range puts {
+		if !early(o.Key) {
+			out = append(out, a.Put(o)...)
+		}
+	}
+	for _, k := range removals {
+		if early(k) {
+			out = append(out, a.Remove(k)...)
+		}
+	}
+	return out
 }
 
 // SortForApply orders objects so that what others refer to comes first: nodes, namespaces and

@@ -13,11 +13,11 @@ import (
 // derivedSlice is the name of a derived slice; no object can be called so.
 const derivedSlice = "(from pods)"
 
-// SliceDeriver finds the backends of services that have a selector and no EndpointSlice: ready pods
+// deriver finds the backends of services that have a selector and no EndpointSlice: ready pods
 // of the namespace that the selector matches, with the addresses of their status or, failing that,
 // of their CiliumEndpoint. It does so step by step: a changed pod is looked at by the services that
-// select or selected it and by no others. An Assembler holds one. It has one caller.
-type SliceDeriver struct {
+// select or selected it and by no others.
+type deriver struct {
 	spaces map[string]*deriveSpace
 }
 
@@ -36,10 +36,10 @@ type deriveService struct {
 	told    bool            // whether a derived slice is out
 }
 
-// NewSliceDeriver makes an empty SliceDeriver.
-func NewSliceDeriver() *SliceDeriver { return &SliceDeriver{spaces: map[string]*deriveSpace{}} }
+// newDeriver makes an empty deriver.
+func newDeriver() *deriver { return &deriver{spaces: map[string]*deriveSpace{}} }
 
-func (d *SliceDeriver) space(namespace string) *deriveSpace {
+func (d *deriver) space(namespace string) *deriveSpace {
 	s, ok := d.spaces[namespace]
 	if !ok {
 		s = &deriveSpace{
@@ -52,7 +52,7 @@ func (d *SliceDeriver) space(namespace string) *deriveSpace {
 }
 
 // put takes in an object and returns the derived backends that change with it.
-func (d *SliceDeriver) put(o Object) []cluster.Event {
+func (d *deriver) put(o Object) []cluster.Event {
 	s := d.space(o.Namespace)
 	switch b := o.body.(type) {
 	case serviceBody:
@@ -85,7 +85,7 @@ func (d *SliceDeriver) put(o Object) []cluster.Event {
 }
 
 // remove forgets an object and returns the derived backends that change with it.
-func (d *SliceDeriver) remove(o Object) []cluster.Event {
+func (d *deriver) remove(o Object) []cluster.Event {
 	s := d.space(o.Namespace)
 	switch b := o.body.(type) {
 	case serviceBody:
@@ -112,7 +112,7 @@ func (d *SliceDeriver) remove(o Object) []cluster.Event {
 }
 
 // all returns the derived backends of every service.
-func (d *SliceDeriver) all() []cluster.Event {
+func (d *deriver) all() []cluster.Event {
 	var out []cluster.Event
 	for _, ns := range sortedKeys(d.spaces) {
 		s := d.spaces[ns]

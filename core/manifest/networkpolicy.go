@@ -137,10 +137,11 @@ func readIPBlock(v value) (policy.Peer, bool) {
 	if !ok {
 		return policy.Peer{}, false
 	}
-	p, ok := o.get("cidr").prefix()
+	p, good := o.get("cidr").prefix()
 	if o.get("cidr").absent() {
 		o.get("cidr").bad(`missing; want a prefix like "10.0.0.0/8"`)
 	}
+	ok = good
 	peer := policy.Peer{CIDR: p}
 	excepts, _ := o.get("except").list()
 	for _, e := range excepts {
@@ -148,7 +149,7 @@ func readIPBlock(v value) (policy.Peer, bool) {
 		switch {
 		case !okx:
 			ok = false
-		case ok && (x.Bits() <= p.Bits() || !p.Contains(x.Addr())):
+		case good && (x.Bits() <= p.Bits() || !p.Contains(x.Addr())):
 			e.bad("%s is not a part of %s; every exception must lie inside the cidr and be smaller", x, p)
 			ok = false
 		default:
