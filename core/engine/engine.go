@@ -71,6 +71,11 @@ func New(node string, adopted Adopted, now time.Time) *Engine {
 // Pruned says that nothing of the predecessor is left in the kernel.
 func (e *Engine) Pruned() {
 	e.services.ReleaseUnused()
+	for _, row := range e.adopted.IPCache {
+		if row.Identity.IsLocal() {
+			e.identities.local.Forget(row.Identity, e.now)
+		}
+	}
 	e.adopted = Adopted{}
 }
 

@@ -21,7 +21,8 @@ func (e *Engine) adopt(a Adopted) {
 	}
 	for p, row := range a.IPCache {
 		if row.Identity.IsLocal() {
-			e.identities.local.Restore(row.Identity, p.String(), e.now)
+			// An error means that another prefix has the number by now; this one gets a new one.
+			_ = e.identities.local.Restore(row.Identity, p.String())
 		}
 	}
 	e.compiler = policy.NewCompiler(e.freeGeneration(), a.MaxSerial%datapath.MaxPolicySerial+1)
