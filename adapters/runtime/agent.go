@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -23,7 +24,7 @@ type Config struct {
 	Node         string // name of this node's object
 	Version      string
 	VXLANPort    uint16 // 0: 8472
-	MTU          int    // of pods; 0: what the caller's network says
+	MTU          int    // of pods, in bytes; 0: what Deps.PodMTU says
 	FlowCapacity int    // of the flow record; 0: 4095
 	// IdentityGrace is how long an identity without endpoints is kept; 0: 15 minutes.
 	IdentityGrace time.Duration
@@ -42,6 +43,7 @@ type Deps struct {
 	Attachments  ports.Attachments
 	Network      ports.Network
 	OpenDatapath func(ports.OverlayLinks) (ports.Datapath, error)
+	PodMTU       func(node netip.Addr) (int, error) // from the node's underlay address; nil: 1450
 	Clock        ports.Clock
 	Log          *slog.Logger
 }
@@ -185,6 +187,14 @@ func (a *Agent) open(ctx context.Context) error {
 		return fmt.Errorf("pod ranges of node %s: %w", a.cfg.Node, err)
 	}
 	a.self.Routers = a.pool.Routers()
+	if a.cfg.MTU == 0 {
+		a.cfg.MTU = 1450
+		if a.deps.PodMTU != nil {
+			if a.cfg.MTU, err = a.deps.PodMTU(a.self.Addresses[0]); err != nil {
+				return fmt.Errorf("find the pods' MTU: %w", err)
+			}
+		}
+	}
 	links, err := a.deps.Network.EnsureOverlay(ports.Overlay{VXLANPort: a.cfg.VXLANPort, MTU: a.cfg.MTU, Routers: a.self.Routers})
 	if err != nil {
 		return fmt.Errorf("overlay devices: %w", err)

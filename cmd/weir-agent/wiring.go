@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"strings"
@@ -26,7 +27,6 @@ import (
 // options are the command line.
 type options struct {
 	node, clusterDir, runDir, bpffs, cgroup string
-	underlay                                string
 	mtu                                     int
 	flows                                   int
 	debug                                   bool
@@ -37,17 +37,15 @@ type options struct {
 
 func (o *options) flags(f *pflag.FlagSet) {
 	o.failed = &atomic.Pointer[error]{}
-	o.sizes = ebpf.DefaultSizes()
 	f.StringVar(&o.node, "node-name", os.Getenv("K8S_NODE_NAME"), "name of this node's object (default $K8S_NODE_NAME)")
 	f.StringVar(&o.clusterDir, "cluster-dir", "", "directory of Kubernetes YAML or JSON that describes the cluster")
 	f.StringVar(&o.runDir, "run-dir", "/run/weir", "where the socket and the state of endpoints live")
 	f.StringVar(&o.bpffs, "bpffs", "/sys/fs/bpf/weir", "directory on a bpf file system for programs and tables")
 	f.StringVar(&o.cgroup, "cgroup", "", "cgroup v2 directory whose sockets get service load balancing (empty: none)")
-	f.StringVar(&o.underlay, "device", "", "device to other nodes, for its MTU (default: the device of the default or only route)")
-	f.IntVar(&o.mtu, "mtu", 0, "MTU of pods in bytes (0: the device's less the overlay's 50)")
+	f.IntVar(&o.mtu, "mtu", 0, "MTU of pods in bytes (0: that of the device to other nodes less what the overlay adds)")
 	f.IntVar(&o.flows, "flow-buffer", 4095, "flows kept for weir observe")
-	f.Uint32Var(&o.sizes.Flows, "flow-table-size", o.sizes.Flows, "rows of the kernel's flow table")
-	f.Uint32Var(&o.sizes.Policy, "policy-table-size", o.sizes.Policy, "rows of the kernel's policy table")
+	f.Uint32Var(&o.sizes.Flows, "flow-table-size", 0, "rows of the kernel's flow table (0: 131072)")
+	f.Uint32Var(&o.sizes.Policy, "policy-table-size", 0, "rows of the kernel's policy table (0: 262144)")
 	f.BoolVar(&o.debug, "debug", false, "log more")
 }
 
@@ -91,13 +89,11 @@ func newLogger(o *options) *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{Level: level})).With("node", o.node)
 }
 
-func newStore(o *options, log *slog.Logger) (*filestore.Store, error) {
-	return filestore.New(filestore.Options{
-		Dir: o.clusterDir, StateDir: filepath.Join(o.runDir, "last-good"), Log: log,
-	})
+func newStore(o *options) (*filestore.Store, error) {
+	return filestore.Open(filestore.Options{Dir: o.clusterDir, StateDir: filepath.Join(o.runDir, "last-good")})
 }
 
-func newNetwork() *rtnetlink.Network { return rtnetlink.New(rtnetlink.Options{}) }
+func newNetwork() *rtnetlink.Network { return rtnetlink.New(rtnetlink.Config{}) }
 
 type agentParams struct {
 	fx.In
@@ -109,32 +105,40 @@ type agentParams struct {
 
 func newAgent(p agentParams) (*runtime.Agent, error) {
 	o := p.Options
-	attachments, err := filestore.NewAttachments(filepath.Join(o.runDir, "endpoints"))
+	attachments, err := filestore.OpenAttachments(filepath.Join(o.runDir, "endpoints"))
 	if err != nil {
 		return nil, err
-	}
-	mtu := o.mtu
-	if mtu == 0 {
-		if mtu, err = p.Net.PodMTU(o.underlay); err != nil {
-			return nil, fmt.Errorf("find the pods' MTU: %w", err)
-		}
 	}
 	features := ebpf.Probe()
 	return runtime.New(
 		runtime.Config{
-			Node: o.node, Version: Version, MTU: mtu, FlowCapacity: o.flows,
-			Features: features, Kernel: kernelRelease(), Attach: ebpf.AttachMode(features), Datapath: "ebpf",
+			Node: o.node, Version: Version, MTU: o.mtu, FlowCapacity: o.flows,
+			Features: features, Kernel: kernelRelease(), Attach: attachMode(features), Datapath: "ebpf",
 		},
 		runtime.Deps{
 			Source: p.Store, Publisher: p.Store, Identities: p.Store, Attachments: attachments, Network: p.Net,
 			OpenDatapath: func(l ports.OverlayLinks) (ports.Datapath, error) {
 				return ebpf.Open(ebpf.Config{
 					BPFFS: o.bpffs, Cgroup: o.cgroup, OverlayIfindex: l.VXLAN, HostIfindex: l.Host,
-					Sizes: o.sizes, Log: p.Log,
+					Sizes: o.sizes, Logger: p.Log,
 				})
+			},
+			PodMTU: func(node netip.Addr) (int, error) {
+				underlay, err := p.Net.UnderlayMTU(node)
+				return rtnetlink.OverlayMTU(underlay, node), err
 			},
 			Clock: runtime.SystemClock{}, Log: p.Log,
 		}), nil
+}
+
+// attachMode is how the programs sit on devices, in the words of `weir status`.
+func attachMode(fs []ports.Feature) string {
+	for _, f := range fs {
+		if f.Name == "tcx" && f.Supported {
+			return "TCX"
+		}
+	}
+	return "Legacy TC"
 }
 
 func kernelRelease() string {
@@ -145,9 +149,7 @@ func kernelRelease() string {
 	return strings.TrimSpace(string(b))
 }
 
-func newServer(o *options, a *runtime.Agent, log *slog.Logger) *api.Server {
-	return api.NewServer(filepath.Join(o.runDir, "weir.sock"), a, a, log)
-}
+func newServer(a *runtime.Agent) *api.Server { return api.NewServer(a, a) }
 
 // run ties agent and server to the application's life.
 func run(lc fx.Lifecycle, shut fx.Shutdowner, o *options, a *runtime.Agent, s *api.Server, log *slog.Logger) {
@@ -155,9 +157,15 @@ func run(lc fx.Lifecycle, shut fx.Shutdowner, o *options, a *runtime.Agent, s *a
 	ended := make(chan struct{})
 	lc.Append(fx.Hook{
 		OnStart: func(context.Context) error {
-			if err := s.Start(); err != nil {
+			l, err := api.Listen(filepath.Join(o.runDir, "weir.sock"))
+			if err != nil {
 				return err
 			}
+			go func() {
+				if err := s.Serve(l); err != nil {
+					log.Error("serve the agent's API", "err", err)
+				}
+			}()
 			log.Info("agent starts", "version", Version)
 			go func() {
 				defer close(ended)
@@ -169,7 +177,7 @@ func run(lc fx.Lifecycle, shut fx.Shutdowner, o *options, a *runtime.Agent, s *a
 			}()
 			return nil
 		},
-		OnStop: func(context.Context) error {
+		OnStop: func(stop context.Context) error {
 			cancel()
 			select {
 			case <-ended:
@@ -177,7 +185,7 @@ func run(lc fx.Lifecycle, shut fx.Shutdowner, o *options, a *runtime.Agent, s *a
 				log.Warn("the agent's loop does not end; leaving")
 			}
 			log.Info("agent ends; the datapath stays")
-			return s.Stop()
+			return s.Shutdown(stop)
 		},
 	})
 }
