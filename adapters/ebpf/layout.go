@@ -48,10 +48,11 @@ type rawIPCacheKey struct {
 }
 
 type rawIPCache struct {
-	Identity uint32
-	Family   uint8
-	Pad      [3]uint8
-	Tunnel   rawAddr
+	Identity   uint32
+	Family     uint8
+	PrefixBits uint8
+	Pad        [2]uint8
+	Tunnel     rawAddr
 }
 
 type rawPolicyKey struct {
@@ -64,10 +65,10 @@ type rawPolicyKey struct {
 }
 
 type rawPolicy struct {
-	Cookie    uint32
-	ProxyPort uint16
-	Allow     uint8
-	Pad       uint8
+	Cookie     uint32
+	ProxyPort  uint16
+	Allow      uint8
+	PrefixBits uint8
 }
 
 type rawNode struct {

@@ -2,8 +2,8 @@ package ebpf
 
 import (
 	"errors"
-	"testing"
 	"fmt"
+	"testing"
 
 	"github.com/cilium/ebpf"
 	"github.com/stretchr/testify/require"
@@ -14,7 +14,9 @@ func TestLoad(t *testing.T) {
 	require.NoError(t, err)
 	shared := sharedMaps(specs)
 	Sizes{}.apply(shared)
-	for _, s := range shared { s.Pinning = ebpf.PinNone }
+	for _, s := range shared {
+		s.Pinning = ebpf.PinNone
+	}
 	m, err := openMaps("/nonexistent", shared)
 	require.NoError(t, err)
 	defer closeMaps(m)
@@ -22,7 +24,7 @@ func TestLoad(t *testing.T) {
 	var ve *ebpf.VerifierError
 	if errors.As(err, &ve) {
 		n := len(ve.Log)
-		fmt.Printf("%v\n", ve.Log[max(0,n-60):])
+		fmt.Printf("%v\n", ve.Log[max(0, n-60):])
 	}
 	require.NoError(t, err)
 	for name, x := range p {

@@ -46,14 +46,15 @@ static __always_inline void describe_flow(struct event *e, const struct pkt *p, 
 /* Writes one event about the packet at work. An event that does not fit is counted. */
 __noinline int emit(__u32 type, __u32 point, __u32 reason, __u32 direction)
 {
-	struct event *e = bpf_ringbuf_reserve(&events_v1, sizeof(*e), 0);
 	struct work *w = get_work();
 	struct flow *f = NULL;
+	struct event *e;
 	struct pkt *p;
 
-	if (!e || !w) {
-		if (e)
-			bpf_ringbuf_discard(e, 0);
+	if (!w)
+		return 0;
+	e = bpf_ringbuf_reserve(&events_v1, sizeof(*e), 0);
+	if (!e) {
 		__u32 zero = 0;
 		__u64 *lost = bpf_map_lookup_elem(&lost_v1, &zero);
 

@@ -26,7 +26,7 @@ struct policy {
 	__u32 cookie;
 	__u16 proxy_port;
 	__u8 allow;
-	__u8 pad;
+	__u8 prefix_bits; /* of the row's key, which a lookup does not return */
 };
 
 struct {
