@@ -1,47 +1,11 @@
 package kernel
 
 import (
-	"fmt"
 	"net/netip"
 	"time"
 
 	"github.com/weirnet/weir/core/datapath"
-	"github.com/weirnet/weir/core/identity"
 )
-
-// route is how packets to an address leave.
-type route struct {
-	kind    routeKind
-	ifindex uint32 // toPod
-	mac     datapath.MAC
-	nodeMAC datapath.MAC
-	remote  netip.Addr // toOverlay
-}
-
-type routeKind uint8
-
-const (
-	toStack routeKind = iota
-	toPod
-	toOverlay
-)
-
-// side is one end of a flow.
-type side struct {
-	addr     netip.Addr
-	port     uint16
-	identity identity.ID
-	endpoint datapath.EndpointID // of a local pod, else 0
-	host     bool                // the node itself
-	in       uint32              // where its packets enter: ifindex of the veth or of the overlay; 0: the stack
-	route    route               // how packets to it leave
-	epoch    datapath.Epoch
-
-	flags          uint8
-	packets, bytes uint64
-}
-
-func (s *side) local() bool { return s.route.kind == toPod && s.endpoint != 0 }
 
 type tcpState uint8
 
@@ -76,31 +40,9 @@ func (e *entry) senderOf(fromB bool) int {
 	return 1
 }
 
-// resolve finds out what an address is and how it is reached, the way from_pod sees destinations.
-func (k *Kernel) resolve(a netip.Addr, port uint16) side {
-	s := side{addr: a, port: port}
-	if ep, ok := k.endpoints.rows[a]; ok {
-		s.identity = ep.Identity
-		if ep.Host {
-			s.host = true
-			return s
-		}
-		s.endpoint, s.in = ep.ID, ep.Ifindex
-		s.route = route{kind: toPod, ifindex: ep.Ifindex, mac: ep.MAC, nodeMAC: ep.NodeMAC}
-		return s
-	}
-	row, _ := k.lookupIPCache(a)
-	s.identity = row.Identity
-	if row.Tunnel.IsValid() {
-		s.in = k.overlay
-		s.route = route{kind: toOverlay, remote: row.Tunnel}
-	}
-	return s
-}
-
 // epochOf is the current word that makes decisions about this side stale.
 func (k *Kernel) epochOf(s *side) datapath.Epoch {
-	if s.endpoint != 0 {
+	if s.way == wayPod {
 		return k.epPolicy.rows[s.endpoint].Epoch
 	}
 	return k.addrEpoch[datapath.AddrBucket(s.addr)]
@@ -148,11 +90,6 @@ func (e *entry) lifetime() time.Duration {
 		seconds = datapath.LifetimeTCPClosing
 	}
 	return time.Duration(seconds) * time.Second
-}
-
-func (e *entry) deny(o outcome, now time.Time) {
-	e.denied, e.outcome = true, o
-	e.expires = now.Add(datapath.LifetimeDenied * time.Second)
 }
 
 func (e *entry) row(now time.Time) datapath.Flow {
@@ -218,16 +155,4 @@ func (k *Kernel) insertFlow(key datapath.FlowKey, e *entry) bool {
 	}
 	k.flows.put(key, e)
 	return true
-}
-
-func (f routeKind) String() string {
-	switch f {
-	case toStack:
-		return "stack"
-	case toPod:
-		return "pod"
-	case toOverlay:
-		return "overlay"
-	}
-	return fmt.Sprint(uint8(f))
 }

@@ -81,7 +81,7 @@ type run struct {
 	frame   []byte
 	p       reading
 
-	vni     identity.ID // source identity that the tunnel key tells
+	vni     identity.ID // that the tunnel key tells, as read
 	src     side        // of the packet, as far as known
 	dst     side
 	outcome outcome
@@ -97,10 +97,6 @@ func (k *Kernel) Inject(h Hook, ifindex uint32, frame []byte, m Meta) Result {
 	defer k.mu.Unlock()
 	m.Remote = m.Remote.Unmap()
 	r := &run{k: k, now: k.clock.Now(), hook: h, ifindex: ifindex, meta: m, frame: frame}
-	if h == FromHost {
-		r.fromHost()
-		return r.res
-	}
 	var drop datapath.Reason
 	r.p, drop = parse(frame, m.VLAN)
 	r.src.addr, r.dst.addr = r.p.src, r.p.dst
@@ -109,17 +105,14 @@ func (k *Kernel) Inject(h Hook, ifindex uint32, frame []byte, m Meta) Result {
 		r.drop(drop)
 	case r.p.arp:
 		r.pass()
-	case !k.completeFragment(&r.p):
-		r.drop(datapath.ReasonFragmentNotFound)
 	case h == FromPod:
 		r.fromPod()
 	case h == FromOverlay:
 		r.fromOverlay()
-	default:
+	case h == ToPod:
 		r.toPod()
-	}
-	if r.res.Action != Drop && !r.p.arp {
-		k.noteFragment(&r.p)
+	default:
+		r.fromHost()
 	}
 	r.res.Egress, r.res.Ingress = r.outcome.egressCookie, r.outcome.ingressCookie
 	return r.res
@@ -134,13 +127,18 @@ func (r *run) fromPod() {
 		r.drop(datapath.ReasonForbiddenICMPv6)
 		return
 	}
+	if !r.k.completeFragment(&r.p) {
+		r.drop(datapath.ReasonFragmentNotFound)
+		return
+	}
 	if r.p.isError() {
-		if drop := r.checkHook(); drop != 0 {
-			r.drop(drop)
+		ep, ok := r.k.endpoints.rows[r.p.src]
+		if !ok || ep.Host || ep.Ifindex != r.ifindex {
+			r.drop(datapath.ReasonInvalidSource)
 			return
 		}
-		if r.related() {
-			r.send(r.k.resolve(r.p.dst, 0).route, r.src.identity)
+		if to, ok := r.related(); ok {
+			r.send(to.route, ep.Identity)
 			return
 		}
 	}
@@ -152,17 +150,41 @@ func (r *run) fromOverlay() {
 		r.drop(datapath.ReasonTunnelKey)
 		return
 	}
-	if _, ok := r.k.nodes.rows[r.meta.Remote]; !ok {
-		r.drop(datapath.ReasonUnknownSender)
+	r.vni = identity.ID(r.meta.VNI)
+	if r.vni == identity.Unknown || r.vni == identity.Host {
+		r.vni = identity.RemoteNode
+	}
+	complete := r.k.completeFragment(&r.p)
+	if !complete || !r.senderKnown() {
+		if _, ok := r.k.nodes.rows[r.meta.Remote]; !ok {
+			r.drop(datapath.ReasonUnknownSender)
+			return
+		}
+		ep, ok := r.k.endpoints.rows[r.p.dst]
+		switch {
+		case !ok:
+			r.drop(datapath.ReasonUnknownTarget)
+			return
+		case ep.Host:
+			r.pass()
+			return
+		case !complete:
+			r.drop(datapath.ReasonFragmentNotFound)
+			return
+		}
+	}
+	if to, ok := r.related(); ok && to.route.kind == toPod {
+		r.send(to.route, 0)
 		return
 	}
-	r.vni = r.k.tunnelIdentity(r.meta.VNI, r.p.src)
-	r.src.identity = r.vni
-	if ep, ok := r.k.endpoints.rows[r.p.dst]; ok && ep.Host {
-		r.pass()
-		return
-	}
-	r.inbound()
+	r.serve()
+}
+
+// senderKnown says whether a current entry of the packet's flow answers its sender through the node that
+// the packet came from.
+func (r *run) senderKnown() bool {
+	e, from := r.entry()
+	return e != nil && r.k.current(e) && e.side[from].route.kind == toOverlay && e.side[from].route.remote == r.meta.Remote
 }
 
 func (r *run) toPod() {
@@ -170,51 +192,25 @@ func (r *run) toPod() {
 		r.pass()
 		return
 	}
-	r.inbound()
-}
-
-// inbound is what to_pod and from_overlay have in common.
-func (r *run) inbound() {
-	if r.p.isError() {
-		if drop := r.checkHook(); drop != 0 {
-			r.drop(drop)
-			return
-		}
-		if r.related() {
-			r.send(r.dst.route, 0)
-			return
-		}
+	if !r.k.completeFragment(&r.p) {
+		r.drop(datapath.ReasonFragmentNotFound)
+		return
+	}
+	if to, ok := r.related(); ok && to.route.ifindex == r.ifindex {
+		r.pass()
+		return
 	}
 	r.serve()
 }
 
-// fromHost looks at addresses only: the node's own packets are not judged.
+// fromHost looks at the destination only: the node's own packets are not judged.
 func (r *run) fromHost() {
-	p, drop := parse(r.frame, r.meta.VLAN)
-	// Behind the addresses the packet may be as it likes.
-	if p.dst.IsValid() && drop != datapath.ReasonInvalidSource {
-		r.p = p
-		if row, ok := r.k.lookupIPCache(r.p.dst); ok && row.Tunnel.IsValid() {
-			r.send(route{kind: toOverlay, remote: row.Tunnel}, identity.RemoteNode)
-			return
-		}
+	row, _ := r.k.lookupIPCache(r.p.dst)
+	if !row.Tunnel.IsValid() {
+		r.pass()
+		return
 	}
-	r.pass()
-}
-
-// tunnelIdentity reads a VNI. A node sends its own packets as remote-node; that it is an API server is
-// known from its address.
-func (k *Kernel) tunnelIdentity(vni uint32, src netip.Addr) identity.ID {
-	id := identity.ID(vni)
-	if id == identity.Unknown || id == identity.Host {
-		id = identity.RemoteNode
-	}
-	if id == identity.RemoteNode {
-		if row, _ := k.lookupIPCache(src); row.Identity == identity.KubeAPIServer {
-			return identity.KubeAPIServer
-		}
-	}
-	return id
+	r.send(route{kind: toOverlay, remote: row.Tunnel}, identity.RemoteNode)
 }
 
 // in is where the packet entered, as entries record it.
@@ -228,33 +224,47 @@ func (r *run) in() uint32 {
 	return 0
 }
 
-// serve takes the packet through its flow entry, or opens one.
-func (r *run) serve() {
-	key, fromB := datapath.NewFlowKey(r.p.src, r.p.dst, r.p.sport, r.p.dport, r.p.proto)
+func (r *run) key() (datapath.FlowKey, bool) {
+	return datapath.NewFlowKey(r.p.src, r.p.dst, r.p.sport, r.p.dport, r.p.proto)
+}
+
+// entry finds the live entry of the packet's flow and the side that sent the packet; nil if there is none.
+func (r *run) entry() (*entry, int) {
+	key, fromB := r.key()
 	e, ok := r.k.flows.get(key)
 	if !ok || e.expired(r.now) {
-		r.open(key, fromB)
+		return nil, 0
+	}
+	return e, e.senderOf(fromB)
+}
+
+// serve takes the packet through its flow entry, or opens one.
+func (r *run) serve() {
+	e, from := r.entry()
+	if e == nil {
+		r.open()
 		return
 	}
-	from := e.senderOf(fromB)
-	sameDoor := e.side[from].in == r.in()
-	current := r.k.current(e)
 	r.reply = from == 1
+	sender, receiver := &e.side[from], &e.side[1-from]
+	opens, entered := r.p.opensTCP(), sender.in == r.in()
 	switch {
-	case e.denied && current && r.p.opensTCP() && sameDoor, !e.denied && e.state == stateClosing && r.p.opensTCP():
-		r.reply = false
-		r.open(key, fromB)
-	case !current:
-		r.renew(key, e, from)
+	case e.state == stateClosing && opens:
+		r.open()
+	case !r.k.current(e):
+		r.renew(e, from)
+	case e.denied && opens && entered:
+		r.open()
 	case e.denied:
 		r.recall(e, from)
 		r.dropRefused()
-	case !sameDoor && r.hook == FromPod:
-		r.drop(datapath.ReasonInvalidSource)
-	case !sameDoor, r.hook == FromOverlay && r.vni != e.side[from].identity:
-		r.renew(key, e, from)
+	case !entered && r.hook != FromPod && sender.way == wayPod:
+		r.open() // what does not come from the pod has no say in the pod's flow
+	case !entered,
+		r.hook == FromOverlay && (sender.vni != r.vni || receiver.route.kind != toPod),
+		r.hook == ToPod && receiver.route.ifindex != r.ifindex:
+		r.renew(e, from)
 	default:
-		r.recall(e, from)
 		r.forward(e, from)
 	}
 }
@@ -264,62 +274,29 @@ func (r *run) recall(e *entry, from int) {
 	r.src, r.dst, r.outcome = e.side[from], e.side[1-from], e.outcome
 }
 
-// checkHook makes the slow path's checks of the hook and finds out who sent the packet and to whom.
-func (r *run) checkHook() datapath.Reason {
-	r.src = r.k.resolve(r.p.src, r.p.sport)
-	r.dst = r.k.resolve(r.p.dst, r.p.dport)
-	switch r.hook {
-	case FromPod:
-		if r.src.route.kind != toPod || r.src.in != r.ifindex {
-			r.src = side{addr: r.p.src}
-			return datapath.ReasonInvalidSource
-		}
-		if r.p.dst.IsMulticast() || r.p.dst == broadcast {
-			return datapath.ReasonUnknownTarget
-		}
-	case FromOverlay:
-		r.arrived(&r.src, r.vni)
-		if r.dst.route.kind != toPod {
-			return datapath.ReasonUnknownTarget
-		}
-	case ToPod:
-		id := r.src.identity
-		if r.src.route.kind == toPod {
-			row, _ := r.k.lookupIPCache(r.p.src)
-			id = row.Identity
-		}
-		r.arrived(&r.src, id)
-		if r.dst.route.kind != toPod || r.dst.in != r.ifindex {
-			return datapath.ReasonUnknownTarget
-		}
-	}
-	return 0
-}
-
-var broadcast = netip.AddrFrom4([4]byte{255, 255, 255, 255})
-
-// arrived marks a side whose packets do not come from a local pod's veth.
-func (r *run) arrived(s *side, id identity.ID) {
-	s.identity, s.endpoint, s.in = id, 0, r.in()
-}
-
 // open judges the first packet of a flow.
-func (r *run) open(key datapath.FlowKey, fromB bool) {
-	if drop := r.checkHook(); drop != 0 {
-		r.drop(drop)
-		return
-	}
+func (r *run) open() {
+	r.reply = false
+	key, fromB := r.key()
 	e := &entry{
 		proto: r.p.proto, policyPort: r.p.policyPort(), initiatorB: fromB,
-		side:       [2]side{r.src, r.dst},
 		seenNonSYN: r.p.proto == datapath.ProtoTCP && r.p.flags&datapath.TCPSyn == 0 && r.p.fragment != laterFragment,
 	}
 	if e.proto == datapath.ProtoTCP {
 		e.state = stateSyn
 	}
+	var drop datapath.Reason
+	if r.src, drop = r.resolve(seat{addr: r.p.src, port: r.p.sport, initiator: true, sender: true}); drop == 0 {
+		r.dst, drop = r.resolve(seat{addr: r.p.dst, port: r.p.dport, receiver: true})
+	}
+	if drop != 0 {
+		r.drop(drop)
+		return
+	}
+	e.side = [2]side{r.src, r.dst}
 	r.k.stamp(e)
-	r.outcome = r.k.judgeFlow(r.src, r.dst, e.proto, e.policyPort, r.hook == FromPod, r.hook != FromPod || r.dst.route.kind == toPod)
-	e.outcome = r.outcome
+	e.outcome = r.k.judgeFlow(e)
+	r.outcome = e.outcome
 	if r.outcome.refused {
 		r.dropRefused()
 		return
@@ -332,22 +309,11 @@ func (r *run) open(key datapath.FlowKey, fromB bool) {
 }
 
 // renew judges a flow again whose recorded decision may not hold any more.
-func (r *run) renew(key datapath.FlowKey, e *entry, from int) {
-	if drop := r.checkHook(); drop != 0 {
+func (r *run) renew(e *entry, from int) {
+	key, _ := r.key()
+	changed, drop := r.rejudge(key, e, from)
+	if drop != 0 {
 		r.drop(drop)
-		return
-	}
-	ends := [2]side{r.src, r.dst}
-	if from == 1 {
-		ends = [2]side{r.dst, r.src}
-	}
-	// A local pod is one by its address, wherever the packet came from.
-	if s := r.k.resolve(r.p.src, r.p.sport); s.route.kind == toPod {
-		ends[from] = s
-	}
-	changed, gone := r.k.rejudge(key, e, ends, r.now)
-	if gone {
-		r.drop(datapath.ReasonUnknownTarget)
 		return
 	}
 	r.recall(e, from)
@@ -361,32 +327,55 @@ func (r *run) renew(key datapath.FlowKey, e *entry, from int) {
 	}
 }
 
-// rejudge decides about an entry anew, with its ends as they are now. changed: another rule decides than
-// before. gone: the pod that opened the flow does not exist any more, and so does not the entry.
-func (k *Kernel) rejudge(key datapath.FlowKey, e *entry, ends [2]side, now time.Time) (changed, gone bool) {
-	if e.side[0].endpoint != 0 && ends[0].route.kind != toPod {
-		k.flows.delete(key)
-		return false, true
+// nobody is the sender when a flow is judged again for the sake of an ICMP error.
+const nobody = -1
+
+// rejudge decides about an entry anew, in the orientation of the side that opened it; from is the side
+// that sent the packet. changed: other rules decide than before. The reason is why the flow cannot be
+// judged at all; if that is so because the pod that opened it is gone, so is the entry.
+func (r *run) rejudge(key datapath.FlowKey, e *entry, from int) (changed bool, drop datapath.Reason) {
+	ends := [2]side{{addr: e.side[0].addr}, {addr: e.side[1].addr}}
+	first := max(from, 0)
+	for _, i := range []int{first, 1 - first} {
+		was := &e.side[i]
+		ends[i], drop = r.resolve(seat{
+			addr: was.addr, port: was.port, was: was,
+			initiator: i == 0, sender: i == from, receiver: from != nobody && i != from,
+		})
+		if drop != 0 {
+			break
+		}
+		ends[i].flags, ends[i].packets, ends[i].bytes = was.flags, was.packets, was.bytes
 	}
-	for i := range ends {
-		ends[i].port = e.side[i].port
-		ends[i].flags, ends[i].packets, ends[i].bytes = e.side[i].flags, e.side[i].packets, e.side[i].bytes
+	if drop == 0 && ends[0].way != wayPod && ends[1].way != wayPod {
+		drop = datapath.ReasonUnknownTarget // nobody here answers for it
 	}
+	if drop != 0 {
+		r.src, r.dst = ends[first], ends[1-first]
+		if drop == datapath.ReasonUnknownTarget && e.side[0].way == wayPod && !r.k.isPod(e.side[0].addr) {
+			r.k.flows.delete(key)
+		}
+		return false, drop
+	}
+	before := e.outcome
 	e.side = ends
-	k.stamp(e)
-	o := k.judgeFlow(ends[0], ends[1], e.proto, e.policyPort, ends[0].local(), ends[1].local())
-	if o.refused {
-		e.deny(o, now)
-		return false, false
+	r.k.stamp(e)
+	e.outcome = r.k.judgeFlow(e)
+	if e.outcome.refused {
+		if !e.denied {
+			e.denied, e.expires = true, r.now.Add(datapath.LifetimeDenied*time.Second)
+		}
+		return false, 0
 	}
-	changed = e.denied || o.egressCookie != e.outcome.egressCookie || o.ingressCookie != e.outcome.ingressCookie
-	e.denied, e.outcome = false, o
-	return changed, false
+	e.denied = false
+	return e.outcome.egressCookie != before.egressCookie || e.outcome.ingressCookie != before.ingressCookie, 0
 }
 
 // forward lets a packet of an entry through, and reports what is worth it.
 func (r *run) forward(e *entry, from int, report ...datapath.EventType) {
 	closed := e.note(from, &r.p, len(r.frame), r.now)
+	r.recall(e, from)
+	r.k.noteFragment(&r.p)
 	r.send(e.side[1-from].route, e.side[from].identity)
 	for _, t := range report {
 		r.reportFlow(t, e)

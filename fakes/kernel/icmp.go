@@ -28,16 +28,13 @@ func (p *reading) neighbourMessage() neighbour {
 
 // isError says whether the packet is a message about another packet.
 func (p *reading) isError() bool {
-	if p.fragment == laterFragment {
-		return false
-	}
-	switch {
-	case p.proto == datapath.ProtoICMP && !p.v6:
+	switch p.proto {
+	case datapath.ProtoICMP:
 		switch p.icmpType {
 		case 3, 4, 5, 11, 12:
 			return true
 		}
-	case p.proto == datapath.ProtoICMPv6 && p.v6:
+	case datapath.ProtoICMPv6:
 		return p.icmpType >= 1 && p.icmpType <= 4
 	}
 	return false
@@ -52,28 +49,28 @@ func (p *reading) quoted() (reading, bool) {
 	} else {
 		drop = inner.readIPv4(p.l4[8:], true)
 	}
-	if drop != 0 || inner.fragment == laterFragment || inner.readL4(true) != 0 {
-		return inner, false
-	}
-	return inner, true
+	return inner, drop == 0 && inner.readL4(true) == 0
 }
 
-// related says whether an error belongs to a flow that is allowed. A stale decision about that flow is
-// renewed for it.
-func (r *run) related() bool {
+// related finds the side that an error is for, if the packet is an error and belongs to a flow that is
+// allowed. A stale decision about that flow is renewed for it.
+func (r *run) related() (side, bool) {
+	if r.p.fragment != whole || !r.p.isError() {
+		return side{}, false
+	}
 	inner, ok := r.p.quoted()
-	if !ok || inner.src != r.p.dst {
-		return false
+	if !ok || inner.src != r.p.dst || !r.k.completeFragment(&inner) {
+		return side{}, false
 	}
-	key, _ := datapath.NewFlowKey(inner.src, inner.dst, inner.sport, inner.dport, inner.proto)
+	key, fromB := datapath.NewFlowKey(inner.src, inner.dst, inner.sport, inner.dport, inner.proto)
 	e, ok := r.k.flows.get(key)
-	if !ok || e.expired(r.now) || e.denied {
-		return false
+	if !ok || e.expired(r.now) {
+		return side{}, false
 	}
-	if r.k.current(e) {
-		return true
+	if !r.k.current(e) {
+		if _, drop := r.rejudge(key, e, nobody); drop != 0 {
+			return side{}, false
+		}
 	}
-	ends := [2]side{r.k.resolve(e.side[0].addr, 0), r.k.resolve(e.side[1].addr, 0)}
-	_, gone := r.k.rejudge(key, e, ends, r.now)
-	return !gone && !e.denied
+	return e.side[e.senderOf(fromB)], !e.denied
 }

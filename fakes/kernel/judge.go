@@ -59,19 +59,21 @@ type outcome struct {
 	direction                   datapath.Direction // of the policy that refused
 }
 
-// judgeFlow asks the policies of both ends, as far as they are asked; the first refusal decides.
-func (k *Kernel) judgeFlow(from, to side, proto uint8, port uint16, egress, ingress bool) outcome {
+// judgeFlow asks the policies of the pods at the ends of a flow: egress of the one that opened it, ingress of
+// the other. The first refusal decides.
+func (k *Kernel) judgeFlow(e *entry) outcome {
 	var o outcome
-	if egress {
-		v := k.judge(from.endpoint, datapath.Egress, to.identity, proto, port)
+	from, to := &e.side[0], &e.side[1]
+	if from.way == wayPod {
+		v := k.judge(from.endpoint, datapath.Egress, to.identity, e.proto, e.policyPort)
 		o.egressJudged, o.egressCookie = true, v.cookie
 		if !v.allow {
 			o.refused, o.reason, o.direction = true, v.reason, datapath.Egress
 			return o
 		}
 	}
-	if ingress {
-		v := k.judge(to.endpoint, datapath.Ingress, from.identity, proto, port)
+	if to.way == wayPod {
+		v := k.judge(to.endpoint, datapath.Ingress, from.identity, e.proto, e.policyPort)
 		o.ingressJudged, o.ingressCookie = true, v.cookie
 		if !v.allow {
 			o.refused, o.reason, o.direction = true, v.reason, datapath.Ingress

@@ -44,8 +44,9 @@ type reading struct {
 	proto    uint8
 	hopLimit uint8
 
-	fragment fragment
-	fragID   uint32
+	fragment  fragment
+	fragID    uint32
+	fragProto uint8 // of what the fragment header stands before
 
 	l4                 []byte // from the L4 header to the end of the IP payload; nil for later fragments
 	sport, dport       uint16
@@ -128,7 +129,7 @@ func (p *reading) readIPv4(b []byte, quoted bool) datapath.Reason {
 		p.fragment = firstFragment
 	}
 	if p.fragment != whole {
-		p.fragID = uint32(binary.BigEndian.Uint16(b[4:]))
+		p.fragID, p.fragProto = uint32(binary.BigEndian.Uint16(b[4:])), p.proto
 	}
 	if p.fragment != laterFragment {
 		p.l4 = b[head:total]
@@ -173,9 +174,12 @@ func (p *reading) readIPv6(b []byte, quoted bool) datapath.Reason {
 			size = (int(b[at+1]) + 2) * 4
 		case extFragment:
 			size = 8
+			if p.fragment != whole {
+				return datapath.ReasonExtensionHeader
+			}
 			word := binary.BigEndian.Uint16(b[at+2:])
 			if word&^7 != 0 || word&1 != 0 {
-				p.fragID = binary.BigEndian.Uint32(b[at+4:])
+				p.fragID, p.fragProto = binary.BigEndian.Uint32(b[at+4:]), b[at]
 				p.fragment = firstFragment
 			}
 			if word&^7 != 0 {

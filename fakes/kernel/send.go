@@ -5,6 +5,10 @@ import (
 	"github.com/weirnet/weir/core/identity"
 )
 
+// overlaySource is the inner source address of everything tunnelled. It is not OverlayMAC: a VXLAN device
+// takes a frame from its own address for a loop and drops it.
+var overlaySource = datapath.MAC{0x02, 0x77, 0x65, 0x69, 0x72, 0x02}
+
 // send lets the packet go where the route says; from_pod and from_host tell the overlay who sent it.
 func (r *run) send(to route, sender identity.ID) {
 	if r.hook == ToPod {
@@ -21,6 +25,7 @@ func (r *run) send(to route, sender identity.ID) {
 		r.res.Action, r.res.Ifindex = Tunnel, r.k.overlay
 		r.res.VNI, r.res.Remote = uint32(sender), to.remote
 		copy(r.res.Frame, datapath.OverlayMAC[:])
+		copy(r.res.Frame[6:], overlaySource[:])
 	default:
 		r.res.Action = Pass
 	}
@@ -45,7 +50,7 @@ func (r *run) countForwarded() {
 // drop refuses the packet for a reason that is not policy.
 func (r *run) drop(reason datapath.Reason) {
 	d := datapath.Ingress
-	if r.hook == FromPod {
+	if r.hook == FromPod || r.hook == FromHost {
 		d = datapath.Egress
 	}
 	r.dropAs(reason, d)

@@ -37,7 +37,7 @@ type sockRevKey struct {
 const slotTries = 5
 
 // Connect runs connect4 or connect6 and returns where the connection really goes. The error wraps
-// syscall.EPERM when the destination is a service without a usable backend.
+// syscall.ECONNREFUSED when the destination is a service without a usable backend.
 func (k *Kernel) Connect(s Socket, dst netip.AddrPort) (netip.AddrPort, error) {
 	return k.translate("connect to", s, dst)
 }
@@ -63,7 +63,7 @@ func (k *Kernel) translate(op string, s Socket, dst netip.AddrPort) (netip.AddrP
 	}
 	id, backend, ok := k.pick(service, frontend, s.Netns)
 	if !ok {
-		return dst, fmt.Errorf("%s %s: service has no backend: %w", op, frontend, syscall.EPERM)
+		return dst, fmt.Errorf("%s %s: service has no backend: %w", op, frontend, syscall.ECONNREFUSED)
 	}
 	real := netip.AddrPortFrom(backend.Addr, backend.Port)
 	k.sockRev.put(sockRevKey{s.Cookie, real, s.Proto}, frontend)
