@@ -18,7 +18,7 @@ kind: Pod
 metadata: {name: a}
 --- # the next
 kind: Namespace
-metadata: {name: n, namespace: ignored}
+metadata: {name: ns, namespace: ignored}
 ---
 kind: Broken
   indent: [
@@ -26,7 +26,7 @@ kind: Broken
 {kind: PodList, items: [{kind: Pod, metadata: {name: b, namespace: x}}, 7]}
 `)},
 		{File: "b.json", Content: []byte(`{"kind":"Pod","metadata":{"name":"a","namespace":"default"}}`)},
-		{File: "c.yaml", Content: []byte("kind: Pod\nmetadata: {name: ../../etc/passwd}\n---\nmetadata: {name: x}\n---\nkind: Pod\nmetadata: {name: p, namespace: a/b}")},
+		{File: "c.yaml", Content: []byte("kind: Pod\nmetadata: {name: ../../etc/passwd}\n---\nmetadata: {name: x}\n---\nkind: Pod\nmetadata: {name: p, namespace: a/b}\n---\nkind: Pod\nmetadata: {name: n}")},
 	})
 	var got []string
 	for _, o := range objects {
@@ -34,20 +34,21 @@ kind: Broken
 	}
 	require.Equal(t, []string{
 		"b.json Pod default/a pod/default_a.yaml",
-		"a.yaml Namespace n namespace/n.yaml",
+		"a.yaml Namespace ns namespace/ns.yaml",
 		"a.yaml Pod x/b pod/x_b.yaml",
 	}, got)
 	var texts []string
 	for _, f := range findings {
 		texts = append(texts, f.String())
 	}
-	require.Len(t, texts, 6, texts)
+	require.Len(t, texts, 7, texts)
 	require.Contains(t, texts[0], "a.yaml: document from line 9: yaml: line ")
 	require.Equal(t, "a.yaml: PodList: items[1]: must be an object", texts[1])
 	require.Equal(t, "b.json: Pod default/a: is also in a.yaml: the later one counts", texts[2])
 	require.Contains(t, texts[3], "metadata.name")
 	require.Equal(t, "c.yaml: kind: is missing", texts[4])
 	require.Contains(t, texts[5], "metadata.namespace")
+	require.Equal(t, "c.yaml: Pod: metadata.name: false is not a text: put it in quotes", texts[6])
 	require.True(t, HasErrors(findings))
 	require.False(t, HasErrors([]cluster.Finding{{Warning: true}}))
 }
