@@ -100,9 +100,10 @@ const (
 // LabStream asks for traffic between two pods: a TCP connection and a UDP flow that carry numbered
 // messages, and new TCP connections, on every address of the destination.
 type LabStream struct {
-	From, To cluster.Name
-	Port     uint16
-	Interval time.Duration // between two messages; 0: 5 ms
+	From, To  cluster.Name
+	Port      uint16
+	Protocols []string      // only these of TCP (with the new connections) and UDP
+	Interval  time.Duration // between two messages; 0: 5 ms
 }
 
 // LabTraffic is what one stream came to.

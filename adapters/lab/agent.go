@@ -55,7 +55,7 @@ func (l *Lab) launchAgent(n *nodeState) error {
 func (l *Lab) awaitAgent(ctx context.Context, n *nodeState) error {
 	ctx, cancel := context.WithTimeout(ctx, l.o.ReadyTimeout)
 	defer cancel()
-	client := l.o.Dial(l.Socket(n.Name))
+	client := l.agent(n.Name)
 	for {
 		err := client.Ready(ctx)
 		if err == nil {

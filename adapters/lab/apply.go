@@ -17,9 +17,18 @@ import (
 // podsAtOnce bounds how many pods are made or removed at the same time.
 const podsAtOnce = 4
 
+// agentKinds are what agents publish. Those of another cluster would contradict them.
+var agentKinds = []string{"CiliumEndpoint", "CiliumIdentity", "CiliumNode"}
+
 // validate sorts objects into those that may take effect and complaints.
 func (l *Lab) validate(objects []*object) (good []*object, findings []cluster.Finding) {
 	for _, o := range objects {
+		if slices.Contains(agentKinds, o.kind) {
+			f := o.finding("", "is written by agents, and left out: the lab's own write theirs")
+			f.Warning = true
+			findings = append(findings, f)
+			continue
+		}
 		var fs []cluster.Finding
 		if l.o.Validate != nil {
 			fs = l.o.Validate(o.file, o.json())

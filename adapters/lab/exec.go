@@ -19,6 +19,7 @@ const (
 // Exec replaces this process by a command in the namespace and cgroup of a pod ("namespace/name"), of a
 // node ("node/NAME") or of the host outside the cluster ("outside"). It returns only if that fails:
 // ports.ErrNotFound if there is no such place. ExitStatus tells the exit status for the error.
+// The environment variable WEIR_SOCKET leads weir's own commands to the agent of the node.
 func (l *Lab) Exec(place string, argv []string) error {
 	if err := l.open(); err != nil {
 		return err
@@ -35,10 +36,11 @@ func (l *Lab) Exec(place string, argv []string) error {
 		return err
 	}
 	if p != nil {
-		os.Setenv("WEIR_POD", p.Name.String())
+		os.Setenv("WEIR_SOCKET", l.Socket(p.Node))
 		return enterAndExec(netnsPath(l.netnsOf(p)), l.podCgroup(p.Node, p.Name), p.Name.Name, argv)
 	}
 	if name.Namespace == NodeNamespace && l.node(name.Name) != nil {
+		os.Setenv("WEIR_SOCKET", l.Socket(name.Name))
 		return enterAndExec(netnsPath(l.nodeNetns(name.Name)), l.hostCgroup(name.Name), name.Name, argv)
 	}
 	return fmt.Errorf("lab %q: no pod %s: %w", l.o.Name, name, ports.ErrNotFound)

@@ -1,13 +1,17 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
+	"strings"
 	"time"
 
 	"github.com/weirnet/weir/core/cluster"
@@ -32,6 +36,7 @@ type Agent interface {
 	Endpoints(ctx context.Context) ([]ports.EndpointInfo, error)
 	Services(ctx context.Context) ([]ports.ServiceInfo, error)
 	Policies(ctx context.Context) (ports.PolicyInfo, error)
+	Tables(ctx context.Context) (ports.TablesDump, error)
 	Observe(ctx context.Context, q flow.Query, deliver func(flow.Entry) error) error
 }
 
@@ -56,15 +61,17 @@ type Options struct {
 	ReadyTimeout, SettleTimeout time.Duration
 }
 
-// Lab is a cluster on this machine. Its methods may be called at any time, also by several
-// processes; those that change the lab wait for each other.
+// Lab is a cluster on this machine. A handle has one caller at a time; several handles, also of
+// different processes, may be at work, and those that change the lab wait for each other.
 type Lab struct {
-	o   Options
-	dir string
-	st  *state // nil until opened
-
+	o       Options
+	dir     string
+	st      *state           // nil until opened
+	clients map[string]Agent // by node
 	traffic trafficRun
 }
+
+var _ ports.Lab = (*Lab)(nil)
 
 // A dash would make "weir-a-" a prefix of lab "a-b".
 var nameForm = regexp.MustCompile(`^[a-z0-9]{1,12}$`)
@@ -96,7 +103,15 @@ func New(o Options) (*Lab, error) {
 	if o.SettleTimeout == 0 {
 		o.SettleTimeout = 15 * time.Second
 	}
-	return &Lab{o: o, dir: filepath.Join(o.Root, o.Name)}, nil
+	return &Lab{o: o, dir: filepath.Join(o.Root, o.Name), clients: map[string]Agent{}}, nil
+}
+
+// agent returns the client of a node's agent, the same at every call.
+func (l *Lab) agent(node string) Agent {
+	if l.clients[node] == nil {
+		l.clients[node] = l.o.Dial(l.Socket(node))
+	}
+	return l.clients[node]
 }
 
 // Open returns a handle on an existing lab. ports.ErrNotFound if there is none by that name.
@@ -120,19 +135,32 @@ func (l *Lab) open() error {
 	return nil
 }
 
-// List returns the names of the labs whose run directories are under root.
+// List returns the names of the labs that left any trace on this machine, sorted. An empty root is
+// DefaultRoot.
 func List(root string) []string {
-	if root == "" {
-		root = DefaultRoot
-	}
-	entries, _ := os.ReadDir(root)
-	var out []string
-	for _, e := range entries {
-		if e.IsDir() && nameForm.MatchString(e.Name()) {
-			out = append(out, e.Name())
+	names := map[string]bool{}
+	add := func(name string) {
+		if nameForm.MatchString(name) {
+			names[name] = true
 		}
 	}
-	return out
+	entries, _ := os.ReadDir(cmp.Or(root, DefaultRoot))
+	for _, e := range entries {
+		add(e.Name())
+	}
+	spaces, _ := listNetns("weir-")
+	for _, s := range spaces {
+		if name, _, ok := strings.Cut(strings.TrimPrefix(s, "weir-"), "-"); ok {
+			add(name)
+		}
+	}
+	if cg, err := cgroupRoot(); err == nil && cg != "" {
+		dirs, _ := filepath.Glob(filepath.Join(cg, "weir-*"))
+		for _, d := range dirs {
+			add(strings.TrimPrefix(filepath.Base(d), "weir-"))
+		}
+	}
+	return slices.Sorted(maps.Keys(names))
 }
 
 // Name of the lab.

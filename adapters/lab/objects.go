@@ -36,8 +36,8 @@ var clusterKinds = []string{
 // title is how findings name the object.
 func (o *object) title() string {
 	switch {
-	case o.kind == "":
-		return ""
+	case o.kind == "" || o.name == "":
+		return o.kind
 	case o.namespace == "":
 		return o.kind + " " + o.name
 	}
@@ -189,8 +189,15 @@ func parseTree(file string, tree map[string]any) (out []*object, findings []clus
 		return out, findings
 	}
 	o := &object{file: file, kind: kind, tree: tree}
-	o.name, _ = o.get("metadata", "name").(string)
-	o.namespace, _ = o.get("metadata", "namespace").(string)
+	for field, into := range map[string]*string{"name": &o.name, "namespace": &o.namespace} {
+		switch v := o.get("metadata", field).(type) {
+		case nil:
+		case string:
+			*into = v
+		default: // YAML reads some names (n, yes, 1) as something else
+			return nil, []cluster.Finding{o.finding("metadata."+field, "%v is not a text: put it in quotes", v)}
+		}
+	}
 	switch {
 	case kind == "":
 		return nil, []cluster.Finding{{File: file, Field: "kind", Message: "is missing"}}

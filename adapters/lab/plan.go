@@ -2,6 +2,7 @@ package lab
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -48,10 +49,10 @@ type nodeManifest struct {
 	} `json:"status"`
 }
 
-// planNodes decides about the nodes of a lab: those of the manifests, in their order, and made up ones
-// until there are n. The objects of manifests are completed in place by the addresses and pod
-// prefixes that were chosen for them; for made up nodes objects are returned as well.
-func planNodes(n int, given []*object) ([]*nodeState, []*object, []cluster.Finding) {
+// planNodes decides about the nodes of a lab: those of the manifests, in their order, those that pods ask
+// for by name, and made up ones until there are n. The objects of manifests are completed in place by
+// the addresses and pod prefixes that were chosen for them; for the other nodes objects are made.
+func planNodes(n int, given, pods []*object) ([]*nodeState, []*object, []cluster.Finding) {
 	var findings []cluster.Finding
 	var nodes []*nodeState
 	var objects []*object
@@ -72,13 +73,15 @@ func planNodes(n int, given []*object) ([]*nodeState, []*object, []cluster.Findi
 			nodes, objects = append(nodes, node), append(objects, o)
 		}
 	}
-	for i := 1; len(nodes) < n && i <= 250; i++ {
-		name := fmt.Sprintf("node%d", i)
-		if slices.ContainsFunc(nodes, func(x *nodeState) bool { return x.Name == name }) {
-			continue
-		}
-		nodes = append(nodes, &nodeState{Name: name})
-		objects = append(objects, newNodeObject(name))
+	wishes := readWishes(pods)
+	for _, name := range madeUpNames(n, nodes, wishes) {
+		nodes, objects = append(nodes, &nodeState{Name: name}), append(objects, newNodeObject(name))
+	}
+	for _, node := range nodes {
+		adopt(node, nodes, wishes[node.Name])
+	}
+	for _, node := range nodes { // pods that name no node
+		adopt(node, nodes, wishes[""])
 	}
 	// The numbers that made up addresses and prefixes are counted by, so that they stay clear of the
 	// given ones.
@@ -87,6 +90,81 @@ func planNodes(n int, given []*object) ([]*nodeState, []*object, []cluster.Findi
 		complete(objects[i], node)
 	}
 	return nodes, objects, findings
+}
+
+// madeUpNames are the names of the nodes that no manifest describes: those that pods ask for, as long as
+// there are no manifests of nodes or too few of them, and node1, node2, … as far as needed.
+func madeUpNames(n int, nodes []*nodeState, wishes map[string][]netip.Addr) []string {
+	var out []string
+	has := func(name string) bool {
+		return slices.Contains(out, name) || slices.ContainsFunc(nodes, func(x *nodeState) bool { return x.Name == name })
+	}
+	for _, name := range slices.Sorted(maps.Keys(wishes)) {
+		if safeName(name) && !has(name) && (len(nodes) == 0 || len(nodes)+len(out) < n) {
+			out = append(out, name)
+		}
+	}
+	for i := 1; len(nodes)+len(out) < n; i++ {
+		if name := fmt.Sprintf("node%d", i); !has(name) {
+			out = append(out, name)
+		}
+	}
+	// node2 before node10.
+	slices.SortFunc(out, func(a, b string) int {
+		if len(a) != len(b) {
+			return len(a) - len(b)
+		}
+		return strings.Compare(a, b)
+	})
+	return out
+}
+
+// readWishes lists the addresses that pods want, by the node they name; those on their node's own network
+// want none.
+func readWishes(pods []*object) map[string][]netip.Addr {
+	out := map[string][]netip.Addr{}
+	for _, o := range pods {
+		var m podManifest
+		if o.decode(&m) != nil || m.finished() {
+			continue
+		}
+		list := out[m.Spec.NodeName]
+		if list == nil {
+			list = []netip.Addr{}
+		}
+		if !m.Spec.HostNetwork {
+			list = append(list, m.wanted()...)
+		}
+		out[m.Spec.NodeName] = list
+	}
+	return out
+}
+
+// adopt gives a node without pod prefixes those that wanted addresses are in: for each family the
+// first that no node has yet, a /24 or a /64.
+func adopt(node *nodeState, all []*nodeState, wanted []netip.Addr) {
+	if len(node.PodCIDRs) > 0 {
+		return
+	}
+	var cidrs []netip.Prefix
+	for _, bits := range []int{24, 64} {
+		for _, ip := range wanted {
+			if ip.Is4() != (bits == 24) {
+				continue
+			}
+			p, _ := ip.Prefix(bits)
+			if free(&nodeState{PodCIDRs: []netip.Prefix{p}}, node, all) {
+				cidrs = append(cidrs, p)
+				break
+			}
+		}
+	}
+	node.PodCIDRs = cidrs
+}
+
+// free says whether nobody but the node itself has what the candidate would have.
+func free(candidate, node *nodeState, all []*nodeState) bool {
+	return !slices.ContainsFunc(all, func(o *nodeState) bool { return o != node && clash(candidate, o) != "" })
 }
 
 func readNode(o *object) (*nodeState, []cluster.Finding) {
@@ -128,6 +206,7 @@ func readNode(o *object) (*nodeState, []cluster.Finding) {
 	if len(findings) > 0 {
 		return nil, findings
 	}
+	node.given = len(node.PodCIDRs) > 0
 	return node, nil
 }
 
@@ -148,30 +227,38 @@ func clash(a, b *nodeState) string {
 	return ""
 }
 
-// fill gives a node the addresses it has none of: one a family in the underlay, and pod prefixes if it
-// has none at all (who gives prefixes of one family wants that family only).
+// fill gives a made up node what it still has none of: an address and a pod prefix of each family. A
+// Node manifest with prefixes of one family wants that family only, and gets no more.
 func fill(node *nodeState, all []*nodeState, i int) {
-	free := func(candidate *nodeState) bool {
-		return !slices.ContainsFunc(all, func(o *nodeState) bool { return o != node && clash(candidate, o) != "" })
-	}
 	for f := range 2 {
-		if a := nodeAddresses(i)[f]; hasFamily(node.Addresses, a) {
+		if hasFamily(node.Addresses, nodeAddresses(i)[f]) {
 			continue
 		}
 		for j := i; j <= 200; j++ {
 			a := nodeAddresses(j)[f]
-			if free(&nodeState{Addresses: []netip.Addr{a}}) {
+			if free(&nodeState{Addresses: []netip.Addr{a}}, node, all) {
 				node.Addresses = append(node.Addresses, a)
 				break
 			}
 		}
 	}
 	slices.SortStableFunc(node.Addresses, func(a, b netip.Addr) int { return a.BitLen() - b.BitLen() })
-	for j := i; len(node.PodCIDRs) == 0 && j <= 250; j++ {
-		if c := nodePodCIDRs(j); free(&nodeState{PodCIDRs: c}) {
-			node.PodCIDRs = c
+	if node.given {
+		return
+	}
+	for f := range 2 {
+		if slices.ContainsFunc(node.PodCIDRs, func(p netip.Prefix) bool { return p.Addr().Is4() == (f == 0) }) {
+			continue
+		}
+		for j := i; j <= 250; j++ {
+			p := nodePodCIDRs(j)[f]
+			if free(&nodeState{PodCIDRs: []netip.Prefix{p}}, node, all) {
+				node.PodCIDRs = append(node.PodCIDRs, p)
+				break
+			}
 		}
 	}
+	slices.SortStableFunc(node.PodCIDRs, func(a, b netip.Prefix) int { return a.Addr().BitLen() - b.Addr().BitLen() })
 }
 
 func hasFamily(list []netip.Addr, a netip.Addr) bool {

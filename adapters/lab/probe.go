@@ -192,16 +192,17 @@ func (l *Lab) measure(ctx context.Context, rows []*measurement) error {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			errs[i] = l.measureFrom(ctx, bySource[name])
+			errs[i] = l.measureFrom(ctx, bySource[name], probeTries)
 		})
 	}
 	wg.Wait()
 	return errors.Join(errs...)
 }
 
-func (l *Lab) measureFrom(ctx context.Context, rows []*measurement) error {
+// measureFrom runs the prober of one pod.
+func (l *Lab) measureFrom(ctx context.Context, rows []*measurement, tries []time.Duration) error {
 	from := rows[0].from
-	job := probeJob{Tries: probeTries, Parallel: probesAtOnce}
+	job := probeJob{Tries: tries, Parallel: probesAtOnce}
 	var owners []*measurement
 	for _, r := range rows {
 		for _, a := range r.addrs {
@@ -221,7 +222,7 @@ func (l *Lab) measureFrom(ctx context.Context, rows []*measurement) error {
 	var stdout, stderr bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(in), &stdout, &stderr
 	longest := time.Duration(0)
-	for _, t := range probeTries {
+	for _, t := range tries {
 		longest += t + t/4
 	}
 	limit := 10*time.Second + longest*time.Duration(1+len(job.Targets)/probesAtOnce)

@@ -21,7 +21,7 @@ func (l *Lab) observe(ctx context.Context, q flow.Query) []flow.Flow {
 			continue
 		}
 		octx, cancel := context.WithTimeout(ctx, 5*time.Second)
-		_ = l.o.Dial(l.Socket(n.Name)).Observe(octx, q, func(e flow.Entry) error {
+		_ = l.agent(n.Name).Observe(octx, q, func(e flow.Entry) error {
 			if e.Flow != nil {
 				out = append(out, *e.Flow)
 			}

@@ -110,9 +110,9 @@ func (m *serviceManifest) families() []netip.Prefix {
 }
 
 func freeAddress(p netip.Prefix, taken map[netip.Addr]bool) (netip.Addr, error) {
-	// The first ten are left to manifests that name addresses.
+	// The first 256 are left to manifests that name addresses.
 	ip := p.Addr()
-	for range 10 {
+	for range 255 {
 		ip = ip.Next()
 	}
 	for range 60000 {

@@ -32,6 +32,8 @@ type nodeState struct {
 	Addresses []netip.Addr   `json:"addresses"` // in the underlay
 	PodCIDRs  []netip.Prefix `json:"podCIDRs"`
 	Agent     process        `json:"agent"`
+
+	given bool // its manifest has the pod prefixes
 }
 
 // podState is a pod, in a file of its own.

@@ -29,7 +29,7 @@ func (l *Lab) Nodes(ctx context.Context) ([]ports.LabNode, error) {
 		default:
 			x.PID = n.Agent.PID
 			actx, cancel := context.WithTimeout(ctx, statusTimeout)
-			if err := l.o.Dial(l.Socket(n.Name)).Ready(actx); err != nil {
+			if err := l.agent(n.Name).Ready(actx); err != nil {
 				x.Problem = err.Error()
 			} else {
 				x.Ready = true
@@ -56,7 +56,7 @@ func (l *Lab) Pods(ctx context.Context) ([]ports.LabPod, error) {
 			continue
 		}
 		actx, cancel := context.WithTimeout(ctx, statusTimeout)
-		list, err := l.o.Dial(l.Socket(n.Name)).Endpoints(actx)
+		list, err := l.agent(n.Name).Endpoints(actx)
 		cancel()
 		if err != nil {
 			continue

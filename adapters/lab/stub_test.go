@@ -151,7 +151,7 @@ func stubCNI() error {
 		if err != nil {
 			return err
 		}
-		if err := os.WriteFile(note, nil, 0o644); err != nil {
+		if err := os.WriteFile(note, []byte(strings.Join(c.RuntimeConfig.IPs, " ")), 0o644); err != nil {
 			return err
 		}
 		return json.NewEncoder(os.Stdout).Encode(map[string]any{"cniVersion": "1.1.0", "ips": ips})
@@ -226,9 +226,16 @@ func (c stubClient) Endpoints(context.Context) ([]ports.EndpointInfo, error) {
 		ns, name, _ := strings.Cut(strings.TrimPrefix(filepath.Base(f), "endpoint-"), "_")
 		out = append(out, ports.EndpointInfo{
 			Attachment: ports.Attachment{Pod: cluster.Name{Namespace: ns, Name: name}}, Identity: 300, State: "ready",
+			Labels: c.labels(ns, name),
 		})
 	}
 	return out, err
+}
+
+// labels reads the pod as an agent would.
+func (c stubClient) labels(ns, name string) []string {
+	dir := filepath.Join(filepath.Dir(c.socket), "../../..")
+	return (&Lab{dir: filepath.Clean(dir)}).labelsOf(cluster.Name{Namespace: ns, Name: name})
 }
 
 // storedObjects lists what the cluster directory holds of a kind, as an agent would see it.
@@ -259,7 +266,20 @@ func (c stubClient) Policies(context.Context) (ports.PolicyInfo, error) {
 	return out, nil
 }
 
-func (c stubClient) Tables(context.Context) (ports.TablesDump, error) { return ports.TablesDump{}, nil }
+// Tables holds the pods of all nodes.
+func (c stubClient) Tables(context.Context) (ports.TablesDump, error) {
+	var out ports.TablesDump
+	files, err := filepath.Glob(filepath.Join(filepath.Dir(c.socket), "../../*/run/endpoint-*"))
+	for _, f := range files {
+		b, _ := os.ReadFile(f)
+		for ip := range strings.FieldsSeq(string(b)) {
+			out.IPCache = append(out.IPCache, ports.Row[netip.Prefix, datapath.IPCache]{
+				Key: netip.MustParsePrefix(ip), Value: datapath.IPCache{Identity: 300},
+			})
+		}
+	}
+	return out, err
+}
 
 func (c stubClient) Observe(_ context.Context, _ flow.Query, deliver func(flow.Entry) error) error {
 	return deliver(flow.Entry{Flow: &flow.Flow{

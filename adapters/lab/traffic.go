@@ -83,7 +83,11 @@ func (l *Lab) startStream(ctx context.Context, s ports.LabStream, pods []*podSta
 	if s.Interval == 0 {
 		s.Interval = 5 * time.Millisecond
 	}
-	job := trafficJob{Interval: s.Interval}
+	protocols, err := probeProtocols(s.Protocols)
+	if err != nil {
+		return nil, err
+	}
+	job := trafficJob{Interval: s.Interval, Protocols: protocols}
 	for _, a := range common(from, to.IPs) {
 		job.Targets = append(job.Targets, netip.AddrPortFrom(a, s.Port))
 	}
@@ -207,7 +211,8 @@ func (l *Lab) Connects(ctx context.Context, from, service cluster.Name, n int) (
 		c := *turns[i%len(turns)]
 		all[i] = &c
 	}
-	if err := l.measureFrom(ctx, all); err != nil {
+	// One try each: what has to be tried again has failed.
+	if err := l.measureFrom(ctx, all, []time.Duration{connectTimeout}); err != nil {
 		return nil, err
 	}
 	counts := map[cluster.Name]int{}

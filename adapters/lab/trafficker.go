@@ -18,8 +18,9 @@ import (
 // trafficJob is what the traffic process of a pod reads, as one line, from its standard input; it works
 // until that is closed.
 type trafficJob struct {
-	Targets  []netip.AddrPort `json:"targets"`
-	Interval time.Duration    `json:"interval"` // between two messages of a flow; connects come at four times this
+	Targets   []netip.AddrPort `json:"targets"`
+	Protocols []string         `json:"protocols"` // TCP, UDP
+	Interval  time.Duration    `json:"interval"`  // between two messages of a flow; connects come at four times this
 }
 
 // trafficCount is what one kind of traffic to one target came to; the process writes them at its end.
@@ -65,9 +66,12 @@ func trafficInside(in io.Reader, out io.Writer) error {
 		})
 	}
 	for _, t := range job.Targets {
-		run(func() trafficCount { return flowTraffic(ctx, t, protoTCP, job.Interval) })
-		run(func() trafficCount { return flowTraffic(ctx, t, protoUDP, job.Interval) })
-		run(func() trafficCount { return connectTraffic(ctx, t, 4*job.Interval) })
+		for _, p := range job.Protocols {
+			run(func() trafficCount { return flowTraffic(ctx, t, p, job.Interval) })
+			if p == protoTCP {
+				run(func() trafficCount { return connectTraffic(ctx, t, 4*job.Interval) })
+			}
+		}
 	}
 	if _, err := io.WriteString(out, "started\n"); err != nil {
 		return err

@@ -12,7 +12,8 @@ import (
 )
 
 // Up builds a lab with n nodes and applies the manifests. Node objects among them shape the nodes; if they
-// are more than n, all of them are built. Findings and error are as for Apply. ports.ErrConflict if the
+// are more than n, all of them are built. Without Node objects the nodes have the names, and the prefixes,
+// that Pod objects ask for. Findings and error are as for Apply. ports.ErrConflict if the
 // lab exists. After any other error nothing of the lab is left.
 func (l *Lab) Up(ctx context.Context, n int, files []ports.LabManifest) ([]cluster.Finding, error) {
 	if n < 1 || n > MaxNodes {
@@ -29,13 +30,7 @@ func (l *Lab) Up(ctx context.Context, n int, files []ports.LabManifest) ([]clust
 	objects, findings := parse(files)
 	good, bad := l.validate(objects)
 	findings = append(findings, bad...)
-	var given []*object
-	for _, o := range good {
-		if o.kind == "Node" {
-			given = append(given, o)
-		}
-	}
-	nodes, nodeObjects, bad := planNodes(n, given)
+	nodes, nodeObjects, bad := planNodes(n, ofKind(good, "Node"), ofKind(good, "Pod"))
 	findings = append(findings, bad...)
 	if len(nodes) > MaxNodes {
 		return findings, fmt.Errorf("%d nodes in the manifests: 1 to %d are allowed", len(nodes), MaxNodes)
@@ -133,6 +128,16 @@ func (l *Lab) build(ctx context.Context, nodes []*nodeState, objects []*object) 
 		}
 	}
 	return nil
+}
+
+func ofKind(objects []*object, kind string) []*object {
+	var out []*object
+	for _, o := range objects {
+		if o.kind == kind {
+			out = append(out, o)
+		}
+	}
+	return out
 }
 
 func withoutNodes(objects []*object) []*object {
