@@ -93,33 +93,45 @@ func Do(path string, f func() error) error {
 	})
 }
 
+type outcome struct {
+	err      error
+	panicked any
+}
+
 // onThread runs f on an operating system thread that ends afterwards. A panic of f reaches the caller.
 func onThread(f func() error) error {
-	type outcome struct {
-		err      error
-		panicked any
-	}
 	done := make(chan outcome, 1)
-	go func() {
-		// Not unlocked on purpose: see the package comment.
-		runtime.LockOSThread()
-		var o outcome
-		finished := false
-		defer func() {
-			if !finished {
-				if o.panicked = recover(); o.panicked == nil {
-					// runtime.Goexit, as testing.T.FailNow does.
-					o.err = errors.New("function called in a network namespace did not return")
-				}
-			}
-			done <- o
-		}()
-		o.err = f()
-		finished = true
-	}()
+	go runAndEnd(f, done)
 	o := <-done
 	if o.panicked != nil {
 		panic(o.panicked)
 	}
 	return o.err
+}
+
+func runAndEnd(f func() error, done chan<- outcome) {
+	runtime.LockOSThread()
+	if unix.Gettid() == unix.Getpid() {
+		// The main thread cannot end, and its namespace is what others see as the process's. While it is
+		// held here, another goroutine gets another thread.
+		defer runtime.UnlockOSThread()
+		inner := make(chan outcome, 1)
+		go runAndEnd(f, inner)
+		done <- <-inner
+		return
+	}
+	// Not unlocked on purpose: see the package comment.
+	var o outcome
+	finished := false
+	defer func() {
+		if !finished {
+			if o.panicked = recover(); o.panicked == nil {
+				// runtime.Goexit, as testing.T.FailNow does.
+				o.err = errors.New("function called in a network namespace did not return")
+			}
+		}
+		done <- o
+	}()
+	o.err = f()
+	finished = true
 }
