@@ -241,6 +241,19 @@ func TestNumbersComeFromTheirGeneration(t *testing.T) {
 	require.NotZero(t, NewCompiler(0, 0).nextPolicyID())
 }
 
+func TestIdentitiesWithoutAPlaceStayInClassZero(t *testing.T) {
+	m := newMachine()
+	m.upsertPolicy(letIn(t, "a", "k8s:app=db", "k8s:app=web"))
+	m.upsertSubject(1, setOf(t, "k8s:app=db"), nil)
+	m.check(t, newWorld())
+	for _, id := range []identity.ID{identity.Unknown, identity.MaxCluster + 1, identity.MaxLocal + 1} {
+		m.c.UpsertIdentity(identity.Identity{ID: id, Labels: setOf(t, "k8s:app=web")}, nil)
+		require.Empty(t, m.c.Flush(), "they share a place, and one of them must not speak for the others")
+		require.False(t, m.c.Decide(1, datapath.Ingress, id, 6, 80).Allowed)
+		m.c.DeleteIdentity(id)
+	}
+}
+
 func TestRetiredRulesAreExplained(t *testing.T) {
 	m := newMachine()
 	m.seed()
