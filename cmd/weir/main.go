@@ -24,11 +24,14 @@ var commands = []func(*globals) *cobra.Command{
 	newServiceCommand,
 	newNodeCommand,
 	newBPFCommand,
+	newLabCommand,
+	newDemoCommand,
 	newVersionCommand,
 	newCompletionCommand,
 }
 
 func main() {
+	runLabHelper()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	code := run(ctx, newGlobals(os.Stdin, os.Stdout, os.Stderr), os.Args[1:])
 	stop()

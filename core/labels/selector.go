@@ -145,7 +145,7 @@ func (r *Requirement) matches(set Set) bool {
 			continue
 		}
 		found = true
-		if len(r.Values) > 0 && contains(r.Values, l.Value) {
+		if slices.Contains(r.Values, l.Value) {
 			return r.Operator == In
 		}
 		if r.Source != SourceAny { // no second label of this source and key
@@ -162,13 +162,4 @@ func (r *Requirement) matches(set Set) bool {
 	default:
 		return !found
 	}
-}
-
-func contains(values []string, v string) bool {
-	for i := range values {
-		if values[i] == v {
-			return true
-		}
-	}
-	return false
 }

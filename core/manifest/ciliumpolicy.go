@@ -184,7 +184,9 @@ func readCiliumRule(v value, ref policy.Ref, sec section, path string) policy.Ru
 	// Without a word on peers a rule for ports is for everyone; a rule without a word on anything is
 	// for no one.
 	rule.AnyPeer = !anyMember && anyPorts
-	readAuthentication(o.get("authentication"))
+	if !sec.deny {
+		readAuthentication(o.get("authentication"))
+	}
 	return rule
 }
 

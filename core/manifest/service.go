@@ -86,7 +86,7 @@ func readService(r *report, md metadata, top object) body {
 			spec.get(f).warn("Local is not supported; backends on every node are used")
 		}
 	}
-	if len(b.service.Frontends) == 0 {
+	if len(b.service.Frontends) == 0 && spec.get("clusterIP").absent() && spec.get("clusterIPs").absent() {
 		spec.get("clusterIP").warn("missing, and nothing assigns one: the service can't be reached; name an address, or None")
 	}
 	return b

@@ -162,8 +162,13 @@ func (c *Compiler) staleSubject(sub *subject) {
 }
 
 // UpsertIdentity adds or changes an identity. The ports are the named ports of all endpoints that
-// have it, in any order.
+// have it, in any order. The reserved identities are told like all others (identity.Reserved):
+// rules about the host or the world hold from then on. Unknown, and numbers for which the class table
+// has no place, stay in class 0 whatever their labels.
 func (c *Compiler) UpsertIdentity(id identity.Identity, ports []NamedPort) {
+	if datapath.ClassIndex(id.ID) == 0 {
+		return
+	}
 	ports = sortedPorts(ports)
 	m := c.identities.all[id.ID]
 	if m == nil {
@@ -251,7 +256,7 @@ func (c *Compiler) TakePrefixes() (added, removed []netip.Prefix) {
 			delete(c.prefixes, p)
 		}
 	}
-	clear(c.touched)
+	c.touched = map[netip.Prefix]struct{}{}
 	slices.SortFunc(added, netip.Prefix.Compare)
 	slices.SortFunc(removed, netip.Prefix.Compare)
 	return added, removed

@@ -14,6 +14,7 @@ type flush struct {
 	c   *Compiler
 	ops []Op
 
+	subjects map[datapath.EndpointID]struct{} // whose outcome may have changed
 	created  []*outcome
 	switches []policySwitch
 	idents   map[identity.ID]*member // whose signature may have changed
@@ -46,7 +47,9 @@ func (c *Compiler) Flush() []Op {
 	if len(c.dirtySubjects) == 0 && len(c.dirtyIdentities) == 0 {
 		return nil
 	}
-	f := &flush{c: c, idents: maps.Clone(c.dirtyIdentities), extra: map[*member][]atomID{}, emptied: map[*class]struct{}{}}
+	f := &flush{c: c, idents: c.dirtyIdentities, subjects: c.dirtySubjects, extra: map[*member][]atomID{}, emptied: map[*class]struct{}{}}
+	// New maps rather than cleared ones: a map that once was large stays slow to walk.
+	c.dirtyIdentities, c.dirtySubjects = map[identity.ID]*member{}, map[datapath.EndpointID]struct{}{}
 	f.planSubjects()
 	f.planIdentities()
 	f.refine()
@@ -61,7 +64,7 @@ func (c *Compiler) Flush() []Op {
 // not exist yet.
 func (f *flush) planSubjects() {
 	c := f.c
-	for _, ep := range slices.Sorted(maps.Keys(c.dirtySubjects)) {
+	for _, ep := range slices.Sorted(maps.Keys(f.subjects)) {
 		sub := c.subjects[ep]
 		if sub.gone {
 			c.apply(sub, nil)
@@ -85,7 +88,6 @@ func (f *flush) planSubjects() {
 			f.switches = append(f.switches, policySwitch{sub, to})
 		}
 	}
-	clear(c.dirtySubjects)
 }
 
 func (f *flush) create(key string, specs []*spec, ports []NamedPort) *outcome {
@@ -177,7 +179,6 @@ func (f *flush) planIdentities() {
 		}
 		f.moves = append(f.moves, mv)
 	}
-	clear(c.dirtyIdentities)
 }
 
 // relabelled says whether a signature changed in what outcomes in force before this flush can see.
