@@ -19,7 +19,9 @@ func newBPFCTListCommand(g *globals) *cobra.Command {
 		Short: "List every flow of the node",
 		Long: `List every flow of the node, one line each, as the side that opened it sees it: OUT if that is a
 local pod, IN if only the other side is. One entry serves both directions: Packets and Bytes are the
-sum, TxFlagsSeen is what the opener sent, RxFlagsSeen what it got. expires is in seconds from now.`,
+sum, TxFlagsSeen is what the opener sent, RxFlagsSeen what it got. expires is in seconds from now.
+Services are translated before there is a packet, and events are not tied to times of a report:
+RevNAT, BackendID, LastRxReport and LastTxReport are always 0.`,
 		Example: `  weir bpf ct list global
   weir bpf ct list global -o json | jq '.[] | select(.denied)'`,
 		Args: args(cobra.NoArgs),
@@ -117,7 +119,7 @@ func ctLine(f datapath.Flow, remaining bool) string {
 		flags += strings.Join(names, " ") + " "
 	}
 	flags += "]"
-	return fmt.Sprintf("%s %s %s -> %s expires=%d%s Packets=%d Bytes=%d RxFlagsSeen=0x%02x TxFlagsSeen=0x%02x Flags=%s SourceSecurityID=%d DestinationSecurityID=%d",
+	return fmt.Sprintf("%s %s %s -> %s expires=%d%s Packets=%d Bytes=%d RxFlagsSeen=0x%02x LastRxReport=0 TxFlagsSeen=0x%02x LastTxReport=0 Flags=%s RevNAT=0 SourceSecurityID=%d BackendID=0 DestinationSecurityID=%d",
 		ctProto(f.Proto), ctDirection(f), f.Src, f.Dst, int(f.Expires/time.Second), left,
 		f.Packets[0]+f.Packets[1], f.Bytes[0]+f.Bytes[1], f.TCPFlags[1], f.TCPFlags[0], flags, f.SrcIdentity, f.DstIdentity)
 }

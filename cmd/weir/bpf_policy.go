@@ -78,7 +78,7 @@ port (16) that must be equal. The kernel does not count packets by row.`,
 				if i > 0 {
 					fmt.Fprintln(g.out)
 				}
-				fmt.Fprintf(g.out, "Endpoint ID: %d\nPod: %s\nPolicy ID: %s\n", p.Endpoint, p.Pod, policyIDText(p.policy))
+				fmt.Fprintf(g.out, "Endpoint ID: %d\nPod: %s\nPolicy ID: %s\n", p.Endpoint, p.Pod, policyIDText(p.PolicyID))
 			}
 			if err := writePolicyRows(g.out, p.Rows, numeric); err != nil {
 				return err
@@ -93,10 +93,8 @@ port (16) that must be equal. The kernel does not count packets by row.`,
 type endpointPolicy struct {
 	Endpoint datapath.EndpointID `json:"endpoint"`
 	Pod      string              `json:"pod"`
-	policy   datapath.PolicyID
-	Serial   uint32      `json:"policy"`     // 0: no policy in force, nothing passes
-	Gen      uint8       `json:"generation"` // of the peer classes
-	Rows     []policyRow `json:"rows"`
+	PolicyID datapath.PolicyID   `json:"policyID"` // 0: no policy in force, nothing passes
+	Rows     []policyRow         `json:"rows"`
 }
 
 type policyRow struct {
@@ -160,8 +158,7 @@ func newPolicyView(ctx context.Context, agent ports.Inspector) (*policyView, err
 // endpoint lists the rows in force for an endpoint, one for each peer.
 func (v *policyView) endpoint(ctx context.Context, e ports.EndpointInfo) (endpointPolicy, error) {
 	id := v.word[e.ID].Policy
-	out := endpointPolicy{Endpoint: e.ID, Pod: e.Pod.String(), policy: id, Serial: uint32(id) & datapath.MaxPolicySerial,
-		Gen: id.Generation(), Rows: []policyRow{}}
+	out := endpointPolicy{Endpoint: e.ID, Pod: e.Pod.String(), PolicyID: id, Rows: []policyRow{}}
 	for _, r := range v.rows[id] {
 		rule, err := v.rule(ctx, r.Value)
 		if err != nil {
@@ -275,5 +272,5 @@ func writePolicyRows(w io.Writer, rows []policyRow, numeric bool) error {
 			t.row("", "", l)
 		}
 	}
-	return t.Flush()
+	return t.flush()
 }

@@ -6,7 +6,7 @@ import (
 	"io"
 	"slices"
 	"strings"
-	"text/tabwriter"
+	"unicode/utf8"
 
 	"github.com/spf13/cobra"
 )
@@ -61,23 +61,54 @@ func orEmpty[V any](list []V) []V {
 	return list
 }
 
-// table lays out columns as the agent's listings of Cilium do. Cells are joined by tabs.
-type table struct{ *tabwriter.Writer }
+// Widths of a table, in characters, as Cilium's listings have them.
+const (
+	minColumn = 5 // padding included
+	padding   = 3
+)
 
-func newTable(w io.Writer, header ...string) table {
-	t := table{tabwriter.NewWriter(w, 5, 0, 3, ' ', 0)}
+// table lays out rows in columns. A row of one cell stands for itself and does not widen the first
+// column.
+type table struct {
+	w    io.Writer
+	rows [][]string
+}
+
+func newTable(w io.Writer, header ...string) *table {
+	t := &table{w: w}
 	if len(header) > 0 {
 		t.row(header...)
 	}
 	return t
 }
 
-func (t table) row(cells ...string) {
-	// Trailing empty cells would only leave blanks at the end of the line.
-	for len(cells) > 0 && cells[len(cells)-1] == "" {
-		cells = cells[:len(cells)-1]
+func (t *table) row(cells ...string) { t.rows = append(t.rows, slices.Clone(cells)) }
+
+// flush writes the rows. Nothing is left blank at the end of a line.
+func (t *table) flush() error {
+	var widths []int
+	for _, row := range t.rows {
+		for i, cell := range row[:len(row)-1] {
+			if i == len(widths) {
+				widths = append(widths, minColumn)
+			}
+			widths[i] = max(widths[i], utf8.RuneCountInString(cell)+padding)
+		}
 	}
-	fmt.Fprintln(t, strings.Join(cells, "\t"))
+	var b strings.Builder
+	for _, row := range t.rows {
+		line := ""
+		for i, cell := range row {
+			line += cell
+			if i < len(row)-1 {
+				line += strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell))
+			}
+		}
+		b.WriteString(strings.TrimRight(line, " ") + "\n")
+	}
+	t.rows = nil
+	_, err := io.WriteString(t.w, b.String())
+	return err
 }
 
 // twoColumns prints keys with one or more values each, as Cilium's dumps of kernel tables do, or the
@@ -98,7 +129,7 @@ func twoColumns(w io.Writer, o *output, key, value string, rows []keyed) error {
 			k = ""
 		}
 	}
-	return t.Flush()
+	return t.flush()
 }
 
 // keyed is a key of a kernel table with the texts of its values.

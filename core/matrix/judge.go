@@ -24,6 +24,7 @@ type judge struct {
 
 type pod struct {
 	cluster.Pod
+	name   string // as Pod.Name writes it
 	labels labels.Set
 	kind   int
 }
@@ -52,7 +53,7 @@ type end struct {
 }
 
 func podEnd(p *pod) end {
-	e := end{name: p.Name.String(), node: p.Node, addrs: p.IPs}
+	e := end{name: p.name, node: p.Node, addrs: p.IPs}
 	if !p.HostNetwork {
 		e.pod = p
 	}
@@ -76,9 +77,9 @@ func (w *World) prepare() *judge {
 		if !ok {
 			ns = cluster.Namespace{Name: p.Name.Namespace}
 		}
-		j.pods = append(j.pods, &pod{Pod: p, labels: cluster.PodLabels(p, ns)})
+		j.pods = append(j.pods, &pod{Pod: p, name: p.Name.String(), labels: cluster.PodLabels(p, ns)})
 	}
-	slices.SortFunc(j.pods, func(a, b *pod) int { return strings.Compare(a.Name.String(), b.Name.String()) })
+	slices.SortFunc(j.pods, func(a, b *pod) int { return strings.Compare(a.name, b.name) })
 
 	var kinds []*pod
 	for _, p := range j.pods {

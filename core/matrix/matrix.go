@@ -151,7 +151,7 @@ func (w *World) Judge(from, to string, proto uint8, port uint16) (Row, error) {
 func (w *World) Pods() []string {
 	var out []string
 	for _, p := range w.prepare().pods {
-		out = append(out, p.Name.String())
+		out = append(out, p.name)
 	}
 	return out
 }

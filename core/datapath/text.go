@@ -26,3 +26,17 @@ func (m *MAC) UnmarshalText(text []byte) error {
 	*m = out
 	return nil
 }
+
+// MarshalText writes "ingress" or "egress".
+func (d Direction) MarshalText() ([]byte, error) { return []byte(d.String()), nil }
+
+// UnmarshalText reads what MarshalText wrote. The error names the text and what is allowed.
+func (d *Direction) UnmarshalText(text []byte) error {
+	for _, known := range []Direction{Ingress, Egress} {
+		if string(text) == known.String() {
+			*d = known
+			return nil
+		}
+	}
+	return fmt.Errorf("direction %q is not allowed; allowed: %s, %s", text, Ingress, Egress)
+}
