@@ -89,7 +89,7 @@ func (s *story) inventory(ctx context.Context) {
 		}
 		t.row("  "+n.Name, joinStrings(n.Addresses), joinStrings(n.PodCIDRs))
 	}
-	_ = t.Flush()
+	_ = t.flush()
 	s.say("")
 	t = newTable(s.out, "  POD", "NODE", "IDENTITY", "ADDRESSES")
 	byName := map[cluster.Name]ports.LabPod{}
@@ -104,7 +104,7 @@ func (s *story) inventory(ctx context.Context) {
 		}
 		t.row("  "+p.Name.String(), p.Node, p.Identity.String(), joinStrings(p.IPs))
 	}
-	_ = t.Flush()
+	_ = t.flush()
 	s.check(len(nodes) == 2 && ready == 2, "2 nodes with ready agents (%d of %d)", ready, len(nodes))
 	s.check(len(pods) == len(shopPods) && dual == len(pods), "%d pods with an IPv4 and an IPv6 address (%d of %d)", len(shopPods), dual, len(pods))
 	s.check(known == len(pods), "every pod has an identity (%d of %d)", known, len(pods))
@@ -224,7 +224,7 @@ func (s *story) balance(ctx context.Context) {
 		spread = spread && n > connects/3*3/4 && n < connects/3*5/4
 		t.row("  "+b.String(), nodes[b], fmt.Sprint(n), strings.Repeat("#", n*60/connects))
 	}
-	_ = t.Flush()
+	_ = t.flush()
 	s.check(total == connects, "%d of %d connections reached a backend", total, connects)
 	s.check(spread, "each of the %d backends got about a third", len(backends))
 	s.check(len(at) == 2, "they are on both nodes")
@@ -257,7 +257,7 @@ func (s *story) drops(ctx context.Context) {
 			t.row(row...)
 		}
 	}
-	_ = t.Flush()
+	_ = t.flush()
 	s.check(len(all) > 0, "drops by policy were recorded (%d looked at)", len(all))
 	s.check(named == len(all), "each names the policy that decided (%d of %d)", named, len(all))
 	for _, want := range []string{"NetworkPolicy production/backend-ingress", "CiliumNetworkPolicy production/db", "CiliumNetworkPolicy production/frontend-egress"} {
@@ -356,7 +356,7 @@ func (s *story) restart(ctx context.Context) {
 		broken += r.Broken
 		t.row("  "+r.From.Name, r.To.Name+" "+r.Addr.String(), trafficText(r.Protocol), fmt.Sprint(r.Sent), fmt.Sprint(r.Lost), fmt.Sprint(r.Broken), r.Gap.Round(time.Millisecond).String()+" "+r.Error)
 	}
-	_ = t.Flush()
+	_ = t.flush()
 	s.check(sent > 0 && lost == 0, "%d of %d packets lost", lost, sent)
 	s.check(tried > 0 && broken == 0, "%d of %d connections broken, or refused while the agents were away", broken, tried+len(report))
 }
