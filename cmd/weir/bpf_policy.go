@@ -272,5 +272,5 @@ func writePolicyRows(w io.Writer, rows []policyRow, numeric bool) error {
 			t.row("", "", l)
 		}
 	}
-	return t.flush()
+	return t.Flush()
 }

@@ -66,7 +66,7 @@ func newIdentityListCommand(g *globals) *cobra.Command {
 				id, count = "", ""
 			}
 		}
-		return t.flush()
+		return t.Flush()
 	}
 	return c
 }

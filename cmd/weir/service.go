@@ -48,7 +48,7 @@ func newServiceListCommand(g *globals) *cobra.Command {
 				cells = []string{"", "", ""}
 			}
 		}
-		return t.flush()
+		return t.Flush()
 	}
 	return c
 }
