@@ -1,6 +1,7 @@
 //go:build ignore
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /* TC ingress of a pod's host-side veth: everything that the pod sends. */
+#include "lib/abi.h"
 #include "lib/finish.h"
 #include "lib/license.h"
 #include "lib/read.h"

@@ -30,6 +30,7 @@ const (
 	FromPodMapPolicyV1         = "policy_v1"
 	FromPodMapWorkV1           = "work_v1"
 	FromPodProgFromPod         = "from_pod"
+	FromPodVarAbi              = "abi"
 	FromPodVarOverlayIfindex   = "overlay_ifindex"
 	FromPodVarTestTunnelFromCb = "test_tunnel_from_cb"
 )
@@ -102,6 +103,7 @@ type FromPodMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type FromPodVariableSpecs struct {
+	Abi              *ebpf.VariableSpec `ebpf:"abi"`
 	OverlayIfindex   *ebpf.VariableSpec `ebpf:"overlay_ifindex"`
 	TestTunnelFromCb *ebpf.VariableSpec `ebpf:"test_tunnel_from_cb"`
 }
@@ -163,6 +165,7 @@ func (m *FromPodMaps) Close() error {
 //
 // It can be passed to LoadFromPodObjects or ebpf.CollectionSpec.LoadAndAssign.
 type FromPodVariables struct {
+	Abi              *ebpf.Variable `ebpf:"abi"`
 	OverlayIfindex   *ebpf.Variable `ebpf:"overlay_ifindex"`
 	TestTunnelFromCb *ebpf.Variable `ebpf:"test_tunnel_from_cb"`
 }

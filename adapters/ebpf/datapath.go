@@ -39,7 +39,10 @@ var _ ports.Datapath = (*Datapath)(nil)
 // Open loads the programs, opens or creates the pinned maps, attaches the programs of the overlay, the
 // host and the cgroup, and exchanges those of the pods that are attached already. Pods whose interface
 // is gone are cleaned up.
-func Open(cfg Config) (_ *Datapath, err error) {
+func Open(cfg Config) (_ *Datapath, err error) { return open(cfg, nil, ebpf.ProgramOptions{}) }
+
+// open also sets constants of the programs and verifier options, for tests.
+func open(cfg Config, constants map[string]any, opts ebpf.ProgramOptions) (_ *Datapath, err error) {
 	d := &Datapath{cfg: cfg, log: cfg.Logger, closed: make(chan struct{})}
 	if d.log == nil {
 		d.log = slog.New(slog.DiscardHandler)
@@ -52,7 +55,7 @@ func Open(cfg Config) (_ *Datapath, err error) {
 	if err := prepareDirs(cfg.BPFFS); err != nil {
 		return nil, err
 	}
-	if err := d.load(ebpf.ProgramOptions{}, nil); err != nil {
+	if err := d.load(opts, constants); err != nil {
 		return nil, err
 	}
 	d.tcx = !cfg.ClassicTC && haveTCX(d.progs[progFromPod])

@@ -55,10 +55,11 @@ func endpointTable(m *ebpf.Map) ports.Table[netip.Addr, datapath.Endpoint] {
 }
 
 func ipcacheKey(p netip.Prefix) (rawIPCacheKey, error) {
-	if !p.IsValid() || p.Addr().Is4In6() || p != p.Masked() {
-		return rawIPCacheKey{}, fmt.Errorf("prefix %q: a prefix without bits behind its length, and not of "+
+	if !p.IsValid() || p.Addr().Is4In6() {
+		return rawIPCacheKey{}, fmt.Errorf("prefix %q: an IPv4 prefix, or an IPv6 one that is not of "+
 			"IPv4-mapped addresses, is needed", p)
 	}
+	p = p.Masked()
 	k := rawIPCacheKey{PrefixBits: uint32(p.Bits()), Addr: newAddr(p.Addr())}
 	if p.Addr().Is4() {
 		k.PrefixBits += 96

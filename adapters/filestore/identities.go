@@ -20,35 +20,24 @@ import (
 	"github.com/weirnet/weir/ports"
 )
 
-// Numbers are given out in ascending order, so that one that was given back comes up again as late as
-// possible, and not before its quarantine is over. What that takes stands in a book beside the
-// identities; whoever reads or writes either holds the lock.
+// A book beside the identities says what their files don't. Whoever reads or writes either holds the
+// lock.
 const (
 	identityLock = identitiesDir + "/.lock"
 	identityBook = identitiesDir + "/.book.json"
 )
 
-// book is what the identities' files don't say by themselves.
-type book struct {
-	// Highest is the highest number ever given out.
-	Highest identity.ID `json:"highest"`
-	// Unused says since when an identity has been without an endpoint, as far as anyone looked.
-	Unused map[identity.ID]time.Time `json:"unused,omitempty"`
-	// Quarantine says from when on a removed number may be given out again.
-	Quarantine map[identity.ID]time.Time `json:"quarantine,omitempty"`
-}
-
 // identityCache spares reading identities again: a number's labels never change while its file is
 // there. It is right only under the lock, after refresh.
 type identityCache struct {
 	mu     sync.Mutex
-	labels map[identity.ID]labels.Set
+	labels manifest.Identities
 	stamps map[identity.ID]stamp
 	ids    map[string]identity.ID // by labels.Set.Key
 }
 
 func newIdentityCache() *identityCache {
-	return &identityCache{labels: map[identity.ID]labels.Set{}, stamps: map[identity.ID]stamp{}, ids: map[string]identity.ID{}}
+	return &identityCache{labels: manifest.Identities{}, stamps: map[identity.ID]stamp{}, ids: map[string]identity.ID{}}
 }
 
 func identityFile(id identity.ID) string { return strconv.FormatUint(uint64(id), 10) + ".json" }
@@ -118,7 +107,7 @@ func readIdentity(path string) (labels.Set, error) {
 
 // withIdentities runs fn with the lock held, a fresh cache and the book, and writes the book back if
 // fn says that it changed.
-func (s *Store) withIdentities(ctx context.Context, fn func(*identityCache, *book) (changed bool, err error)) error {
+func (s *Store) withIdentities(ctx context.Context, fn func(*identityCache, *manifest.IdentityBook) (changed bool, err error)) error {
 	s.ids.mu.Lock()
 	defer s.ids.mu.Unlock()
 	unlock, err := lock(ctx, s.path(identityLock))
@@ -129,19 +118,13 @@ func (s *Store) withIdentities(ctx context.Context, fn func(*identityCache, *boo
 	if err := s.ids.refresh(s.path(identitiesDir)); err != nil {
 		return err
 	}
-	b := &book{}
+	b := &manifest.IdentityBook{}
 	data, err := os.ReadFile(s.path(identityBook))
 	if err == nil {
 		err = json.Unmarshal(data, b)
 	}
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return fmt.Errorf("read %s: %w; restore it, or remove it when no agent runs", s.path(identityBook), err)
-	}
-	if b.Unused == nil {
-		b.Unused = map[identity.ID]time.Time{}
-	}
-	if b.Quarantine == nil {
-		b.Quarantine = map[identity.ID]time.Time{}
 	}
 	changed, err := fn(s.ids, b)
 	if changed {
@@ -152,7 +135,7 @@ func (s *Store) withIdentities(ctx context.Context, fn func(*identityCache, *boo
 	return err
 }
 
-func (s *Store) writeBook(b *book) error {
+func (s *Store) writeBook(b *manifest.IdentityBook) error {
 	data, err := json.MarshalIndent(b, "", "  ")
 	if err != nil {
 		return err
@@ -163,18 +146,13 @@ func (s *Store) writeBook(b *book) error {
 // Allocate implements ports.Identities. The labels must all come from Kubernetes (source k8s).
 func (s *Store) Allocate(ctx context.Context, ls labels.Set) (identity.ID, error) {
 	var id identity.ID
-	err := s.withIdentities(ctx, func(c *identityCache, b *book) (bool, error) {
+	err := s.withIdentities(ctx, func(c *identityCache, b *manifest.IdentityBook) (bool, error) {
 		now := s.opts.Now()
 		if old, ok := c.ids[ls.Key()]; ok {
 			id = old
-			// Whoever asks is about to use it: its time without an endpoint begins anew.
-			if _, marked := b.Unused[id]; marked {
-				b.Unused[id] = now
-				return true, nil
-			}
-			return false, nil
+			return b.Renew(id, now), nil
 		}
-		next, ok := b.next(c, now)
+		next, ok := b.Next(c.labels, now)
 		if !ok {
 			return false, fmt.Errorf("all of %d to %d are in use or in quarantine: %w", identity.MinCluster, identity.MaxCluster, ports.ErrFull)
 		}
@@ -183,9 +161,6 @@ func (s *Store) Allocate(ctx context.Context, ls labels.Set) (identity.ID, error
 			return false, err
 		}
 		// The book comes first: a number in it that has no file is merely skipped.
-		b.Highest = max(b.Highest, next)
-		b.Unused[next] = now
-		delete(b.Quarantine, next)
 		if err := s.writeBook(b); err != nil {
 			return false, err
 		}
@@ -201,83 +176,26 @@ func (s *Store) Allocate(ctx context.Context, ls labels.Set) (identity.ID, error
 	return id, nil
 }
 
-// next picks a number: the one after the highest, or, once the range was gone through, the lowest
-// that is free and out of quarantine.
-func (b *book) next(c *identityCache, now time.Time) (identity.ID, bool) {
-	highest := max(b.Highest, identity.MinCluster-1)
-	for id := range c.labels {
-		highest = max(highest, id)
-	}
-	if highest < identity.MaxCluster {
-		return highest + 1, true
-	}
-	for id := identity.MinCluster; id <= identity.MaxCluster; id++ {
-		_, taken := c.labels[id]
-		until, waiting := b.Quarantine[id]
-		if !taken && (!waiting || !now.Before(until)) {
-			return id, true
-		}
-	}
-	return 0, false
-}
-
 // used notes that an identity has an endpoint from now on.
 func (s *Store) used(ctx context.Context, id identity.ID) error {
 	if !id.IsCluster() {
 		return nil
 	}
-	return s.withIdentities(ctx, func(_ *identityCache, b *book) (bool, error) {
-		_, marked := b.Unused[id]
-		delete(b.Unused, id)
-		return marked, nil
+	return s.withIdentities(ctx, func(_ *identityCache, b *manifest.IdentityBook) (bool, error) {
+		return b.Used(id), nil
 	})
 }
 
-// Collect implements ports.Identities. An identity counts as unused from the first Collect that sees
+// Collect implements ports.Identities. An identity counts as unused from the first Collect that finds
 // it without an endpoint, or from its allocation if it never had one.
 func (s *Store) Collect(ctx context.Context, grace time.Duration) ([]identity.ID, error) {
 	var gone []identity.ID
-	err := s.withIdentities(ctx, func(c *identityCache, b *book) (bool, error) {
-		now := s.opts.Now()
+	err := s.withIdentities(ctx, func(c *identityCache, b *manifest.IdentityBook) (bool, error) {
 		inUse, err := s.identitiesInUse()
 		if err != nil {
 			return false, err
 		}
-		changed := false
-		for id, until := range b.Quarantine {
-			if !now.Before(until) {
-				delete(b.Quarantine, id)
-				changed = true
-			}
-		}
-		for id := range b.Unused {
-			if _, ok := c.labels[id]; !ok {
-				delete(b.Unused, id)
-				changed = true
-			}
-		}
-		var due []identity.ID
-		for id := identity.MinCluster; id <= identity.MaxCluster; id++ {
-			if _, ok := c.labels[id]; !ok {
-				continue
-			}
-			since, marked := b.Unused[id]
-			switch {
-			case inUse[id]:
-				delete(b.Unused, id)
-				changed = changed || marked
-			case !marked:
-				b.Unused[id] = now
-				changed = true
-			case now.Sub(since) >= grace:
-				due = append(due, id)
-				delete(b.Unused, id)
-				b.Quarantine[id] = now.Add(grace)
-				// Also what was written by hand must not come up again at once.
-				b.Highest = max(b.Highest, id)
-				changed = true
-			}
-		}
+		due, changed := b.Collect(c.labels, inUse, s.opts.Now(), grace)
 		if !changed {
 			return false, nil
 		}

@@ -189,15 +189,16 @@ func parseTree(file string, tree map[string]any) (out []*object, findings []clus
 		return out, findings
 	}
 	o := &object{file: file, kind: kind, tree: tree}
-	for field, into := range map[string]*string{"name": &o.name, "namespace": &o.namespace} {
-		switch v := o.get("metadata", field).(type) {
-		case nil:
-		case string:
-			*into = v
-		default: // YAML reads some names (n, yes, 1) as something else
-			return nil, []cluster.Finding{o.finding("metadata."+field, "%v is not a text: put it in quotes", v)}
+	for _, field := range []string{"name", "namespace"} {
+		// YAML reads some names (n, yes, 1) as something else.
+		if v := o.get("metadata", field); v != nil {
+			if _, ok := v.(string); !ok {
+				return nil, []cluster.Finding{o.finding("metadata."+field, "%v is not a text: put it in quotes", v)}
+			}
 		}
 	}
+	o.name, _ = o.get("metadata", "name").(string)
+	o.namespace, _ = o.get("metadata", "namespace").(string)
 	switch {
 	case kind == "":
 		return nil, []cluster.Finding{{File: file, Field: "kind", Message: "is missing"}}

@@ -21,6 +21,7 @@ const (
 	vethInfoPeer   = 1
 	rtextSkipStats = 1 << 3
 	sizeofRtgenmsg = 4 // one byte, padded
+	operStateUp    = 6
 )
 
 // samePlace stands for the number of the other side's namespace when it is the same as ours.
@@ -38,9 +39,13 @@ type link struct {
 	peerNSID  int32  // the namespace of the other side as numbered by ours
 	data      []byte // attributes of the kind
 	queueDisc string
+	operState uint8 // of RFC 2863
 }
 
 func (l *link) up() bool { return l.flags&unix.IFF_UP != 0 }
+
+// operational says whether the kernel sends on the device; it takes a moment after carrier is there.
+func (l *link) operational() bool { return l.operState == operStateUp }
 
 func (l *link) decode(b []byte) error {
 	if len(b) < unix.SizeofIfInfomsg {
@@ -67,6 +72,8 @@ func (l *link) decode(b []byte) error {
 			l.peer = ad.Uint32()
 		case unix.IFLA_LINK_NETNSID:
 			l.peerNSID = ad.Int32()
+		case unix.IFLA_OPERSTATE:
+			l.operState = ad.Uint8()
 		case unix.IFLA_QDISC:
 			l.queueDisc = ad.String()
 		case unix.IFLA_LINKINFO:

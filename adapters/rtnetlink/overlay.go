@@ -89,6 +89,9 @@ func (c *conn) ensureOverlay(o ports.Overlay) (ports.OverlayLinks, error) {
 	if err := c.setAddresses(host, o.Routers); err != nil {
 		return out, err
 	}
+	if err := c.awaitLocal(o.Routers); err != nil {
+		return out, err
+	}
 	for _, r := range o.Routers {
 		if err := c.setNeighbour(host, nextHop(r.Is4()), peer.mac); err != nil {
 			return out, err

@@ -201,6 +201,9 @@ func (c *conn) configurePod(pod *link, gatewayMAC datapath.MAC, l ports.PodLink)
 	if err := c.setUp(pod); err != nil {
 		return err
 	}
+	if err := c.awaitLocal(l.Addresses); err != nil {
+		return err
+	}
 	for _, g := range l.Gateways {
 		if err := c.setNeighbour(pod, g, gatewayMAC); err != nil {
 			return err
@@ -268,7 +271,7 @@ func (n *Network) activatePodLink(l ports.PodLink) error {
 		return err
 	}
 	defer fd.Close()
-	return n.node(func(c *conn) error {
+	err = n.node(func(c *conn) error {
 		host, err := c.link(l.HostName)
 		if err != nil {
 			return err
@@ -294,6 +297,10 @@ func (n *Network) activatePodLink(l ports.PodLink) error {
 		}
 		return c.setRoutes(host, hostRoutes(l))
 	})
+	if err != nil {
+		return err
+	}
+	return in(l.Netns, func(c *conn) error { return c.awaitOperational(l.Interface) })
 }
 
 // DeletePodLink implements ports.Network. A device that is no veth is ports.ErrConflict.

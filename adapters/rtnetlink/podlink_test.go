@@ -52,6 +52,18 @@ func TestNothingPassesBeforeActivation(t *testing.T) {
 	}
 }
 
+// The first packet after activation arrives, however soon it is sent: echo does not repeat it.
+func TestFirstPacketArrives(t *testing.T) {
+	netnstest.Require(t)
+	n, node, _ := overlayNode(t)
+	for i := range 10 {
+		l := newPod(t, i)
+		attach(t, n, l)
+		_, err := echo(t, l.Netns, node, []netip.Addr{router4, router6}[i%2])
+		require.NoError(t, err)
+	}
+}
+
 // TestSilence: no address resolution, no router solicitation, no multicast report.
 func TestSilence(t *testing.T) {
 	netnstest.Require(t)
@@ -71,6 +83,30 @@ func TestSilence(t *testing.T) {
 	_, err = echo(t, l.Netns, node, router6)
 	require.NoError(t, err)
 	assert.Len(t, stop(), 2, "a datagram of each family and nothing else")
+}
+
+// When both sides have the same index, each in its namespace, the kernel notices carrier late.
+func TestFirstPacketArrivesWhenIndexesAreEqual(t *testing.T) {
+	netnstest.Require(t)
+	n, node, _ := overlayNode(t)
+	l := newPod(t, 0)
+	inside(t, l.Netns, func(c *conn) error { // the next index in the pod is 5, as it is on the node
+		for _, name := range []string{"br2", "br3", "br4"} {
+			if err := c.newLink(linkRequest{name: name, kind: "bridge"}); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	st := attach(t, n, l)
+	inside(t, l.Netns, func(c *conn) error {
+		pod, err := c.link(l.Interface)
+		require.Equal(t, st.Ifindex, pod.index)
+		return err
+	})
+	require.NoError(t, n.CheckPodLink(l))
+	_, err := echo(t, l.Netns, node, router4)
+	assert.NoError(t, err)
 }
 
 func TestPodSettings(t *testing.T) {

@@ -251,7 +251,7 @@ func printLabStatus(w io.Writer, s labStatus) error {
 		}
 		t.row(n.Name, joinStrings(n.Addresses), joinStrings(n.PodCIDRs), pidText(n.PID), state)
 	}
-	if err := t.Flush(); err != nil {
+	if err := t.flush(); err != nil {
 		return err
 	}
 	fmt.Fprintln(w)
@@ -266,7 +266,7 @@ func printLabStatus(w io.Writer, s labStatus) error {
 		}
 		t.row(p.Name, p.Node, id, joinStrings(p.IPs), joinNumbers(p.Ports), pidText(p.PID))
 	}
-	return t.Flush()
+	return t.flush()
 }
 
 func pidText(pid int) string {

@@ -106,7 +106,7 @@ func printResults(w io.Writer, results []ports.LabResult) error {
 		}
 		t.row(r.From, r.To, port, r.Protocol, r.Verdict, orDash(r.EgressRule), orDash(r.IngressRule), r.Note)
 	}
-	return t.Flush()
+	return t.flush()
 }
 
 func orDash(s string) string {

@@ -97,6 +97,8 @@ func (e *Engine) upsertPolicy(p policy.Policy) {
 	delete(e.problems, p.Ref)
 	if len(fresh) > 0 {
 		e.flushPolicy()
+		// Longer prefixes first: an exception is in place before the range it is cut out of.
+		slices.SortStableFunc(fresh, func(a, b netip.Prefix) int { return b.Bits() - a.Bits() })
 		for _, f := range fresh {
 			e.emitPrefix(f)
 		}

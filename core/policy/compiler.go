@@ -163,7 +163,8 @@ func (c *Compiler) staleSubject(sub *subject) {
 
 // UpsertIdentity adds or changes an identity. The ports are the named ports of all endpoints that
 // have it, in any order. The reserved identities are told like all others (identity.Reserved):
-// rules about the host or the world hold from then on. Unknown, and numbers for which the class table
+// rules about the host or the world hold from then on. An address may be mapped to the identity once
+// the ops of the next Flush are executed. Unknown, and numbers for which the class table
 // has no place, stay in class 0 whatever their labels.
 func (c *Compiler) UpsertIdentity(id identity.Identity, ports []NamedPort) {
 	if datapath.ClassIndex(id.ID) == 0 {
@@ -242,6 +243,11 @@ func (c *Compiler) DeleteSubject(ep datapath.EndpointID) {
 // when it was last called, and the reverse, both sorted. The caller gives each its own identity
 // (identity.ForPrefix, UpsertIdentity); the rules about them hold from then on. The prefixes of
 // all addresses, 0.0.0.0/0 and ::/0, are not among them: they are world-ipv4 and world-ipv6.
+//
+// Rows of table "ipcache" for added prefixes are written after the ops of the Flush that knows their
+// identities, longer prefixes first (an exception before what it is an exception to); rows of
+// removed prefixes go before DeleteIdentity, because an identity that is gone is judged like one that
+// no rule names.
 func (c *Compiler) TakePrefixes() (added, removed []netip.Prefix) {
 	for p := range c.touched {
 		use := c.prefixes[p]

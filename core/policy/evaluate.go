@@ -53,8 +53,12 @@ func Outside(addr netip.Addr) Party {
 // Evaluate is the executable form of the documentation. It takes time proportional to the number of
 // rules; Compiler gives the same verdicts from tables.
 func Evaluate(policies []Policy, subject Party, dir datapath.Direction, peer Party, proto uint8, port uint16) Verdict {
-	ordered := slices.Clone(policies)
-	slices.SortStableFunc(ordered, func(a, b Policy) int { return a.Ref.Compare(b.Ref) })
+	byRef := func(a, b Policy) int { return a.Ref.Compare(b.Ref) }
+	ordered := policies
+	if !slices.IsSortedFunc(ordered, byRef) {
+		ordered = slices.Clone(policies)
+		slices.SortStableFunc(ordered, byRef)
+	}
 
 	var deny, allow *Rule
 	var isolating []Ref

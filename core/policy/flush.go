@@ -38,7 +38,8 @@ type classMove struct {
 // Flush returns the writes that bring the tables from where the last Flush left them to what the
 // policies, identities and endpoints are now. Executed in order, they leave every endpoint with a
 // complete outcome at every step: for an endpoint and a peer that exist before and after, the verdict
-// about each packet is the old one or the new one, never a third.
+// about each packet is the old one or the new one, never a third. An op that fails has to succeed
+// before any op after it is executed.
 //
 // The order is: rows of policies in force for new classes; identities into their classes; rows of new
 // policies; endpoints to their policies; rows of policies that no endpoint uses any more; classes

@@ -10,6 +10,7 @@ import (
 	"github.com/weirnet/weir/core/identity"
 	"github.com/weirnet/weir/fakes/clock"
 	"github.com/weirnet/weir/fakes/kernel"
+	"github.com/weirnet/weir/fakes/packet"
 )
 
 // Shorthands for addresses.
@@ -184,3 +185,77 @@ func (w *world) noFlows(k *kernel.Kernel) {
 	w.ok(err)
 	require.Empty(w.t, flows)
 }
+
+// door is a hook of a node with its interface.
+type door struct {
+	k       *kernel.Kernel
+	hook    kernel.Hook
+	ifindex uint32
+	meta    kernel.Meta
+}
+
+func (w *world) fromWeb() door { return door{w.one, kernel.FromPod, ifWeb, kernel.Meta{}} }
+func (w *world) fromDB() door  { return door{w.one, kernel.FromPod, ifDB, kernel.Meta{}} }
+func (w *world) toWeb() door   { return door{w.one, kernel.ToPod, ifWeb, kernel.Meta{}} }
+func (w *world) toDB() door    { return door{w.one, kernel.ToPod, ifDB, kernel.Meta{}} }
+func (w *world) host() door    { return door{w.one, kernel.FromHost, 4, kernel.Meta{}} }
+
+// tunnelled is node one's overlay device with a packet that node two sent for an identity.
+func (w *world) tunnelled(id identity.ID) door {
+	return door{w.one, kernel.FromOverlay, overlay, kernel.Meta{VNI: uint32(id), Remote: node2v4}}
+}
+
+func (d door) send(p packet.Packet) kernel.Result {
+	return d.k.Inject(d.hook, d.ifindex, p.Bytes(), d.meta)
+}
+
+// passes asks for a verdict other than drop, and none of its events to be a drop.
+func (d door) passes(t *testing.T, p packet.Packet, want kernel.Action) kernel.Result {
+	t.Helper()
+	res := d.send(p)
+	require.Equal(t, want.String(), res.Action.String(), "%s at %s: %s", p, d.hook, res)
+	require.NotNil(t, res.Frame)
+	return res
+}
+
+// refuses asks for a drop with its event.
+func (d door) refuses(t *testing.T, p packet.Packet, reason datapath.Reason) datapath.Event {
+	t.Helper()
+	return refused(t, d.send(p), reason)
+}
+
+func refused(t *testing.T, res kernel.Result, reason datapath.Reason) datapath.Event {
+	t.Helper()
+	require.Equal(t, kernel.Drop, res.Action, "%s", res)
+	require.Equal(t, reason, res.Reason)
+	require.Nil(t, res.Frame)
+	require.Len(t, res.Events, 1)
+	e := res.Events[0]
+	require.Equal(t, datapath.EventDrop, e.Type)
+	require.Equal(t, reason, e.Reason)
+	return e
+}
+
+// eventTypes lists what a packet reported.
+func eventTypes(res kernel.Result) []datapath.EventType {
+	var out []datapath.EventType
+	for _, e := range res.Events {
+		out = append(out, e.Type)
+	}
+	return out
+}
+
+// at joins an address and a port.
+func at(a netip.Addr, port uint16) netip.AddrPort { return netip.AddrPortFrom(a, port) }
+
+// policyOf replaces the open policy of an endpoint by a new one with only these rows.
+func (w *world) policyOf(k *kernel.Kernel, ep datapath.EndpointID, id datapath.PolicyID, rows map[datapath.PolicyKey]datapath.PolicyRow) {
+	w.t.Helper()
+	for key, row := range rows {
+		key.Policy = id
+		w.ok(k.Tables().Policy.Put(key, row))
+	}
+	w.enforce(k, ep, id)
+}
+
+type rows = map[datapath.PolicyKey]datapath.PolicyRow
