@@ -272,5 +272,5 @@ func writePolicyRows(w io.Writer, rows []policyRow, numeric bool) error {
 			t.row("", "", l)
 		}
 	}
-	return t.Flush()
+	return t.flush()
 }

@@ -61,7 +61,7 @@ func writeEndpoints(w io.Writer, eps []ports.EndpointInfo) error {
 			t.row("", "", "", "", l)
 		}
 	}
-	return t.Flush()
+	return t.flush()
 }
 
 func enforcement(on bool) string {
@@ -164,7 +164,7 @@ func writeEndpoint(w io.Writer, e ports.EndpointInfo) error {
 	t.row("Device:", fmt.Sprintf("%s (index %d, mac %s), pod side %s (mac %s)", e.HostDevice, e.Ifindex, e.NodeMAC, e.Interface, e.MAC))
 	t.row("Container:", e.ContainerID)
 	t.row("Namespace file:", e.Netns)
-	return t.Flush()
+	return t.flush()
 }
 
 // policyIDText writes a policy id and its two parts.

@@ -66,7 +66,7 @@ func newIdentityListCommand(g *globals) *cobra.Command {
 				id, count = "", ""
 			}
 		}
-		return t.Flush()
+		return t.flush()
 	}
 	return c
 }

@@ -55,7 +55,7 @@ func newNodeListCommand(g *globals) *cobra.Command {
 			}
 			t.row(n.Name, v4, c4, v6, c6, source)
 		}
-		return t.Flush()
+		return t.flush()
 	}
 	return c
 }

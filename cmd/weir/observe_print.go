@@ -168,7 +168,7 @@ func newTablePrinter(w io.Writer, text flowText) *tablePrinter {
 	return p
 }
 
-func (p *tablePrinter) flush() error { return p.t.Flush() }
+func (p *tablePrinter) flush() error { return p.t.flush() }
 
 func (p *tablePrinter) print(e flow.Entry) error {
 	if e.Lost != nil {

@@ -84,8 +84,8 @@ func newTable(w io.Writer, header ...string) *table {
 
 func (t *table) row(cells ...string) { t.rows = append(t.rows, slices.Clone(cells)) }
 
-// Flush writes the rows. Nothing is left blank at the end of a line.
-func (t *table) Flush() error {
+// flush writes the rows. Nothing is left blank at the end of a line.
+func (t *table) flush() error {
 	var widths []int
 	for _, row := range t.rows {
 		for i, cell := range row[:len(row)-1] {
@@ -129,7 +129,7 @@ func twoColumns(w io.Writer, o *output, key, value string, rows []keyed) error {
 			k = ""
 		}
 	}
-	return t.Flush()
+	return t.flush()
 }
 
 // keyed is a key of a kernel table with the texts of its values.

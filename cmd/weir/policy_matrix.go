@@ -135,7 +135,7 @@ func writeBlock(w io.Writer, to string, rows []matrix.Row, notes *footnotes) err
 	for _, l := range append(lines, cells) {
 		t.row(l...)
 	}
-	return t.Flush()
+	return t.flush()
 }
 
 func portName(r matrix.Row) string {

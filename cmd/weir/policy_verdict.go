@@ -55,7 +55,7 @@ The exit status is 0 if the connection is allowed, 1 if it is denied or a manife
 			t := newTable(g.out, fmt.Sprintf("%s -> %s %s: %s", row.From, row.To, portName(row), row.Verdict()))
 			t.row("  egress", sideVerdict(row.Egress), row.Egress.String())
 			t.row("  ingress", sideVerdict(row.Ingress), row.Ingress.String())
-			err = t.Flush()
+			err = t.flush()
 		}
 		if err == nil && (broken || !row.Allowed()) {
 			return errNo

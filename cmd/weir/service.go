@@ -48,7 +48,7 @@ func newServiceListCommand(g *globals) *cobra.Command {
 				cells = []string{"", "", ""}
 			}
 		}
-		return t.Flush()
+		return t.flush()
 	}
 	return c
 }

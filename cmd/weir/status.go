@@ -103,7 +103,7 @@ func writeStatus(w io.Writer, s ports.Status, verbose bool, now time.Time) error
 	t.row("Endpoints:", fmt.Sprint(s.Endpoints))
 	t.row("Policy:", fmt.Sprintf("revision %d", s.Revision))
 	t.row("Hubble:", hubbleText(s.Flows))
-	if err := t.Flush(); err != nil {
+	if err := t.flush(); err != nil {
 		return err
 	}
 	return writeStatusDetails(w, s, verbose)
@@ -197,7 +197,7 @@ func writeStatusDetails(w io.Writer, s ports.Status, verbose bool) error {
 			t.row("  "+kind, f.String())
 		}
 	}
-	return t.Flush()
+	return t.flush()
 }
 
 func indent(cells []string) []string {
