@@ -27,7 +27,7 @@ const (
 // and the world. A may open TCP connections to port 80 of B and send it echo requests; every pod may send
 // to everybody.
 type rig struct {
-	d       *Datapath
+	d *Datapath
 	ports.Tables
 	ring    *ringbuf.Reader
 	overlay uint32
@@ -175,12 +175,15 @@ type result struct {
 	events []datapath.Event
 }
 
-func (r *rig) run(t *testing.T, prog string, ifindex uint32, frame []byte, tunnel ...uint32) result {
-	t.Helper()
+func runOptions(frame []byte, ifindex uint32, tunnel ...uint32) *ebpf.RunOptions {
 	ctx := skb{Ifindex: ifindex}
 	copy(ctx.Cb[:], tunnel)
-	out := make([]byte, len(frame)+256)
-	opts := &ebpf.RunOptions{Data: frame, DataOut: out, Context: ctx}
+	return &ebpf.RunOptions{Data: frame, DataOut: make([]byte, len(frame)+256), Context: ctx}
+}
+
+func (r *rig) run(t *testing.T, prog string, ifindex uint32, frame []byte, tunnel ...uint32) result {
+	t.Helper()
+	opts := runOptions(frame, ifindex, tunnel...)
 	code, err := r.d.progs[prog].Run(opts)
 	require.NoError(t, err)
 	return result{code: code, frame: opts.DataOut, events: r.drain(t)}
@@ -300,6 +303,8 @@ func lives(t *testing.T, f datapath.Flow, seconds int) {
 	t.Helper()
 	require.InDelta(t, float64(seconds), f.Expires.Seconds(), (2 * time.Second).Seconds())
 }
+
+func addr(s string) netip.Addr { return netip.MustParseAddr(s) }
 
 func eachFamily(t *testing.T, f func(t *testing.T, r *rig, x family)) {
 	for _, x := range families {

@@ -154,4 +154,3 @@ func TestPolicyChangeReachesEstablishedFlows(t *testing.T) {
 		lives(t, f, datapath.LifetimeTCPEstablished)
 	})
 }
-
