@@ -176,3 +176,24 @@ func TestErrorsQuotingFragmentsAndExtensions(t *testing.T) {
 		require.Empty(t, res.Events, "fragment %d", i)
 	}
 }
+
+func TestEchoRequestOfTheOtherSideIsAFlowOfItsOwn(t *testing.T) {
+	for _, x := range [][2]netip.Addr{{web4, db4}, {web6, db6}} {
+		w := newWorld(t)
+		w.policyOf(w.one, epWeb, newPolicy(1), rows{{Direction: datapath.Egress, AnyProto: true}: {Allow: true, Cookie: 5}})
+		// With identifier 0, both directions of a request have the same key.
+		w.fromWeb().passes(t, packet.Echo(x[0], x[1], 0, false), kernel.RedirectPeer)
+		w.fromDB().passes(t, packet.Echo(x[1], x[0], 0, true), kernel.RedirectPeer)
+		e := w.fromDB().refuses(t, packet.Echo(x[1], x[0], 0, false), datapath.ReasonPolicyDenied)
+		require.False(t, e.Reply)
+		require.True(t, e.EgressJudged && e.IngressJudged)
+		require.Equal(t, epDB, int(e.SrcEndpoint))
+		require.Equal(t, [2]uint64{1, 1}, w.flow(w.one).Packets, "the ping is untouched")
+		w.fromDB().passes(t, packet.Echo(x[1], x[0], 0, true), kernel.RedirectPeer)
+
+		w.enforce(w.one, epWeb, polOpen)
+		res := w.fromDB().passes(t, packet.Echo(x[1], x[0], 0, false), kernel.RedirectPeer)
+		require.Equal(t, []datapath.EventType{datapath.EventNew}, eventTypes(res))
+		require.Equal(t, x[1], w.flow(w.one).Src.Addr())
+	}
+}
