@@ -33,17 +33,21 @@ func (g *gen) step() {
 	switch n := g.IntN(100); {
 	case n < 8 && len(g.sent) > 0:
 		g.icmpError()
-	case n < 10:
+	case n < 10 && !g.calm:
 		g.nonsense()
 	case n < 14 && len(g.sent) > 0: // the same again, perhaps elsewhere
 		i := g.sent[g.IntN(len(g.sent))]
 		g.misdirect(&i)
 		g.send(i)
 	default:
-		if len(g.talks) == 0 || g.chance(20) {
+		if len(g.talks) == 0 || g.chance(15) {
 			g.talks = append(g.talks, g.talk())
 		}
-		g.say(g.talks[g.IntN(len(g.talks))])
+		i := g.IntN(len(g.talks))
+		if last := len(g.talks) - 1; g.chance(50) {
+			i = max(0, last-g.IntN(3)) // rather one of late
+		}
+		g.say(g.talks[i])
 	}
 }
 
@@ -143,10 +147,10 @@ func (g *gen) say(t talk) {
 		return
 	}
 	i.Frame = g.ethernet(p)
-	if g.chance(8) {
+	if g.rarely(8) {
 		g.spoil(&i, p)
 	}
-	if g.chance(4) {
+	if g.rarely(4) {
 		g.misdirect(&i)
 	}
 	g.send(i)
@@ -244,7 +248,7 @@ func (g *gen) decorate(p *packet.Packet) {
 		}
 		return
 	}
-	if g.chance(12) {
+	if g.rarely(12) {
 		for range 1 + g.IntN(oneOf(g, 2, 4, 10)) {
 			p.Ext = append(p.Ext, g.extension())
 		}
