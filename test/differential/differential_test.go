@@ -88,7 +88,8 @@ func TestCorpus(t *testing.T) {
 
 // TestRandom plays random sequences.
 func TestRandom(t *testing.T) {
-	r := newRig(t)
+	r, all := newRig(t), newTally()
+	defer func() { all.log(t) }()
 	for seed := *seedFlag; seed < *seedFlag+*seedsFlag; seed++ {
 		start, seen, sequences := time.Now(), newTally(), uint64(0)
 		for ; seen.packets < *packetsFlag; sequences++ {
@@ -100,9 +101,7 @@ func TestRandom(t *testing.T) {
 			}
 		}
 		fmt.Fprintf(os.Stderr, "seed %d: %d packets in %d sequences, %.1f s\n", seed, seen.packets, sequences, time.Since(start).Seconds())
-		if seed == *seedFlag {
-			seen.log(t)
-		}
+		all.add(seen)
 	}
 }
 

@@ -36,6 +36,16 @@ type tally struct {
 
 func newTally() *tally { return &tally{actions: map[string]int{}, events: map[string]int{}} }
 
+func (x *tally) add(y *tally) {
+	x.packets += y.packets
+	for k, n := range y.actions {
+		x.actions[k] += n
+	}
+	for k, n := range y.events {
+		x.events[k] += n
+	}
+}
+
 // Real time goes on while the fake clock stands still: a sequence that took longer than this may differ for
 // that alone, because times are whole seconds.
 const patience = 700 * time.Millisecond
@@ -50,13 +60,7 @@ func (r *rig) play(ops []op, seen *tally) (*difference, error) {
 			continue
 		}
 		if seen != nil {
-			seen.packets += count.packets
-			for k, n := range count.actions {
-				seen.actions[k] += n
-			}
-			for k, n := range count.events {
-				seen.events[k] += n
-			}
+			seen.add(count)
 		}
 		return d, err
 	}
