@@ -23,7 +23,7 @@ import (
 )
 
 var (
-	packetsFlag = flag.Int("packets", 20000, "packets of the random sequences, for each seed")
+	packetsFlag = flag.Int("packets", 15000, "packets of the random sequences, for each seed")
 	seedFlag    = flag.Uint64("seed", 1, "the first seed of the random sequences")
 	seedsFlag   = flag.Uint64("seeds", 1, "how many seeds to use, one after the other")
 )
