@@ -103,6 +103,22 @@ func TestRandom(t *testing.T) {
 		fmt.Fprintf(os.Stderr, "seed %d: %d packets in %d sequences, %.1f s\n", seed, seen.packets, sequences, time.Since(start).Seconds())
 		all.add(seen)
 	}
+	if all.packets < 10000 {
+		return
+	}
+	for _, what := range []string{
+		"from_pod pass", "from_pod redirect_peer", "from_pod tunnel", "to_pod pass", "from_overlay pass", "from_overlay redirect_peer",
+		"from_host pass", "from_host tunnel", "from_pod drop 132", "from_pod drop 133", "from_pod drop 134", "from_pod drop 135",
+		"from_pod drop 139", "from_overlay drop 147", "to_pod drop 150", "from_pod drop 156", "from_overlay drop 172",
+		"from_pod drop 175", "from_pod drop 176", "from_pod drop 181", "from_pod drop 182", "from_pod drop 203",
+	} {
+		require.NotZero(t, all.actions[what], "the sequences never lead to: %s", what)
+	}
+	for _, hook := range []string{"from_pod", "to_pod", "from_overlay"} {
+		for _, what := range []string{"type 1 reply false", "type 1 reply true", "type 2 reply false", "type 2 reply true", "type 3 reply false", "type 3 reply true"} {
+			require.NotZero(t, all.events[hook+" "+what], "the sequences never lead to this event: %s %s", hook, what)
+		}
+	}
 }
 
 // log shows what happened how often.
