@@ -167,7 +167,7 @@ func (a *Agent) awaitOwnNode(ctx context.Context, feed <-chan cluster.Event, fai
 		case f := <-a.inbox:
 			f()
 		case <-told:
-			a.deps.Log.Info("waiting for this node's object with podCIDRs", "node", a.cfg.Node)
+			a.deps.Log.Info("waiting for this node's object with podCIDRs")
 		case ev := <-feed:
 			early = append(early, ev)
 			n, ok := ev.(cluster.NodeUpsert)
