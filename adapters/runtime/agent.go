@@ -267,6 +267,10 @@ func (a *Agent) apply(ev engine.Event) {
 		ev = n
 		a.noteOwnNode(n.Node)
 	}
+	if n, ok := ev.(cluster.NodeDelete); ok && n.Name == a.cfg.Node {
+		a.deps.Log.Warn("this node's object was deleted; its last version stays in force")
+		return
+	}
 	var kernel []engine.Op
 	for _, op := range a.engine.Apply(a.deps.Clock.Now(), ev) {
 		switch op.Table {
@@ -298,7 +302,7 @@ func (a *Agent) settle() time.Time {
 			next = a.exec.run(now)
 		}
 	}
-	if a.engine.Live() && a.exec.adoption != nil && a.exec.idle() {
+	if a.engine.Live() && a.exec.adoption != nil && a.exec.settled() {
 		if err := a.exec.prune(); err != nil {
 			a.deps.Log.Warn("prune", "err", err)
 			next = now.Add(time.Second)
