@@ -230,8 +230,13 @@ func (a *Agent) loop(ctx context.Context, feed <-chan cluster.Event, failed <-ch
 			a.apply(ev)
 			drain(feed, 512, func(ev cluster.Event) { a.apply(ev) })
 		case f := <-a.inbox:
-			f()
-			drain(a.inbox, 64, func(f func()) { f() })
+			answer := func(f func()) {
+				// Answers know all that the cluster said before the question.
+				drain(feed, len(feed), func(ev cluster.Event) { a.apply(ev) })
+				f()
+			}
+			answer(f)
+			drain(a.inbox, 64, answer)
 		case ev := <-a.events:
 			a.observe(ev)
 			drain(a.events, 512, a.observe)
