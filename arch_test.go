@@ -41,7 +41,8 @@ var rooms = []room{
 		why: "fakes know core, ports and other fakes: a simulation must not need what it stands in for"},
 	{name: "bpf", imports: []string{"core"}, thirdParty: []string{"github.com/cilium/ebpf"},
 		why: "bpf holds the programs and their generated bindings; what drives them is adapters/ebpf"},
-	{name: "cmd", imports: []string{"core", "ports", "adapters", "fakes", "cmd"}, thirdParty: []string{"*"},
+	{name: "deploy", why: "what is deployed is data: manifests, charts, and the Go that embeds them"},
+	{name: "cmd", imports: []string{"core", "ports", "adapters", "fakes", "cmd", "deploy"}, thirdParty: []string{"*"},
 		why: "commands wire and print; they reach the kernel through adapters"},
 	{name: "test", imports: []string{""}, thirdParty: []string{"*"}},
 }

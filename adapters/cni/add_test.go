@@ -167,7 +167,7 @@ func TestAddWantedAddresses(t *testing.T) {
 		conf string
 	}{
 		"capability":         {withIP, with(map[string]any{"runtimeConfig": map[string]any{"ips": []string{"10.244.1.5/24", "fd00:10:244:1::5"}}})},
-		"args":               {podEnv("a"), with(map[string]any{"args": map[string]any{"cni": map[string]any{"ips": []string{"10.244.1.5", "fd00:10:244:1::5"}}}})},
+		"args":               {podEnv("a"), with(map[string]any{"args": map[string]any{"cni": map[string]any{"ips": []string{"::ffff:10.244.1.5", "fd00:10:244:1::5"}}}})},
 		"CNI_ARGS":           {withIP, conf},
 		"CNI_ARGS, families": {func() env { e := podEnv("a"); e["CNI_ARGS"] += ";IP=10.244.1.5,fd00:10:244:1::5"; return e }(), conf},
 	} {

@@ -100,7 +100,7 @@ func (c *conn) setAddresses(l *link, want []netip.Addr) error {
 	return nil
 }
 
-// hasAddress says whether any device of the namespace has the address.
+// linkWithAddress finds the device that has an address; ports.ErrNotFound if none has.
 func (c *conn) linkWithAddress(a netip.Addr) (index uint32, err error) {
 	msgs, err := c.dump(unix.RTM_GETADDR, &rtnetlink.AddressMessage{Family: family(a)})
 	if err != nil {

@@ -9,12 +9,11 @@ package rtnetlink
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io/fs"
 	"net/netip"
 	"strings"
-
-	"errors"
 
 	"github.com/weirnet/weir/adapters/internal/netns"
 	"github.com/weirnet/weir/core/datapath"
@@ -113,4 +112,5 @@ func hasFamily(addrs []netip.Addr, v4 bool) bool {
 	return false
 }
 
+// native is the byte order of netlink's integers.
 var native = binary.NativeEndian

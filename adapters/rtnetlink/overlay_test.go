@@ -203,8 +203,8 @@ func TestSyncNodeRoutesTouchesOnlyItsOwn(t *testing.T) {
 	})
 }
 
-// TestTwoNodesJoined checks that the overlay devices of two nodes hear each other: a VXLAN packet made
-// by hand arrives on cilium_vxlan, over an IPv4 and an IPv6 underlay.
+// TestOverlayHearsPackets: a VXLAN packet made by hand arrives on cilium_vxlan, over an IPv4 and an
+// IPv6 underlay.
 func TestOverlayHearsPackets(t *testing.T) {
 	netnstest.Require(t)
 	_, path, _ := overlayNode(t)

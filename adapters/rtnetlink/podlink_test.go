@@ -10,8 +10,10 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/weirnet/weir/adapters/internal/netns"
 	"github.com/weirnet/weir/adapters/internal/netns/netnstest"
 	"github.com/weirnet/weir/core/datapath"
+	"github.com/weirnet/weir/ports"
 )
 
 func TestTrafficBetweenPodsAndNode(t *testing.T) {
@@ -107,6 +109,38 @@ func TestFirstPacketArrivesWhenIndexesAreEqual(t *testing.T) {
 	require.NoError(t, n.CheckPodLink(l))
 	_, err := echo(t, l.Netns, node, router4)
 	assert.NoError(t, err)
+}
+
+// Indexes are numbers within a namespace: an interface of another pair can have the same ones.
+func TestAPairIsToldFromOneWithTheSameIndexes(t *testing.T) {
+	netnstest.Require(t)
+	n, _, _ := overlayNode(t)
+	l := newPod(t, 0)
+	st := attach(t, n, l)
+	other := newPod(t, 1)
+	other.HostName = l.HostName
+	elsewhere := netns.Path(netnstest.New(t))
+	inside(t, elsewhere, func(c *conn) error {
+		for _, name := range []string{"br2", "br3", "br4"} {
+			if err := c.newLink(linkRequest{name: name, kind: "bridge"}); err != nil {
+				return err
+			}
+		}
+		f, err := netns.Open(other.Netns)
+		require.NoError(t, err)
+		defer f.Close()
+		return c.newLink(linkRequest{name: "same", kind: kindVeth, data: vethPeer(linkRequest{name: "eth0", netnsFD: int(f.Fd())})})
+	})
+	mine, err := readPodSide(l)
+	require.NoError(t, err)
+	foreign, err := readPodSide(other)
+	require.NoError(t, err)
+	require.Equal(t, []uint32{mine.index, st.Ifindex}, []uint32{foreign.index, foreign.peer})
+
+	assert.ErrorIs(t, n.CheckPodLink(other), ports.ErrNotFound)
+	assert.ErrorIs(t, n.ActivatePodLink(other), ports.ErrNotFound)
+	_, err = n.CreatePodLink(other)
+	assert.ErrorIs(t, err, ports.ErrConflict)
 }
 
 func TestPodSettings(t *testing.T) {

@@ -35,6 +35,13 @@ func newNode(t *testing.T) (*Network, string) {
 func overlayNode(t *testing.T) (n *Network, path string, links ports.OverlayLinks) {
 	t.Helper()
 	n, path = newNode(t)
+	// As distributions set it.
+	inside(t, path, func(*conn) error {
+		return setSysctls([]sysctl{
+			{path: "ipv4/conf/all/rp_filter", value: "2"},
+			{path: "ipv4/conf/default/rp_filter", value: "1"},
+		})
+	})
 	links, err := n.EnsureOverlay(ports.Overlay{MTU: 1450, Routers: []netip.Addr{router4, router6}})
 	require.NoError(t, err)
 	return n, path, links

@@ -25,6 +25,7 @@ const (
 // globals is what all subcommands share: where to read and write, and how to reach the agent.
 type globals struct {
 	socket   string
+	node     string // of the lab, instead of a socket
 	in       io.Reader
 	out, err io.Writer
 	now      func() time.Time

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -62,6 +63,23 @@ func (f *labFlags) lab() (*lab.Lab, error) {
 		}
 	}
 	return newLab(f.g, name)
+}
+
+// findNode turns --node into the socket of that node's agent.
+func (g *globals) findNode() error {
+	if g.node == "" {
+		return nil
+	}
+	l, err := (&labFlags{g: g}).lab()
+	if err != nil {
+		return err
+	}
+	socket := l.Socket(g.node)
+	if _, err := os.Stat(filepath.Dir(socket)); err != nil {
+		return usagef("lab %q has no node %q (weir lab status lists them)", l.Name(), g.node)
+	}
+	g.socket = socket
+	return nil
 }
 
 func newLab(g *globals, name string) (*lab.Lab, error) {

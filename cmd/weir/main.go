@@ -57,6 +57,7 @@ cluster.
 Exit status: 0 success or yes; 1 failure or no; 2 wrong usage.`,
 		Example: `  weir status
   weir observe --verdict DROPPED --print-policy-names
+  weir --node node1 endpoint list
   weir policy matrix -f ./manifests`,
 	}
 	group(root)
@@ -68,6 +69,9 @@ Exit status: 0 success or yes; 1 failure or no; 2 wrong usage.`,
 	root.SetIn(g.in)
 	root.PersistentFlags().StringVar(&g.socket, "socket", g.defaultSocket(),
 		"the agent's unix socket; the environment variable WEIR_SOCKET sets the default")
+	root.PersistentFlags().StringVar(&g.node, "node", "",
+		"talk to the agent of this node of the lab (the only lab there is, or $"+labEnv+")")
+	root.PersistentPreRunE = func(*cobra.Command, []string) error { return g.findNode() }
 	for _, c := range commands {
 		root.AddCommand(c(g))
 	}

@@ -8,7 +8,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/weirnet/weir/core/datapath"
-	"github.com/weirnet/weir/core/labels"
 	"github.com/weirnet/weir/core/policy"
 	"github.com/weirnet/weir/ports"
 )
@@ -61,11 +60,10 @@ type policyObject struct {
 }
 
 type policySpec struct {
-	Subject         labels.Selector `json:"-"`
-	SubjectText     string          `json:"endpointSelector"`
-	IsolatesIngress bool            `json:"isolatesIngress"`
-	IsolatesEgress  bool            `json:"isolatesEgress"`
-	Rules           []policyRule    `json:"rules"`
+	Subject         string       `json:"endpointSelector"`
+	IsolatesIngress bool         `json:"isolatesIngress"`
+	IsolatesEgress  bool         `json:"isolatesEgress"`
+	Rules           []policyRule `json:"rules"`
 }
 
 type policyRule struct {
@@ -79,7 +77,7 @@ type policyRule struct {
 func newPolicyObject(p policy.Policy) policyObject {
 	o := policyObject{Kind: p.Ref.Kind, Namespace: p.Ref.Namespace, Name: p.Ref.Name, Specs: []policySpec{}}
 	for _, s := range p.Specs {
-		spec := policySpec{SubjectText: s.Subject.String(), IsolatesIngress: s.IsolateIngress, IsolatesEgress: s.IsolateEgress, Rules: []policyRule{}}
+		spec := policySpec{Subject: s.Subject.String(), IsolatesIngress: s.IsolateIngress, IsolatesEgress: s.IsolateEgress, Rules: []policyRule{}}
 		for _, r := range s.Rules {
 			rule := policyRule{Path: r.Ref.Path, Direction: r.Ref.Direction.String(), Action: "allow", Peers: peerTexts(r), Ports: portTexts(r)}
 			if r.Deny {

@@ -104,9 +104,10 @@ func TestNetworkPolicy(t *testing.T) {
 				"spec.podSelector.matchExpressions[1].values: operator Exists takes no values, got 1",
 				"spec.podSelector.matchExpressions[2].key: missing",
 				"spec.podSelector.matchExpressions[3].operator: missing"}},
-		{name: "labels out of form", spec: `{"podSelector":{"matchLabels":{"a b":"x","ok":"not ok","n":5}}}`,
+		{name: "labels out of form", spec: `{"podSelector":{"matchLabels":{"a b":"x","ok":"not ok","n":5,"y":true}}}`,
 			findings: []string{
 				`spec.podSelector.matchLabels["n"]: want text, got the number 5; put it in quotes`,
+				`spec.podSelector.matchLabels["y"]: want text, got true; put it in quotes`,
 				`spec.podSelector.matchLabels["a b"]: "a b" is not a label key`,
 				`spec.podSelector.matchLabels["ok"]: "not ok" is not a label value`}},
 		{name: "a label that is no part of an identity", spec: `{"podSelector":{"matchLabels":{"pod-template-hash":"abc"}}}`,

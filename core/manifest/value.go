@@ -226,9 +226,10 @@ func (v value) text() (string, bool) {
 	}
 	s, ok := v.raw.(string)
 	if !ok {
-		if n, isNumber := v.raw.(json.Number); isNumber {
-			v.bad("want text, got the number %s; put it in quotes", n)
-		} else {
+		switch v.raw.(type) {
+		case json.Number, bool: // what YAML makes of 1, yes, on
+			v.bad("want text, got %s; put it in quotes", describe(v.raw))
+		default:
 			v.wrongType("text")
 		}
 		return "", false

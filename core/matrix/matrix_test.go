@@ -145,6 +145,30 @@ func TestNamedPortsAreThoseOfTheDestination(t *testing.T) {
 	require.Equal(t, "allowed", got["shop/a > shop/b2 TCP 81"])
 }
 
+// For the sender a name means every port that any of the destination's like has under it: it knows
+// them by their labels only.
+func TestNamedPortsOfPeersAreThoseOfTheirKind(t *testing.T) {
+	ref := policy.Ref{Kind: "NetworkPolicy", Namespace: "shop", Name: "out"}
+	w := matrix.New([]cluster.Event{
+		pod("shop/a", "n1"),
+		pod("shop/b1", "n1", app("b"), ports(policy.NamedPort{Name: "web", Proto: datapath.ProtoTCP, Port: 80})),
+		pod("shop/b2", "n1", app("b"), ports(policy.NamedPort{Name: "web", Proto: datapath.ProtoTCP, Port: 81})),
+		pod("shop/c", "n1", ports(policy.NamedPort{Name: "web", Proto: datapath.ProtoTCP, Port: 82})),
+		cluster.PolicyUpsert{Policy: policy.Policy{Ref: ref, Specs: []policy.Spec{{Subject: selector("app", "a"), IsolateEgress: true,
+			Rules: []policy.Rule{{Ref: policy.RuleRef{Policy: ref, Direction: datapath.Egress, Path: "egress[0]"}, AnyPeer: true,
+				Ports: []policy.Port{{Proto: datapath.ProtoTCP, Name: "web"}}}}}}}},
+	})
+	for _, c := range []struct {
+		to   string
+		port uint16
+		want bool
+	}{{"shop/b1", 80, true}, {"shop/b1", 81, true}, {"shop/b1", 82, false}, {"shop/c", 82, true}, {"shop/c", 80, false}} {
+		row, err := w.Judge("shop/a", c.to, datapath.ProtoTCP, c.port)
+		require.NoError(t, err)
+		require.Equal(t, c.want, row.Allowed(), "%s %d", c.to, c.port)
+	}
+}
+
 func TestNamespaceLabelsCount(t *testing.T) {
 	s := selector(labels.KeyNamespacePrefix+"team", "red")
 	events := []cluster.Event{pod("shop/a", "n1"), pod("shop/b", "n1"),

@@ -1,4 +1,3 @@
-// Package porttest holds, for each port, the contract suite that every implementation passes.
 package porttest
 
 import (
