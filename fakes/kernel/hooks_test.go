@@ -96,6 +96,11 @@ func TestFromPodRoutes(t *testing.T) {
 		require.True(t, e.EgressJudged)
 		require.False(t, e.IngressJudged, "there is no host policy")
 		require.Equal(t, identity.Host, e.DstIdentity)
+
+		// What the node is to others does not matter to itself.
+		w.ok(w.one.Tables().IPCache.Put(pfx("10.1.0.1/32"), datapath.IPCache{Identity: identity.RemoteNode, Tunnel: node1v4}))
+		res = w.fromWeb().passes(t, packet.UDP(at(web4, 2), at(router1, 53), ""), kernel.Pass)
+		require.Equal(t, identity.Host, res.Events[0].DstIdentity)
 	})
 	t.Run("to a pod of another node", func(t *testing.T) {
 		p := packet.UDP(at(web6, 1), at(job6, 53), "")
