@@ -90,7 +90,8 @@ type Datapath interface {
 
 // Counter counts packets. Reason 0 is "forwarded".
 type Counter struct {
-	Reason         datapath.Reason
-	Direction      datapath.Direction
-	Packets, Bytes uint64
+	Reason    datapath.Reason    `json:"reason"`
+	Direction datapath.Direction `json:"direction"`
+	Packets   uint64             `json:"packets"`
+	Bytes     uint64             `json:"bytes"`
 }

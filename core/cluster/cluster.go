@@ -19,7 +19,8 @@ const DefaultName = "default"
 
 // Name of a namespaced object.
 type Name struct {
-	Namespace, Name string
+	Namespace string `json:"namespace"`
+	Name      string `json:"name"`
 }
 
 func (n Name) String() string { return n.Namespace + "/" + n.Name }
@@ -35,11 +36,11 @@ func ParseName(s string) (Name, error) {
 
 // Node is a machine of the cluster.
 type Node struct {
-	Name      string
-	Labels    map[string]string
-	Addresses []netip.Addr   // of the machine (InternalIP, ExternalIP), the one to tunnel to first
-	PodCIDRs  []netip.Prefix // pods of the node get addresses from these; at most one a family
-	Routers   []netip.Addr   // the node's own addresses inside PodCIDRs (CiliumInternalIP): the pods' gateways
+	Name      string            `json:"name"`
+	Labels    map[string]string `json:"labels,omitempty"`
+	Addresses []netip.Addr      `json:"addresses"`         // of the machine (InternalIP, ExternalIP), the one to tunnel to first
+	PodCIDRs  []netip.Prefix    `json:"podCIDRs"`          // pods of the node get addresses from these; at most one a family
+	Routers   []netip.Addr      `json:"routers,omitempty"` // the node's own addresses inside PodCIDRs (CiliumInternalIP): the pods' gateways
 }
 
 // Namespace of the cluster. Labels always hold kubernetes.io/metadata.name.
@@ -163,11 +164,11 @@ func ignoredForIdentity(key string) bool {
 
 // Finding is something wrong or doubtful in an object that a user gave us.
 type Finding struct {
-	File    string // where it was read, if from a file
-	Object  string // "NetworkPolicy shop/backend-ingress"
-	Field   string // "spec.ingress[0].ports[1].port"
-	Message string // what is wrong and what is allowed
-	Warning bool   // the object takes effect all the same
+	File    string `json:"file,omitempty"`    // where it was read, if from a file
+	Object  string `json:"object,omitempty"`  // "NetworkPolicy shop/backend-ingress"
+	Field   string `json:"field,omitempty"`   // "spec.ingress[0].ports[1].port"
+	Message string `json:"message"`           // what is wrong and what is allowed
+	Warning bool   `json:"warning,omitempty"` // the object takes effect all the same
 }
 
 func (f Finding) String() string {

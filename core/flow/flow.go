@@ -61,15 +61,23 @@ type Entry struct {
 	Lost *Lost
 }
 
+// Where events are lost; the names are Hubble's LostEventSource.
+const (
+	LostKernel = "PERF_EVENT_RING_BUFFER" // the kernel's ring buffer was full
+	LostQueue  = "OBSERVER_EVENTS_QUEUE"  // the agent did not keep up
+	LostRing   = "HUBBLE_RING_BUFFER"     // a reader did not keep up
+)
+
 // Lost says that events were lost.
 type Lost struct {
-	Source string // "PERF_EVENT_RING_BUFFER" (kernel), "OBSERVER_EVENTS_QUEUE", "HUBBLE_RING_BUFFER"
+	Source string // LostKernel, LostQueue or LostRing
 	Count  uint64
 	First  time.Time
 	Last   time.Time
 }
 
-// Query selects flows. Zero value: the last 20.
+// Query selects flows. Zero value: the last 20. Following, and with neither a number nor a time:
+// only flows that are yet to come.
 type Query struct {
 	Last   uint64 // at most this many, the latest; 0: see All
 	First  uint64 // at most this many, the earliest
@@ -84,22 +92,25 @@ type Query struct {
 // Filter is a conjunction over fields; within a field one value must match. Empty fields do not
 // restrict. The values are texts as the user gave them; Compile checks them.
 type Filter struct {
-	SourcePod      []string // namespace/prefix
+	SourceNamespace []string
+	DestNamespace   []string
+
+	SourcePod      []string // namespace/prefix of the name, namespace/ or, for namespace default, prefix
 	DestPod        []string
-	Verdict        []string
-	DropReason     []string
-	Protocol       []string
+	Verdict        []string // Hubble's names, and POLICY_DENIED
+	DropReason     []string // Hubble's names
+	Protocol       []string // tcp, udp, icmp (both families), icmpv4, icmpv6, sctp
 	SourcePort     []string
 	DestPort       []string
 	SourceIdentity []uint32
 	DestIdentity   []uint32
 	SourceIP       []string // address or prefix
 	DestIP         []string
-	SourceLabel    []string
+	SourceLabel    []string // selectors as Kubernetes writes them: "app=web,tier in (a,b),!debug"
 	DestLabel      []string
-	SourceService  []string
+	SourceService  []string // like SourcePod
 	DestService    []string
-	Node           []string
+	Node           []string // name, cluster/name, or a pattern with *
 	Reply          []bool
 	Direction      []string // ingress, egress
 	IPVersion      []int    // 4, 6

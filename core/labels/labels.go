@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"sort"
 	"strings"
+	"unicode"
 )
 
 // Sources of labels. SourceAny appears in selectors only.
@@ -42,34 +43,52 @@ func (l Label) String() string {
 	return l.Source + ":" + l.Key + "=" + l.Value
 }
 
-// Parse reads `source:key=value`, `key=value` (source any), `source:key` or `key`. The error names
-// the offending part.
+// Parse reads `source:key=value`, `key=value` (source any), `source:key` or `key`. The value is
+// everything after the first equals sign. Source and key must be non-empty, without spaces and
+// control characters, and only keys of source cidr may hold colons. The error names the offending
+// part.
 func Parse(s string) (Label, error) {
 	if strings.TrimSpace(s) == "" {
 		return Label{}, fmt.Errorf("label %q: empty; want [source:]key[=value]", s)
 	}
 	l := Label{Source: SourceAny}
-	rest, value, _ := strings.Cut(s, "=")
-	l.Value = value
-	// A source is a word before the first colon; keys hold no colon.
-	if source, key, ok := strings.Cut(rest, ":"); ok {
+	name, value, _ := strings.Cut(s, "=")
+	l.Key, l.Value = name, value
+	if source, key, ok := strings.Cut(name, ":"); ok {
+		l.Source, l.Key = source, key
 		if source == "" {
 			return Label{}, fmt.Errorf("label %q: empty source before %q", s, ":")
 		}
-		l.Source, rest = source, key
-		if source == SourceCIDR { // prefixes of IPv6 hold colons
-			l.Key = key
-			return l, nil
-		}
 	}
-	if rest == "" {
+	switch {
+	case l.Key == "":
 		return Label{}, fmt.Errorf("label %q: empty key", s)
+	case strings.ContainsFunc(l.Source, blank):
+		return Label{}, fmt.Errorf("label %q: source %q holds a space or a control character", s, l.Source)
+	case strings.ContainsFunc(l.Key, blank):
+		return Label{}, fmt.Errorf("label %q: key %q holds a space or a control character", s, l.Key)
+	case l.Source != SourceCIDR && strings.Contains(l.Key, ":"): // prefixes of IPv6 hold colons
+		return Label{}, fmt.Errorf("label %q: key %q holds a colon", s, l.Key)
 	}
-	if strings.ContainsAny(rest, ": \t") {
-		return Label{}, fmt.Errorf("label %q: key %q holds a colon or a space", s, rest)
-	}
-	l.Key = rest
 	return l, nil
+}
+
+func blank(r rune) bool { return unicode.IsSpace(r) || unicode.IsControl(r) }
+
+// escape marks the bytes of a text that separate parts in canonical keys, so that no label or
+// selector can be written to look like another.
+func escape(s, separators string) string {
+	if !strings.ContainsAny(s, separators) {
+		return s
+	}
+	var b strings.Builder
+	for i := range len(s) {
+		if strings.IndexByte(separators, s[i]) >= 0 {
+			b.WriteByte('\\')
+		}
+		b.WriteByte(s[i])
+	}
+	return b.String()
 }
 
 // Set is an immutable set of labels, at most one value per (source, key), sorted by source and key.
@@ -98,6 +117,7 @@ func NewSet(ls ...Label) Set {
 	}
 	var b strings.Builder
 	for _, l := range list {
+		l.Source, l.Key, l.Value = escape(l.Source, `\;:=`), escape(l.Key, `\;=`), escape(l.Value, `\;`)
 		b.WriteString(l.String())
 		b.WriteByte(';')
 	}
@@ -117,7 +137,7 @@ func ParseSet(ss ...string) (Set, error) {
 	return NewSet(ls...), nil
 }
 
-// Key is a canonical text of the set: equal sets have equal keys.
+// Key is a canonical text of the set: two sets are equal if and only if their keys are.
 func (s Set) Key() string { return s.key }
 
 // Len is the number of labels.

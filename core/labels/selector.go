@@ -2,6 +2,7 @@ package labels
 
 import (
 	"fmt"
+	"slices"
 	"sort"
 	"strings"
 )
@@ -43,7 +44,8 @@ func (r Requirement) String() string {
 }
 
 // Selector is a conjunction of requirements. The zero value selects everything.
-// Selectors are immutable; two selectors with equal Key select the same sets.
+// Selectors are immutable; two selectors with equal Key select the same sets. Which is not to say
+// that two which select the same sets have equal keys.
 type Selector struct {
 	reqs []Requirement
 	key  string
@@ -67,7 +69,7 @@ func NewSelector(reqs ...Requirement) (Selector, error) {
 			}
 			v := append([]string(nil), r.Values...)
 			sort.Strings(v)
-			r.Values = v
+			r.Values = slices.Compact(v)
 		case Exists, DoesNotExist:
 			if len(r.Values) != 0 {
 				return Selector{}, fmt.Errorf("key %q: operator %s takes no values, got %d", r.Key, r.Operator, len(r.Values))
@@ -78,11 +80,11 @@ func NewSelector(reqs ...Requirement) (Selector, error) {
 		}
 		out = append(out, r)
 	}
-	sort.SliceStable(out, func(i, j int) bool { return out[i].String() < out[j].String() })
+	sort.SliceStable(out, func(i, j int) bool { return out[i].canonical() < out[j].canonical() })
 	parts := make([]string, 0, len(out))
 	dedup := out[:0]
 	for _, r := range out {
-		s := r.String()
+		s := r.canonical()
 		if n := len(parts); n > 0 && parts[n-1] == s {
 			continue
 		}
@@ -91,6 +93,22 @@ func NewSelector(reqs ...Requirement) (Selector, error) {
 	}
 	return Selector{reqs: dedup, key: strings.Join(parts, ",")}, nil
 }
+
+// canonical is String with what separates its parts escaped inside them.
+func (r Requirement) canonical() string {
+	const separators = "\\,()=!: "
+	r.Source, r.Key = escape(r.Source, separators), escape(r.Key, separators)
+	values := make([]string, len(r.Values))
+	for i, v := range r.Values {
+		values[i] = escape(v, separators)
+	}
+	r.Values = values
+	return r.String()
+}
+
+// Positive says whether the requirement asks for a label to be there (In, Exists), rather than for
+// one to be absent.
+func (r Requirement) Positive() bool { return r.Operator == In || r.Operator == Exists }
 
 // Everything selects every set of labels.
 func Everything() Selector { return Selector{} }
@@ -120,24 +138,25 @@ func (s Selector) Matches(set Set) bool {
 }
 
 func (r *Requirement) matches(set Set) bool {
-	found, in := false, false
+	found := false
 	for i := range set.list {
 		l := &set.list[i]
-		if l.Key != r.Key || (r.Source != SourceAny && l.Source != r.Source) {
+		if l.Key != r.Key || (l.Source != r.Source && r.Source != SourceAny) {
 			continue
 		}
 		found = true
-		for _, v := range r.Values {
-			if v == l.Value {
-				in = true
-			}
+		if slices.Contains(r.Values, l.Value) {
+			return r.Operator == In
+		}
+		if r.Source != SourceAny { // no second label of this source and key
+			break
 		}
 	}
 	switch r.Operator {
 	case In:
-		return in
+		return false
 	case NotIn:
-		return !in
+		return true
 	case Exists:
 		return found
 	default:

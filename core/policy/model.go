@@ -111,9 +111,9 @@ type ICMP struct {
 
 // NamedPort is a named container port of an endpoint.
 type NamedPort struct {
-	Name  string
-	Proto uint8
-	Port  uint16
+	Name  string `json:"name,omitempty"`
+	Proto uint8  `json:"protocol"` // IP protocol number
+	Port  uint16 `json:"port"`
 }
 
 // Verdict is a decision with its reason.
@@ -132,6 +132,8 @@ func (v Verdict) String() string {
 	switch {
 	case v.Rule.Path != "":
 		return v.Rule.String()
+	case !v.Allowed && v.Note != "":
+		return v.Note
 	case !v.Allowed:
 		s := ""
 		for i, r := range v.Isolating {
@@ -149,3 +151,6 @@ func (v Verdict) String() string {
 
 // NoteLocalHost is the note of the built-in allowance for traffic from a pod's own node.
 const NoteLocalHost = "local host is always allowed in"
+
+// NoteNotReady is the note of the refusal of an endpoint that no policy is in force for yet.
+const NoteNotReady = "no policy in force yet"

@@ -205,6 +205,10 @@ func (r *run) toPod() {
 
 // fromHost looks at the destination only: the node's own packets are not judged.
 func (r *run) fromHost() {
+	if ep, ok := r.k.endpoints.rows[r.p.src]; !ok || !ep.Host {
+		r.drop(datapath.ReasonInvalidSource)
+		return
+	}
 	row, _ := r.k.lookupIPCache(r.p.dst)
 	if !row.Tunnel.IsValid() {
 		r.pass()
@@ -249,7 +253,7 @@ func (r *run) serve() {
 	sender, receiver := &e.side[from], &e.side[1-from]
 	opens, entered := r.p.opensTCP(), sender.in == r.in()
 	switch {
-	case e.state == stateClosing && opens:
+	case e.state == stateClosing && opens, from == 1 && r.p.asksICMP():
 		r.open()
 	case !r.k.current(e):
 		r.renew(e, from)

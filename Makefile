@@ -1,0 +1,90 @@
+# The same targets on a laptop and in CI. Building and testing needs Go and git; only "generate" and
+# "check-generated" need clang.
+
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
+
+export CGO_ENABLED ?= 0
+
+# Without a readable repository (a tarball, another user's clone) go build could not stamp the commit.
+BUILDVCS    := $(shell git rev-parse HEAD >/dev/null 2>&1 && echo auto || echo false)
+GO_BUILD    := go build -trimpath -buildvcs=$(BUILDVCS) -ldflags '-X main.version=$(VERSION) -X main.Version=$(VERSION)'
+STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+# The committed objects come from this clang; another release gives other bytes.
+CLANG_VERSION := 14
+export BPF2GO_CC    ?= clang-$(CLANG_VERSION)
+export BPF2GO_STRIP ?= llvm-strip-$(CLANG_VERSION)
+
+GENERATED := 'bpf/*_bpf*.go' 'bpf/*.o'
+
+FUZZTIME ?= 10s
+PKGS     ?= ./...
+
+# Tests that start weir's programs find them in $PATH; a later test must not be answered from the
+# cache of a run on another kernel or as another user.
+TEST := PATH="$(CURDIR)/bin:$$PATH" go run ./test/cmd/testreport -count=1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo build generate check-generated fmt lint test race test-bpf test-netns fuzz bench check clean
+
+help: ## show the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
+
+demo: build ## build, then watch a small cluster work (KEEP=1 leaves it up)
+	@bin/weir demo
+
+build: ## build the binaries into bin/
+	@mkdir -p bin
+	$(GO_BUILD) -o bin/ ./cmd/...
+
+generate: ## compile the eBPF programs and their Go bindings (installs clang if missing)
+	@CLANG_VERSION=$(CLANG_VERSION) .ci/clang
+	go generate ./bpf/...
+
+check-generated: ## the committed objects are those of the sources
+	@if reason=$$(CLANG_VERSION=$(CLANG_VERSION) .ci/clang); then \
+		$(MAKE) --no-print-directory generate && \
+		git diff --exit-code --stat HEAD -- $(GENERATED) && \
+		new=$$(git ls-files --others --exclude-standard -- $(GENERATED)) && [ -z "$$new" ] || \
+		{ echo "check-generated: what is committed under bpf/ does not come from the sources: run make generate and commit:"; \
+		  git status --short -- $(GENERATED); exit 1; }; \
+	else \
+		echo "check-generated: SKIPPED: $$reason"; \
+	fi
+
+fmt: ## format the Go files
+	gofmt -w $$(git ls-files '*.go')
+
+lint: ## gofmt, go vet, staticcheck
+	@bad=$$(gofmt -l $$(git ls-files -co --exclude-standard '*.go')); \
+		[ -z "$$bad" ] || { echo "not formatted (make fmt):"; echo "$$bad"; exit 1; }
+	go vet $(PKGS)
+	go run $(STATICCHECK) $(PKGS)
+
+test: build ## run every test this machine can run, list what it skipped and why
+	@$(TEST) $(PKGS)
+
+race: build ## the same with the race detector (needs a C compiler)
+	@CGO_ENABLED=1 $(TEST) -race $(PKGS)
+
+test-bpf: build ## the eBPF programs, as root; nothing may be skipped
+	@REQUIRE=root,bpf $(TEST) ./bpf/... ./adapters/ebpf/...
+
+test-netns: build ## what needs network namespaces, as root; nothing may be skipped
+	@REQUIRE=root $(TEST) ./adapters/... ./cmd/... ./test/...
+
+fuzz: ## each fuzz target for FUZZTIME
+	@for pkg in $$(go list $(PKGS)); do \
+		for target in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
+			echo "$$pkg $$target"; \
+			go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+		done; \
+	done
+
+bench: ## the benchmarks of core
+	go test -run '^$$' -bench . -benchmem ./core/...
+
+check: lint test ## what has to pass before a commit
+
+clean: ## remove what make built
+	rm -rf bin

@@ -1,0 +1,145 @@
+package cni
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"net/netip"
+	"time"
+
+	"github.com/containernetworking/cni/pkg/skel"
+	"github.com/containernetworking/cni/pkg/types"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+
+	"github.com/weirnet/weir/ports"
+)
+
+// undoTimeout bounds the way back after a failed ADD, whose own time may have run out.
+const undoTimeout = 5 * time.Second
+
+// Add implements ADD. Repeating it for the same attachment gives the same result. After an error
+// nothing is left of the attachment, unless it had been in force before.
+func (p *Plugin) Add(args *skel.CmdArgs) error {
+	return p.do("ADD", args, func(ctx context.Context, c *call) error {
+		if c.conf.RawPrevResult != nil {
+			return fail(types.ErrInvalidNetworkConfig, "prevResult: the plugin must be the first of its list")
+		}
+		req, err := reserveRequest(args, c.conf)
+		if err != nil {
+			return err
+		}
+		c.log = c.log.With("pod", req.Pod.String())
+		res, st, err := c.attach(ctx, req)
+		if err != nil {
+			return err
+		}
+		out, err := result(args, res, st).GetAsVersion(c.conf.CNIVersion)
+		if err != nil {
+			return fail(types.ErrIncompatibleCNIVersion, "result as version %q: %v", c.conf.CNIVersion, err)
+		}
+		if err := out.PrintTo(p.Stdout); err != nil {
+			return fail(types.ErrIOFailure, "print the result: %v", err)
+		}
+		return nil
+	})
+}
+
+func (c *call) attach(ctx context.Context, req ports.ReserveRequest) (res ports.Reservation, st ports.PodLinkState, err error) {
+	// A pod that works already must survive a repetition that fails.
+	_, before, err := c.agent.Lookup(ctx, req.ContainerID, req.Interface)
+	if err != nil && !errors.Is(err, ports.ErrNotFound) {
+		return res, st, c.classify(ctx, fmt.Errorf("ask the agent: %w", err))
+	}
+	res, err = c.agent.Reserve(ctx, req)
+	if err != nil {
+		return res, st, c.classify(ctx, err)
+	}
+	defer func() {
+		if err != nil && !before {
+			err = errors.Join(err, c.undo(req, res.HostDevice))
+		}
+	}()
+	link := podLink(c.args, res)
+	st, err = c.Network.CreatePodLink(link)
+	if errors.Is(err, ports.ErrNotFound) {
+		return res, st, fail(types.ErrInvalidNetNS, "%v", err)
+	}
+	if err != nil {
+		return res, st, err
+	}
+	if err := c.agent.Activate(ctx, req.ContainerID, req.Interface, st); err != nil {
+		return res, st, c.classify(ctx, err)
+	}
+	return res, st, c.Network.ActivatePodLink(link)
+}
+
+// classify finds the code for an error of the agent: one that is not ready to serve anybody is worth
+// another try.
+func (c *call) classify(ctx context.Context, err error) error {
+	if errors.Is(err, ports.ErrConflict) {
+		return fail(CodeAddress, "%v", err)
+	}
+	if readyErr := c.agent.Ready(ctx); readyErr != nil {
+		return fail(types.ErrTryAgainLater, "%v", errors.Join(err, readyErr))
+	}
+	return err
+}
+
+// undo removes the link and, if it is gone, the reservation: an address must not be given out while
+// a link still carries it.
+func (c *call) undo(req ports.ReserveRequest, hostDevice string) error {
+	ctx, cancel := context.WithTimeout(context.Background(), undoTimeout)
+	defer cancel()
+	if err := c.Network.DeletePodLink(hostDevice); err != nil {
+		return fmt.Errorf("undo: %w", err)
+	}
+	if err := c.agent.Release(ctx, req.ContainerID, req.Interface); err != nil {
+		return fmt.Errorf("undo: %w", err)
+	}
+	return nil
+}
+
+func podLink(args *skel.CmdArgs, r ports.Reservation) ports.PodLink {
+	return ports.PodLink{
+		Netns:     args.Netns,
+		Interface: args.IfName,
+		HostName:  r.HostDevice,
+		MTU:       r.MTU,
+		Addresses: r.Addresses,
+		Gateways:  r.Gateways,
+	}
+}
+
+// podInterface is the index of the pod's side in the list of interfaces of a result.
+const podInterface = 1
+
+func result(args *skel.CmdArgs, r ports.Reservation, st ports.PodLinkState) *types100.Result {
+	out := &types100.Result{
+		CNIVersion: types100.ImplementedSpecVersion,
+		Interfaces: []*types100.Interface{
+			{Name: r.HostDevice, Mac: st.NodeMAC.String(), Mtu: r.MTU},
+			podInterface: {Name: args.IfName, Mac: st.MAC.String(), Mtu: r.MTU, Sandbox: args.Netns},
+		},
+	}
+	for i, a := range r.Addresses {
+		ip := &types100.IPConfig{Interface: types100.Int(podInterface), Address: single(a)}
+		if i < len(r.Gateways) {
+			g := r.Gateways[i]
+			ip.Gateway = g.AsSlice()
+			out.Routes = append(out.Routes,
+				&types.Route{Dst: single(g)},
+				&types.Route{Dst: anywhere(g), GW: g.AsSlice(), MTU: r.MTU})
+		}
+		out.IPs = append(out.IPs, ip)
+	}
+	return out
+}
+
+func single(a netip.Addr) net.IPNet {
+	return net.IPNet{IP: a.AsSlice(), Mask: net.CIDRMask(a.BitLen(), a.BitLen())}
+}
+
+func anywhere(a netip.Addr) net.IPNet {
+	return net.IPNet{IP: make(net.IP, a.BitLen()/8), Mask: net.CIDRMask(0, a.BitLen())}
+}

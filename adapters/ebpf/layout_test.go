@@ -1,0 +1,201 @@
+package ebpf
+
+import (
+	"reflect"
+	"strings"
+	"testing"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
+	"github.com/stretchr/testify/require"
+
+	"github.com/weirnet/weir/core/datapath"
+	"github.com/weirnet/weir/core/identity"
+)
+
+// goTypes are the types that stand for the maps' keys and values.
+var goTypes = map[string][2]any{
+	mapEndpoints: {rawAddr{}, rawEndpoint{}},
+	mapEPPolicy:  {uint32(0), rawEPPolicy{}},
+	mapIPCache:   {rawIPCacheKey{}, rawIPCache{}},
+	mapClasses:   {uint32(0), uint32(0)},
+	mapPolicy:    {rawPolicyKey{}, rawPolicy{}},
+	mapNodes:     {rawAddr{}, rawNode{}},
+	mapServices:  {rawServiceKey{}, rawService{}},
+	mapSlots:     {rawSlotKey{}, uint32(0)},
+	mapBackends:  {uint32(0), rawBackend{}},
+	mapAffinity:  {rawAffinityKey{}, rawAffinity{}},
+	mapSockRev:   {rawSockRevKey{}, rawSockRev{}},
+	mapFlows:     {rawFlowKey{}, rawFlow{}},
+	mapFrags:     {rawFragKey{}, rawFrag{}},
+	mapAddrEpoch: {uint32(0), uint32(0)},
+	mapCounters:  {uint32(0), rawCounter{}},
+	mapLost:      {uint32(0), uint64(0)},
+}
+
+// opaque are the maps that Go never reads.
+var opaque = map[string]bool{mapWork: true, mapEvents: true}
+
+func TestEveryMapHasAGoTypeOfTheSameLayout(t *testing.T) {
+	specs, err := loadSpecs()
+	require.NoError(t, err)
+	seen := map[string]bool{}
+	for object, spec := range specs {
+		for name, m := range spec.Maps {
+			if strings.HasPrefix(name, ".") {
+				continue
+			}
+			require.LessOrEqual(t, len(name), 15, "map %s of %s", name, object)
+			seen[name] = true
+			if opaque[name] {
+				continue
+			}
+			types, ok := goTypes[name]
+			require.True(t, ok, "map %s of %s has no Go type", name, object)
+			sameLayout(t, name+" key", m.Key, reflect.TypeOf(types[0]))
+			sameLayout(t, name+" value", m.Value, reflect.TypeOf(types[1]))
+			require.EqualValues(t, reflect.TypeOf(types[0]).Size(), m.KeySize, name)
+			require.EqualValues(t, reflect.TypeOf(types[1]).Size(), m.ValueSize, name)
+		}
+	}
+	for name := range goTypes {
+		require.True(t, seen[name], "no object has map %s", name)
+	}
+	var event *btf.Struct
+	require.NoError(t, specs["from_pod"].Types.TypeByName("event", &event))
+	sameLayout(t, "event", event, reflect.TypeOf(rawEvent{}))
+}
+
+// sameLayout compares names, offsets and sizes, down to numbers.
+func sameLayout(t *testing.T, at string, c btf.Type, g reflect.Type) {
+	t.Helper()
+	c = btf.UnderlyingType(c)
+	size, err := btf.Sizeof(c)
+	require.NoError(t, err, at)
+	require.EqualValues(t, size, g.Size(), "size of %s", at)
+	switch c := c.(type) {
+	case *btf.Struct:
+		require.Equal(t, reflect.Struct, g.Kind(), at)
+		require.Equal(t, len(c.Members), g.NumField(), "members of %s", at)
+		for i, m := range c.Members {
+			f := g.Field(i)
+			require.Equal(t, strings.ReplaceAll(m.Name, "_", ""), strings.ToLower(f.Name), "member %d of %s", i, at)
+			require.EqualValues(t, m.Offset.Bytes(), f.Offset, "offset of %s.%s", at, m.Name)
+			sameLayout(t, at+"."+m.Name, m.Type, f.Type)
+		}
+	case *btf.Array:
+		require.Equal(t, reflect.Array, g.Kind(), at)
+		if inner, ok := btf.UnderlyingType(c.Type).(*btf.Struct); ok {
+			require.EqualValues(t, c.Nelems, g.Len(), at)
+			sameLayout(t, at+"[]", inner, g.Elem())
+		}
+	}
+}
+
+// TestNumbersAreThoseOfTheCore holds the enums of the C against the constants of core/datapath.
+func TestNumbersAreThoseOfTheCore(t *testing.T) {
+	specs, err := loadSpecs()
+	require.NoError(t, err)
+	for name, want := range map[string]map[string]uint64{
+		"reason": {
+			"REASON_NONE":               uint64(datapath.ReasonNone),
+			"REASON_INVALID_SOURCE":     uint64(datapath.ReasonInvalidSource),
+			"REASON_POLICY_DENIED":      uint64(datapath.ReasonPolicyDenied),
+			"REASON_INVALID_PACKET":     uint64(datapath.ReasonInvalidPacket),
+			"REASON_TRUNCATED_L4":       uint64(datapath.ReasonTruncatedL4),
+			"REASON_UNSUPPORTED_L3":     uint64(datapath.ReasonUnsupportedL3),
+			"REASON_TUNNEL_KEY":         uint64(datapath.ReasonTunnelKey),
+			"REASON_UNKNOWN_TARGET":     uint64(datapath.ReasonUnknownTarget),
+			"REASON_FLOW_INSERT":        uint64(datapath.ReasonFlowInsert),
+			"REASON_EXTENSION_HEADER":   uint64(datapath.ReasonExtensionHeader),
+			"REASON_NO_TUNNEL_ENDPOINT": uint64(datapath.ReasonNoTunnelEndpoint),
+			"REASON_UNKNOWN_SENDER":     uint64(datapath.ReasonUnknownSender),
+			"REASON_FRAGMENT_NOT_FOUND": uint64(datapath.ReasonFragmentNotFound),
+			"REASON_FORBIDDEN_ICMPV6":   uint64(datapath.ReasonForbiddenICMPv6),
+			"REASON_POLICY_DENY":        uint64(datapath.ReasonPolicyDeny),
+			"REASON_VLAN":               uint64(datapath.ReasonVLAN),
+			"REASON_NOT_READY":          uint64(datapath.ReasonNotReady),
+		},
+		"point": {
+			"POINT_UNKNOWN":       uint64(datapath.PointUnknown),
+			"POINT_TO_STACK":      uint64(datapath.PointToStack),
+			"POINT_TO_OVERLAY":    uint64(datapath.PointToOverlay),
+			"POINT_FROM_ENDPOINT": uint64(datapath.PointFromEndpoint),
+			"POINT_FROM_STACK":    uint64(datapath.PointFromStack),
+			"POINT_FROM_OVERLAY":  uint64(datapath.PointFromOverlay),
+			"POINT_TO_ENDPOINT":   uint64(datapath.PointToEndpoint),
+		},
+		"event_type": {
+			"EVENT_DROP":  uint64(datapath.EventDrop),
+			"EVENT_NEW":   uint64(datapath.EventNew),
+			"EVENT_CLOSE": uint64(datapath.EventClose),
+		},
+		"direction": {"INGRESS": uint64(datapath.Ingress), "EGRESS": uint64(datapath.Egress)},
+		"proto": {
+			"PROTO_ICMP": uint64(datapath.ProtoICMP), "PROTO_TCP": uint64(datapath.ProtoTCP),
+			"PROTO_UDP": uint64(datapath.ProtoUDP), "PROTO_ICMPV6": uint64(datapath.ProtoICMPv6),
+			"PROTO_SCTP": uint64(datapath.ProtoSCTP),
+		},
+		"tcp_flag": {
+			"TCP_FIN": uint64(datapath.TCPFin), "TCP_SYN": uint64(datapath.TCPSyn),
+			"TCP_RST": uint64(datapath.TCPRst), "TCP_ACK": uint64(datapath.TCPAck),
+		},
+		"identity": {
+			"IDENTITY_UNKNOWN": uint64(identity.Unknown), "IDENTITY_HOST": uint64(identity.Host),
+			"IDENTITY_REMOTE_NODE": uint64(identity.RemoteNode),
+			"IDENTITY_WORLD_IPV4":  uint64(identity.WorldIPv4),
+			"IDENTITY_WORLD_IPV6":  uint64(identity.WorldIPv6),
+			"IDENTITY_MAX_CLUSTER": uint64(identity.MaxCluster),
+			"IDENTITY_LOCAL_FLAG":  uint64(identity.LocalFlag),
+		},
+		"lifetime": {
+			"LIFETIME_TCP_SYN_S": datapath.LifetimeTCPSyn, "LIFETIME_TCP_ESTABLISHED_S": datapath.LifetimeTCPEstablished,
+			"LIFETIME_TCP_CLOSING_S": datapath.LifetimeTCPClosing, "LIFETIME_OTHER_S": datapath.LifetimeOther,
+			"LIFETIME_DENIED_S": datapath.LifetimeDenied,
+		},
+		"limit": {
+			"ADDR_BUCKETS": datapath.AddrBuckets, "CLASS_COUNT": classCount, "ENDPOINT_COUNT": 65536,
+			"GENERATION_SHIFT": 30, "LOCAL_CLASS_BASE": uint64(datapath.ClassIndex(identity.MinLocal)),
+		},
+		"endpoint_flag": {"ENDPOINT_HOST": endpointHost},
+		"flow_flag": {
+			"FLOW_DENIED": flowDenied, "FLOW_SEEN_NON_SYN": flowSeenNonSYN,
+			"FLOW_EGRESS_JUDGED": 4, "FLOW_INGRESS_JUDGED": 8,
+		},
+		"flow_state": {
+			"FLOW_OTHER": 0, "FLOW_TCP_SYN": 1, "FLOW_TCP_ESTABLISHED": 2, "FLOW_TCP_CLOSING": flowClosing,
+		},
+	} {
+		var e *btf.Enum
+		require.NoError(t, specs["from_pod"].Types.TypeByName(name, &e), "enum %s", name)
+		got := map[string]uint64{}
+		for _, v := range e.Values {
+			got[v.Name] = v.Value
+		}
+		require.Equal(t, want, got, "enum %s", name)
+	}
+}
+
+// instructionBudget is the most instructions that the verifier may walk for each program: about a third above
+// what it takes today on the greediest kernel tested (6.1).
+var instructionBudget = map[string]uint32{
+	progFromPod: 30_000, progToPod: 30_000, progFromOverlay: 30_000, progFromHost: 12_000,
+	"connect4": 2_000, "connect6": 2_000, "sendmsg4": 2_000, "sendmsg6": 2_000,
+	"recvmsg4": 300, "recvmsg6": 300, "getpeername4": 300, "getpeername6": 300,
+}
+
+func TestProgramsLoadWithinTheirBudget(t *testing.T) {
+	needBPF(t)
+	d, err := open(Config{BPFFS: newBPFFS(t), Sizes: smallSizes}, nil, ebpf.ProgramOptions{})
+	require.NoError(t, err)
+	defer d.Close()
+	require.Len(t, d.progs, len(instructionBudget))
+	for name, p := range d.progs {
+		info, err := p.Info()
+		require.NoError(t, err)
+		n, ok := info.VerifiedInstructions()
+		require.True(t, ok, "the kernel does not count verified instructions (5.16 and later do)")
+		t.Logf("%-14s %6d of %6d", name, n, instructionBudget[name])
+		require.LessOrEqual(t, n, instructionBudget[name], "program %s", name)
+	}
+}

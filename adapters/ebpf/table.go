@@ -1,0 +1,119 @@
+package ebpf
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"golang.org/x/sys/unix"
+
+	"github.com/weirnet/weir/ports"
+)
+
+// mapTable is a table in a hash or LPM map. K and V are the port's types, RK and RV what lies in the map.
+type mapTable[K comparable, V any, RK comparable, RV any] struct {
+	name  string
+	m     *ebpf.Map
+	key   func(K) (RK, error)
+	value func(K, V) (RV, error)
+	row   func(RK, RV) (K, V)
+	// exact says whether the value found belongs to the key asked for; an LPM map also returns that of a
+	// shorter prefix. Nil: always.
+	exact func(RK, RV) bool
+}
+
+func (t *mapTable[K, V, RK, RV]) Name() string { return strings.TrimSuffix(t.name, "_v1") }
+
+func (t *mapTable[K, V, RK, RV]) Capacity() int { return int(t.m.MaxEntries()) }
+
+func (t *mapTable[K, V, RK, RV]) Put(k K, v V) error {
+	rk, err := t.key(k)
+	if err != nil {
+		return tableError(t.name, "put", k, err)
+	}
+	rv, err := t.value(k, v)
+	if err != nil {
+		return tableError(t.name, "put", k, err)
+	}
+	return tableError(t.name, "put", k, t.m.Put(&rk, &rv))
+}
+
+func (t *mapTable[K, V, RK, RV]) Delete(k K) error {
+	rk, err := t.key(k)
+	if err != nil {
+		return tableError(t.name, "delete", k, err)
+	}
+	if err := t.m.Delete(&rk); err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+		return tableError(t.name, "delete", k, err)
+	}
+	return nil
+}
+
+func (t *mapTable[K, V, RK, RV]) Get(k K) (V, error) {
+	var rv RV
+	var none V
+	rk, err := t.key(k)
+	if err != nil {
+		return none, tableError(t.name, "get", k, err)
+	}
+	err = t.m.Lookup(&rk, &rv)
+	if err == nil && t.exact != nil && !t.exact(rk, rv) {
+		err = ebpf.ErrKeyNotExist
+	}
+	if err != nil {
+		return none, tableError(t.name, "get", k, err)
+	}
+	_, v := t.row(rk, rv)
+	return v, nil
+}
+
+func (t *mapTable[K, V, RK, RV]) Dump() ([]ports.Row[K, V], error) {
+	raw, err := dump[RK, RV](t.m)
+	if err != nil {
+		return nil, tableError(t.name, "dump", "", err)
+	}
+	rows := make([]ports.Row[K, V], len(raw))
+	for i, r := range raw {
+		rows[i].Key, rows[i].Value = t.row(r.key, r.value)
+	}
+	return rows, nil
+}
+
+type rawRow[RK comparable, RV any] struct {
+	key   RK
+	value RV
+}
+
+// dumpChunk is the number of rows read at once. A hash map needs room for its fullest bucket.
+const dumpChunk = 1024
+
+// dump reads a whole map while others may change it: every row that stays is returned once, rows that
+// come or go meanwhile are or are not.
+func dump[RK comparable, RV any](m *ebpf.Map) ([]rawRow[RK, RV], error) {
+	var cursor ebpf.MapBatchCursor
+	keys, values := make([]RK, dumpChunk), make([]RV, dumpChunk)
+	seen := map[RK]struct{}{}
+	var rows []rawRow[RK, RV]
+	// An LPM map starts over when the row that it stood on is deleted: the bound ends that race.
+	limit := 4 * (int(m.MaxEntries()) + dumpChunk)
+	for read := 0; read <= limit; {
+		n, err := m.BatchLookup(&cursor, keys, values, nil)
+		for i := range n {
+			if _, dup := seen[keys[i]]; !dup {
+				seen[keys[i]] = struct{}{}
+				rows = append(rows, rawRow[RK, RV]{keys[i], values[i]})
+			}
+		}
+		read += n
+		switch {
+		case errors.Is(err, ebpf.ErrKeyNotExist):
+			return rows, nil
+		case errors.Is(err, unix.ENOSPC):
+			keys, values = make([]RK, 2*len(keys)), make([]RV, 2*len(values))
+		case err != nil:
+			return nil, err
+		}
+	}
+	return nil, fmt.Errorf("the rows change faster than they can be read: %w", unix.EAGAIN)
+}

@@ -1,0 +1,161 @@
+package filestore
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/weirnet/weir/core/cluster"
+	"github.com/weirnet/weir/core/manifest"
+)
+
+// maxFile bounds what is read of one file, in bytes.
+const maxFile = 64 << 20
+
+// definition is one object as one file defines it. obj is not valid if the object was refused, or if
+// nobody knows what the file now says of it.
+type definition struct {
+	obj      manifest.Object
+	doc      []byte // JSON
+	findings []cluster.Finding
+}
+
+// content is what a file was last seen to hold.
+type content struct {
+	stamp stamp
+	defs  []definition
+	// findings concern the file as a whole, or documents whose object can't be told.
+	findings []cluster.Finding
+	// unknown: parts of the file could not be read, and may define any object that the file defined
+	// before.
+	unknown bool
+}
+
+func isManifest(name string) bool {
+	switch filepath.Ext(name) {
+	case ".yaml", ".yml", ".json":
+		return !hidden(name)
+	}
+	return false
+}
+
+func hidden(path string) bool {
+	for _, part := range strings.Split(filepath.ToSlash(path), "/") {
+		if strings.HasPrefix(part, ".") && part != "." {
+			return true
+		}
+	}
+	return false
+}
+
+// readContent reads a file. rel is its path below dir. The error is os.ErrNotExist alone; any other
+// trouble is a finding.
+func readContent(dir, rel string, st stamp) (*content, error) {
+	path := filepath.Join(dir, rel)
+	c := &content{stamp: st}
+	data, err := readBounded(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return nil, err
+	case err != nil:
+		c.fail(path, "can't be read: %v", err)
+		return c, nil
+	case len(data) == 0:
+		// Seen also while an editor rewrites a file in place.
+		c.fail(path, "is empty; remove it to remove its objects")
+		return c, nil
+	}
+	var docs [][]byte
+	if filepath.Ext(rel) == ".json" {
+		docs, err = jsonDocs(data)
+		if err != nil {
+			c.fail(path, "is not valid JSON: %v", err)
+		}
+	} else {
+		for _, part := range manifest.SplitYAML(data) {
+			doc, err := yaml.YAMLToJSONStrict(part)
+			if err != nil {
+				c.fail(path, "is not valid YAML: %v", err)
+				continue
+			}
+			docs = append(docs, doc)
+		}
+	}
+	for _, doc := range docs {
+		if string(bytes.TrimSpace(doc)) == "null" {
+			continue // nothing but comments
+		}
+		items, err := manifest.Items(doc)
+		if err != nil {
+			c.fail(path, "%v", err)
+			continue
+		}
+		for _, item := range items {
+			c.add(dir, rel, item)
+		}
+	}
+	return c, nil
+}
+
+func (c *content) fail(path, format string, args ...any) {
+	c.unknown = true
+	c.findings = append(c.findings, cluster.Finding{
+		File: path, Message: fmt.Sprintf(format, args...) + "; the objects that it last defined stay in force",
+	})
+}
+
+func (c *content) add(dir, rel string, doc []byte) {
+	path := filepath.Join(dir, rel)
+	obj, findings := manifest.Decode(path, doc)
+	if !obj.Known() {
+		c.findings = append(c.findings, findings...)
+		for _, f := range findings {
+			c.unknown = c.unknown || !f.Warning
+		}
+		return
+	}
+	if obj.Kind == manifest.KindCiliumIdentity && filepath.ToSlash(filepath.Dir(rel)) != identitiesDir {
+		findings = append(findings, cluster.Finding{File: path, Object: obj.Key.String(),
+			Message: "identities are numbered by the agents, in " + identitiesDir + "; remove it"})
+		obj = manifest.Object{Key: obj.Key}
+	}
+	c.defs = append(c.defs, definition{obj, append([]byte(nil), doc...), findings})
+}
+
+func readBounded(path string) ([]byte, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	if st, err := f.Stat(); err == nil && !st.Mode().IsRegular() {
+		return nil, fmt.Errorf("not a regular file")
+	}
+	data, err := io.ReadAll(io.LimitReader(f, maxFile+1))
+	if err == nil && len(data) > maxFile {
+		err = fmt.Errorf("more than %d bytes", maxFile)
+	}
+	return data, err
+}
+
+// jsonDocs takes apart the JSON values of a file. Those before a fault are returned with the error.
+func jsonDocs(data []byte) ([][]byte, error) {
+	d := json.NewDecoder(bytes.NewReader(data))
+	var out [][]byte
+	for {
+		var raw json.RawMessage
+		if err := d.Decode(&raw); err == io.EOF {
+			return out, nil
+		} else if err != nil {
+			return out, err
+		}
+		out = append(out, raw)
+	}
+}

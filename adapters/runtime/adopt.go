@@ -1,0 +1,149 @@
+package runtime
+
+import (
+	"fmt"
+	"net/netip"
+
+	"github.com/weirnet/weir/core/datapath"
+	"github.com/weirnet/weir/core/engine"
+	"github.com/weirnet/weir/ports"
+)
+
+// adoption remembers what a predecessor left in the kernel until the new agent has written its own
+// state beside it: rows that are already as wanted are not written again, and what nobody wants is
+// pruned once, at the end.
+type adoption struct {
+	have map[rowKey]any
+	want map[rowKey]bool
+}
+
+// note records a wish.
+func (a *adoption) note(op engine.Op) {
+	k := rowKey{op.Table, op.Key}
+	if op.Table > engine.Backends {
+		return
+	}
+	a.want[k] = op.Row != nil
+}
+
+// holds says whether the kernel has the row as wanted. Every other write makes it forget what it
+// knew of the row.
+func (a *adoption) holds(op engine.Op) bool {
+	if op.Table > engine.Backends {
+		return false
+	}
+	k := rowKey{op.Table, op.Key}
+	have, ok := a.have[k]
+	if ok && op.Row != nil && have == op.Row {
+		return true
+	}
+	delete(a.have, k)
+	return false
+}
+
+// adopt reads the kernel. It is called once, before the engine's first operation.
+func (x *executor) adopt() (engine.Adopted, error) {
+	x.adoption = &adoption{have: map[rowKey]any{}, want: map[rowKey]bool{}}
+	t := x.dp.Tables()
+	read := []func() error{
+		func() error { return remember(x.adoption, engine.Endpoints, t.Endpoints) },
+		func() error { return remember(x.adoption, engine.EndpointPolicy, t.EndpointPolicy) },
+		func() error { return remember(x.adoption, engine.IPCache, t.IPCache) },
+		func() error { return remember(x.adoption, engine.Classes, t.Classes) },
+		func() error { return remember(x.adoption, engine.Policy, t.Policy) },
+		func() error { return remember(x.adoption, engine.Nodes, t.Nodes) },
+		func() error { return remember(x.adoption, engine.Services, t.Services) },
+		func() error { return remember(x.adoption, engine.Slots, t.Slots) },
+		func() error { return remember(x.adoption, engine.Backends, t.Backends) },
+	}
+	for _, f := range read {
+		if err := f(); err != nil {
+			return engine.Adopted{}, fmt.Errorf("adopt kernel state: %w", err)
+		}
+	}
+	return x.readAdopted()
+}
+
+func remember[K comparable, V any](a *adoption, table engine.Table, t ports.Table[K, V]) error {
+	rows, err := t.Dump()
+	if err != nil {
+		return fmt.Errorf("%s: dump: %w", t.Name(), err)
+	}
+	for _, r := range rows {
+		a.have[rowKey{table, r.Key}] = r.Value
+	}
+	return nil
+}
+
+func (x *executor) readAdopted() (engine.Adopted, error) {
+	a := engine.Adopted{
+		EndpointPolicy: map[datapath.EndpointID]datapath.EndpointPolicy{},
+		IPCache:        map[netip.Prefix]datapath.IPCache{},
+		Classes:        map[datapath.ClassKey]datapath.Class{},
+		Services:       map[datapath.ServiceKey]datapath.Service{},
+		Backends:       map[uint32]datapath.Backend{},
+	}
+	t := x.dp.Tables()
+	if err := collect(t.Services, a.Services); err != nil {
+		return a, err
+	}
+	if err := collect(t.Backends, a.Backends); err != nil {
+		return a, err
+	}
+	if err := collect(t.EndpointPolicy, a.EndpointPolicy); err != nil {
+		return a, err
+	}
+	if err := collect(t.IPCache, a.IPCache); err != nil {
+		return a, err
+	}
+	if err := collect(t.Classes, a.Classes); err != nil {
+		return a, err
+	}
+	serial := func(p datapath.PolicyID) { a.MaxSerial = max(a.MaxSerial, uint32(p)&datapath.MaxPolicySerial) }
+	for _, w := range a.EndpointPolicy {
+		serial(w.Policy)
+	}
+	rows, err := t.Policy.Dump()
+	if err != nil {
+		return a, fmt.Errorf("%s: dump: %w", t.Policy.Name(), err)
+	}
+	for _, r := range rows {
+		serial(r.Key.Policy)
+	}
+	return a, nil
+}
+
+func collect[K comparable, V any](t ports.Table[K, V], into map[K]V) error {
+	rows, err := t.Dump()
+	if err != nil {
+		return fmt.Errorf("%s: dump: %w", t.Name(), err)
+	}
+	for _, r := range rows {
+		into[r.Key] = r.Value
+	}
+	return nil
+}
+
+// prune removes what the predecessor left and nobody wants, users before what they use. It is
+// called when the engine is live and every operation was executed.
+func (x *executor) prune() error {
+	if x.adoption == nil {
+		return nil
+	}
+	pruned := 0
+	for _, table := range []engine.Table{engine.Endpoints, engine.EndpointPolicy, engine.Services, engine.Slots,
+		engine.Backends, engine.Nodes, engine.IPCache, engine.Policy, engine.Classes} {
+		for k := range x.adoption.have {
+			if k.table != table || x.adoption.want[k] {
+				continue
+			}
+			if err := x.execute(engine.Op{Table: k.table, Key: k.key}); err != nil {
+				return fmt.Errorf("prune: %w", err)
+			}
+			pruned++
+		}
+	}
+	x.adoption = nil
+	x.log.Info("adopted the datapath", "pruned", pruned)
+	return nil
+}

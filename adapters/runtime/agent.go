@@ -1,0 +1,376 @@
+package runtime
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/weirnet/weir/core/cluster"
+	"github.com/weirnet/weir/core/datapath"
+	"github.com/weirnet/weir/core/engine"
+	"github.com/weirnet/weir/core/flow"
+	"github.com/weirnet/weir/core/ipam"
+	"github.com/weirnet/weir/ports"
+)
+
+// Config of an agent.
+type Config struct {
+	Node         string // name of this node's object
+	Version      string
+	VXLANPort    uint16 // 0: 8472
+	MTU          int    // of pods, in bytes; 0: what Deps.PodMTU says
+	FlowCapacity int    // of the flow record; 0: 4095
+	// IdentityGrace is how long an identity without endpoints is kept; 0: 15 minutes.
+	IdentityGrace time.Duration
+	// Features and Attach describe the kernel for `weir status`.
+	Features []ports.Feature
+	Kernel   string
+	Attach   string
+	Datapath string // "ebpf" or "fake"
+}
+
+// Deps are the ports of an agent. OpenDatapath is called once, when the overlay devices exist.
+type Deps struct {
+	Source       ports.Source
+	Publisher    ports.Publisher
+	Identities   ports.Identities
+	Attachments  ports.Attachments
+	Network      ports.Network
+	OpenDatapath func(ports.OverlayLinks) (ports.Datapath, error)
+	PodMTU       func(node netip.Addr) (int, error) // from the node's underlay address; nil: 1450
+	Clock        ports.Clock
+	Log          *slog.Logger
+}
+
+// Agent is one node's agent. It implements ports.Endpoints and ports.Inspector.
+type Agent struct {
+	cfg     Config
+	deps    Deps
+	started time.Time
+
+	inbox  chan func()         // from other goroutines, run by the loop
+	events chan datapath.Event // from the kernel
+	lost   atomic.Uint64       // kernel events that found the queue full
+	done   chan struct{}       // closed when the loop ends
+	ready  atomic.Bool         // datapath open, adopted and live
+	writer *clusterWriter
+	record *flowRecord
+
+	// What follows belongs to the loop.
+	dp       ports.Datapath
+	engine   *engine.Engine
+	exec     *executor
+	pool     *ipam.Allocator
+	builder  *flow.Builder
+	self     cluster.Node
+	attached map[attachmentKey]*ports.Attachment
+	waiters  []*waiter
+	lastID   datapath.EndpointID
+	lastGC   time.Time
+	gcFlows  time.Time
+}
+
+// New prepares an agent; nothing happens before Run.
+func New(cfg Config, deps Deps) *Agent {
+	if cfg.VXLANPort == 0 {
+		cfg.VXLANPort = 8472
+	}
+	if cfg.FlowCapacity == 0 {
+		cfg.FlowCapacity = 4095
+	}
+	if cfg.IdentityGrace == 0 {
+		cfg.IdentityGrace = 15 * time.Minute
+	}
+	return &Agent{
+		cfg: cfg, deps: deps, started: deps.Clock.Now(),
+		inbox:    make(chan func(), 1024),
+		events:   make(chan datapath.Event, 16384),
+		done:     make(chan struct{}),
+		record:   newFlowRecord(cfg.FlowCapacity),
+		attached: map[attachmentKey]*ports.Attachment{},
+	}
+}
+
+// Run works until the context ends or something fails that a restart must mend. The datapath stays
+// as it is when Run returns.
+func (a *Agent) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	defer close(a.done)
+	defer cancel()
+
+	feed := make(chan cluster.Event, 1024)
+	failed := make(chan error, 3)
+	start := func(what string, f func() error) {
+		wg.Add(1)
+		go func() {
+			defer wg.Done()
+			if err := f(); err != nil && ctx.Err() == nil {
+				failed <- fmt.Errorf("%s: %w", what, err)
+			}
+		}()
+	}
+	start("watch the cluster", func() error {
+		return a.deps.Source.Watch(ctx, func(ev cluster.Event) {
+			select {
+			case feed <- ev:
+			case <-ctx.Done():
+			}
+		})
+	})
+
+	early, err := a.awaitOwnNode(ctx, feed, failed)
+	if err != nil {
+		return err
+	}
+	if err := a.open(ctx); err != nil {
+		return err
+	}
+	if c, ok := a.dp.(interface{ Close() error }); ok {
+		defer func() { cancel(); wg.Wait(); _ = c.Close() }()
+	}
+	a.writer = newClusterWriter(a.deps.Publisher, a.deps.Identities, a.deps.Clock, a.deps.Log, a.cfg.Node)
+	start("write to the cluster", func() error { return a.writer.run(ctx, a.post) })
+	start("read kernel events", func() error {
+		return a.dp.Events(ctx, func(ev datapath.Event) {
+			select {
+			case a.events <- ev:
+			default:
+				a.lost.Add(1)
+			}
+		})
+	})
+	a.restore()
+	for _, ev := range early {
+		a.apply(ev)
+	}
+	return a.loop(ctx, feed, failed)
+}
+
+// awaitOwnNode collects events until this node's description with its pod ranges has come.
+func (a *Agent) awaitOwnNode(ctx context.Context, feed <-chan cluster.Event, failed <-chan error) ([]cluster.Event, error) {
+	var early []cluster.Event
+	told := a.deps.Clock.After(2 * time.Second)
+	for {
+		select {
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		case err := <-failed:
+			return nil, err
+		case f := <-a.inbox:
+			f()
+		case <-told:
+			a.deps.Log.Info("waiting for this node's object with podCIDRs")
+		case ev := <-feed:
+			early = append(early, ev)
+			n, ok := ev.(cluster.NodeUpsert)
+			if !ok || n.Node.Name != a.cfg.Node || len(n.Node.PodCIDRs) == 0 || len(n.Node.Addresses) == 0 {
+				continue
+			}
+			a.self = n.Node
+			return early, nil
+		}
+	}
+}
+
+// open builds devices and datapath and takes over what is there.
+func (a *Agent) open(ctx context.Context) error {
+	var err error
+	if a.pool, err = ipam.New(a.self.PodCIDRs); err != nil {
+		return fmt.Errorf("pod ranges of node %s: %w", a.cfg.Node, err)
+	}
+	a.self.Routers = a.pool.Routers()
+	if a.cfg.MTU == 0 {
+		a.cfg.MTU = 1450
+		if a.deps.PodMTU != nil {
+			if a.cfg.MTU, err = a.deps.PodMTU(a.self.Addresses[0]); err != nil {
+				return fmt.Errorf("find the pods' MTU: %w", err)
+			}
+		}
+	}
+	links, err := a.deps.Network.EnsureOverlay(ports.Overlay{VXLANPort: a.cfg.VXLANPort, MTU: a.cfg.MTU, Routers: a.self.Routers})
+	if err != nil {
+		return fmt.Errorf("overlay devices: %w", err)
+	}
+	if a.dp, err = a.deps.OpenDatapath(links); err != nil {
+		return fmt.Errorf("open datapath: %w", err)
+	}
+	a.exec = newExecutor(a.dp, a.deps.Network, a.deps.Log)
+	adopted, err := a.exec.adopt()
+	if err != nil {
+		return err
+	}
+	a.engine = engine.New(a.cfg.Node, adopted, a.deps.Clock.Now())
+	a.builder = flow.NewBuilder(a.cfg.Node, uint64(a.started.UnixNano()), lookups{a})
+	if err := a.deps.Publisher.PublishNode(ctx, a.self); err != nil {
+		a.deps.Log.Warn("publish this node", "err", err)
+	}
+	return nil
+}
+
+// loop is the only place that changes state.
+func (a *Agent) loop(ctx context.Context, feed <-chan cluster.Event, failed <-chan error) error {
+	const housekeeping = time.Second
+	tick := a.deps.Clock.After(housekeeping)
+	var retry <-chan time.Time
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case err := <-failed:
+			return err
+		case ev := <-feed:
+			a.apply(ev)
+			drain(feed, 512, func(ev cluster.Event) { a.apply(ev) })
+		case f := <-a.inbox:
+			answer := func(f func()) {
+				// Answers know all that the cluster said before the question.
+				drain(feed, len(feed), func(ev cluster.Event) { a.apply(ev) })
+				f()
+			}
+			answer(f)
+			drain(a.inbox, 64, answer)
+		case ev := <-a.events:
+			a.observe(ev)
+			drain(a.events, 512, a.observe)
+			continue // nothing to write
+		case <-retry:
+			retry = nil
+		case <-tick:
+			tick = a.deps.Clock.After(housekeeping)
+			a.housekeep()
+		}
+		if next := a.settle(); !next.IsZero() {
+			retry = a.deps.Clock.After(max(0, next.Sub(a.deps.Clock.Now())))
+		}
+	}
+}
+
+// drain takes what else is there, at most n.
+func drain[T any](c <-chan T, n int, f func(T)) {
+	for range n {
+		select {
+		case v := <-c:
+			f(v)
+		default:
+			return
+		}
+	}
+}
+
+// apply gives one event to the engine and sorts its operations.
+func (a *Agent) apply(ev engine.Event) {
+	if n, ok := ev.(cluster.NodeUpsert); ok && n.Node.Name == a.cfg.Node {
+		n.Node.Routers = a.self.Routers // ours to choose
+		ev = n
+		a.noteOwnNode(n.Node)
+	}
+	if n, ok := ev.(cluster.NodeDelete); ok && n.Name == a.cfg.Node {
+		a.deps.Log.Warn("this node's object was deleted; its last version stays in force")
+		return
+	}
+	var kernel []engine.Op
+	for _, op := range a.engine.Apply(a.deps.Clock.Now(), ev) {
+		switch op.Table {
+		case engine.Published, engine.Identity:
+			a.writer.submit(op)
+		default:
+			kernel = append(kernel, op)
+		}
+	}
+	a.exec.submit(kernel)
+}
+
+// noteOwnNode takes changes of the own node's description. Its pod ranges can't change while pods
+// use them.
+func (a *Agent) noteOwnNode(n cluster.Node) {
+	if !slices.Equal(n.PodCIDRs, a.self.PodCIDRs) && len(n.PodCIDRs) > 0 {
+		a.deps.Log.Error("podCIDRs of this node changed; restart the agent to use them", "was", a.self.PodCIDRs, "is", n.PodCIDRs)
+	}
+}
+
+// settle writes what is due and wakes who waits for it.
+func (a *Agent) settle() time.Time {
+	now := a.deps.Clock.Now()
+	next := a.exec.run(now)
+	if a.exec.wantsRebase(now) {
+		if err := a.exec.rebase(now, a.engine.Rebase); err != nil {
+			a.deps.Log.Error("plan the policies anew", "err", err)
+		} else {
+			next = a.exec.run(now)
+		}
+	}
+	if a.engine.Live() && a.exec.adoption != nil && a.exec.settled() {
+		if err := a.exec.prune(); err != nil {
+			a.deps.Log.Warn("prune", "err", err)
+			next = now.Add(time.Second)
+		} else {
+			a.engine.Pruned()
+			a.forgetLinks()
+			a.ready.Store(true)
+		}
+	}
+	a.wake()
+	return next
+}
+
+// housekeep collects expired flows and unused identities.
+func (a *Agent) housekeep() {
+	now := a.deps.Clock.Now()
+	if now.Sub(a.gcFlows) >= 30*time.Second {
+		a.gcFlows = now
+		a.forgetLinks()
+		if n, err := a.dp.CollectFlows(); err != nil {
+			a.deps.Log.Warn("collect expired flows", "err", err)
+		} else if n > 0 {
+			a.deps.Log.Debug("collected expired flows", "count", n)
+		}
+	}
+	if now.Sub(a.lastGC) >= time.Minute {
+		a.lastGC = now
+		a.writer.collect(a.cfg.IdentityGrace)
+	}
+	if lost, err := a.dp.Lost(); err == nil {
+		a.record.noteLost(lost, a.lost.Load(), now)
+	}
+}
+
+// post hands a function to the loop; it reports whether the loop still runs.
+func (a *Agent) post(f func()) bool {
+	select {
+	case a.inbox <- f:
+		return true
+	case <-a.done:
+		return false
+	}
+}
+
+// ask runs a function in the loop and waits for it.
+func (a *Agent) ask(ctx context.Context, f func()) error {
+	ran := make(chan struct{})
+	select {
+	case a.inbox <- func() { f(); close(ran) }:
+	case <-a.done:
+		return fmt.Errorf("agent: %w", ports.ErrClosed)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+	select {
+	case <-ran:
+		return nil
+	case <-a.done:
+		return fmt.Errorf("agent: %w", ports.ErrClosed)
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// errNotOpen is the answer while the agent waits for its node object or its kernel.
+var errNotOpen = errors.New("the agent is still waiting for its node object with podCIDRs")

@@ -1,0 +1,324 @@
+package runtime
+
+import (
+	"context"
+	"fmt"
+	"slices"
+
+	"github.com/weirnet/weir/core/datapath"
+	"github.com/weirnet/weir/core/engine"
+	"github.com/weirnet/weir/core/identity"
+	"github.com/weirnet/weir/core/labels"
+	"github.com/weirnet/weir/ports"
+)
+
+type attachmentKey struct{ container, ifname string }
+
+func keyOf(a ports.Attachment) attachmentKey { return attachmentKey{a.ContainerID, a.Interface} }
+
+// waiter is a caller of Activate that waits for the kernel.
+type waiter struct {
+	id   datapath.EndpointID
+	done chan struct{}
+}
+
+// restore takes over the endpoints of the predecessor. One whose link is gone is forgotten.
+func (a *Agent) restore() {
+	a.writer.allocated = a.onAllocated
+	saved, err := a.deps.Attachments.Load()
+	if err != nil {
+		a.deps.Log.Error("load endpoints of before", "err", err)
+	}
+	links, err := a.deps.Network.PodLinks()
+	if err != nil {
+		a.deps.Log.Error("list pod links", "err", err)
+	}
+	for _, s := range saved {
+		if err := a.pool.Restore(owner(s), s.IPs); err != nil {
+			a.deps.Log.Error("restore addresses", "pod", s.Pod, "err", err)
+			continue
+		}
+		if s.Ifindex != 0 && !slices.Contains(links, s.HostDevice) {
+			a.deps.Log.Info("endpoint is gone", "pod", s.Pod, "device", s.HostDevice)
+			a.pool.Release(owner(s))
+			if err := a.deps.Attachments.Delete(s.ContainerID, s.Interface); err != nil {
+				a.deps.Log.Warn("forget endpoint", "pod", s.Pod, "err", err)
+			}
+			a.writer.submit(engine.Op{Table: engine.Published, Key: s.Pod})
+			continue
+		}
+		att := s
+		a.attached[keyOf(s)] = &att
+		a.lastID = max(a.lastID, s.ID)
+		if s.Ifindex != 0 {
+			_ = a.attach(att, true) // logged; the programs of before stay
+		}
+	}
+}
+
+func (a *Agent) onAllocated(ls labels.Set, id identity.ID) {
+	a.apply(engine.Allocated{Labels: ls, ID: id})
+}
+
+// attach puts the programs on a link and tells the engine.
+func (a *Agent) attach(att ports.Attachment, restored bool) error {
+	if err := a.dp.AttachPod(att.Ifindex); err != nil {
+		a.deps.Log.Error("attach pod programs", "pod", att.Pod, "device", att.HostDevice, "err", err)
+		return fmt.Errorf("attach programs to %s of pod %s: %w", att.HostDevice, att.Pod, err)
+	}
+	a.apply(engine.Attach{Pod: att.Pod, ID: att.ID, Ifindex: att.Ifindex, MAC: att.MAC, NodeMAC: att.NodeMAC,
+		IPs: att.IPs, Restored: restored})
+	return nil
+}
+
+// The programs of a link are never taken off while the link exists: an interface without them would
+// pass everything. They go with the link; what the datapath remembers of links that are gone is
+// dropped when it lists them.
+func (a *Agent) forgetLinks() {
+	if _, err := a.dp.AttachedPods(); err != nil {
+		a.deps.Log.Warn("list attached programs", "err", err)
+	}
+}
+
+func owner(a ports.Attachment) string { return a.ContainerID + "/" + a.Interface }
+
+// Reserve implements ports.Endpoints.
+func (a *Agent) Reserve(ctx context.Context, r ports.ReserveRequest) (res ports.Reservation, err error) {
+	if r.ContainerID == "" || r.Interface == "" {
+		return res, fmt.Errorf("reserve: container id %q and interface %q must not be empty", r.ContainerID, r.Interface)
+	}
+	if r.Pod.Namespace == "" || r.Pod.Name == "" {
+		return res, fmt.Errorf("reserve: container %s: no pod name: K8S_POD_NAMESPACE and K8S_POD_NAME are needed in CNI_ARGS", r.ContainerID)
+	}
+	asked := a.ask(ctx, func() { res, err = a.reserve(r) })
+	if asked != nil {
+		return res, asked
+	}
+	return res, err
+}
+
+func (a *Agent) reserve(r ports.ReserveRequest) (ports.Reservation, error) {
+	if a.engine == nil {
+		return ports.Reservation{}, errNotOpen
+	}
+	key := attachmentKey{r.ContainerID, r.Interface}
+	if att, ok := a.attached[key]; ok {
+		return a.reservation(att), nil
+	}
+	id, err := a.freeID()
+	if err != nil {
+		return ports.Reservation{}, err
+	}
+	att := ports.Attachment{
+		ContainerID: r.ContainerID, Interface: r.Interface, Netns: r.Netns, Pod: r.Pod, UID: r.UID,
+		ID: id, HostDevice: datapath.HostDeviceName(r.ContainerID, r.Interface),
+	}
+	if att.IPs, err = a.pool.Acquire(owner(att), r.IPs); err != nil {
+		return ports.Reservation{}, fmt.Errorf("addresses for pod %s: %w", r.Pod, err)
+	}
+	if err := a.deps.Attachments.Save(att); err != nil {
+		a.pool.Release(owner(att))
+		return ports.Reservation{}, fmt.Errorf("remember endpoint of pod %s: %w", r.Pod, err)
+	}
+	a.attached[key] = &att
+	return a.reservation(&att), nil
+}
+
+// freeID gives numbers in turn: one that has just become free is the last to be used again.
+func (a *Agent) freeID() (datapath.EndpointID, error) {
+	used := map[datapath.EndpointID]bool{}
+	for _, att := range a.attached {
+		used[att.ID] = true
+	}
+	last := a.lastID
+	for range 65536 {
+		last++
+		if last != 0 && !used[last] {
+			a.lastID = last
+			return last, nil
+		}
+	}
+	return 0, fmt.Errorf("endpoint ids 1 to 65535 are all in use: %w", ports.ErrFull)
+}
+
+func (a *Agent) reservation(att *ports.Attachment) ports.Reservation {
+	r := ports.Reservation{ID: att.ID, HostDevice: att.HostDevice, Addresses: slices.Clone(att.IPs), MTU: a.cfg.MTU}
+	for _, ip := range att.IPs {
+		for _, g := range a.self.Routers {
+			if g.Is4() == ip.Is4() {
+				r.Gateways = append(r.Gateways, g)
+			}
+		}
+	}
+	return r
+}
+
+// Activate implements ports.Endpoints.
+func (a *Agent) Activate(ctx context.Context, containerID, ifname string, link ports.PodLinkState) error {
+	w := &waiter{done: make(chan struct{})}
+	var err error
+	asked := a.ask(ctx, func() { err = a.activate(attachmentKey{containerID, ifname}, link, w) })
+	if asked != nil {
+		return asked
+	}
+	if err != nil {
+		return err
+	}
+	select {
+	case <-w.done:
+		return nil
+	case <-a.done:
+		return fmt.Errorf("agent: %w", ports.ErrClosed)
+	case <-ctx.Done():
+		why := "the policy is not in force yet"
+		shortly := context.WithoutCancel(ctx)
+		_ = a.ask(shortly, func() { why = a.whyNotInForce(w.id) })
+		return fmt.Errorf("endpoint of container %s: %s: %w", containerID, why, ctx.Err())
+	}
+}
+
+func (a *Agent) activate(key attachmentKey, link ports.PodLinkState, w *waiter) error {
+	att, ok := a.attached[key]
+	if !ok {
+		return fmt.Errorf("container %s interface %s has no reservation: %w", key.container, key.ifname, ports.ErrNotFound)
+	}
+	w.id = att.ID
+	if att.Ifindex != link.Ifindex || att.MAC != link.MAC || att.NodeMAC != link.NodeMAC {
+		att.Ifindex, att.MAC, att.NodeMAC = link.Ifindex, link.MAC, link.NodeMAC
+		if err := a.deps.Attachments.Save(*att); err != nil {
+			return fmt.Errorf("remember endpoint of pod %s: %w", att.Pod, err)
+		}
+	}
+	if err := a.attach(*att, false); err != nil {
+		return err
+	}
+	a.waiters = append(a.waiters, w)
+	return nil
+}
+
+// wake tells those whose endpoint is in force.
+func (a *Agent) wake() {
+	a.waiters = slices.DeleteFunc(a.waiters, func(w *waiter) bool {
+		if !a.inForce(w.id) {
+			_, exists := a.engine.Endpoint(w.id)
+			return !exists
+		}
+		close(w.done)
+		return true
+	})
+}
+
+func (a *Agent) inForce(id datapath.EndpointID) bool { return a.whyNotInForce(id) == "" }
+
+// whyNotInForce is empty when the kernel enforces the endpoint's policy.
+func (a *Agent) whyNotInForce(id datapath.EndpointID) string {
+	if a.engine == nil {
+		return errNotOpen.Error()
+	}
+	s, ok := a.engine.Endpoint(id)
+	switch {
+	case !ok:
+		return "no such endpoint"
+	case !a.engine.Live():
+		return "the cluster's initial lists are not complete yet"
+	case !s.PodKnown:
+		return fmt.Sprintf("pod %s is not known in the cluster yet", s.Pod)
+	case s.Identity == identity.Unknown:
+		return fmt.Sprintf("pod %s has no identity yet", s.Pod)
+	case len(a.exec.security) > 0:
+		return fmt.Sprintf("%d writes to the kernel are waiting: %v", len(a.exec.security), a.exec.stuck.err)
+	}
+	return ""
+}
+
+// Release implements ports.Endpoints.
+func (a *Agent) Release(ctx context.Context, containerID, ifname string) (err error) {
+	asked := a.ask(ctx, func() { err = a.release(attachmentKey{containerID, ifname}) })
+	if asked != nil {
+		return asked
+	}
+	return err
+}
+
+func (a *Agent) release(key attachmentKey) error {
+	if a.engine == nil {
+		return errNotOpen
+	}
+	att, ok := a.attached[key]
+	if !ok {
+		return nil
+	}
+	if att.Ifindex != 0 {
+		a.apply(engine.Detach{ID: att.ID})
+	}
+	if err := a.deps.Attachments.Delete(key.container, key.ifname); err != nil {
+		return fmt.Errorf("forget endpoint of pod %s: %w", att.Pod, err)
+	}
+	a.pool.Release(owner(*att))
+	delete(a.attached, key)
+	return nil
+}
+
+// Lookup implements ports.Endpoints.
+func (a *Agent) Lookup(ctx context.Context, containerID, ifname string) (r ports.Reservation, inForce bool, err error) {
+	asked := a.ask(ctx, func() {
+		att, ok := a.attached[attachmentKey{containerID, ifname}]
+		if !ok {
+			err = fmt.Errorf("container %s interface %s: %w", containerID, ifname, ports.ErrNotFound)
+			return
+		}
+		r, inForce = a.reservation(att), att.Ifindex != 0 && a.inForce(att.ID)
+	})
+	if asked != nil {
+		return r, false, asked
+	}
+	return r, inForce, err
+}
+
+// Retain implements ports.Endpoints.
+func (a *Agent) Retain(ctx context.Context, valid []ports.ContainerInterface) (devices []string, err error) {
+	asked := a.ask(ctx, func() {
+		keep := map[attachmentKey]bool{}
+		for _, v := range valid {
+			keep[attachmentKey{v.ContainerID, v.Interface}] = true
+		}
+		for key, att := range a.attached {
+			if keep[key] {
+				continue
+			}
+			if e := a.release(key); e != nil {
+				err = e
+				continue
+			}
+			devices = append(devices, att.HostDevice)
+		}
+		slices.Sort(devices)
+	})
+	if asked != nil {
+		return nil, asked
+	}
+	return devices, err
+}
+
+// Ready implements ports.Endpoints.
+func (a *Agent) Ready(ctx context.Context) error {
+	if a.ready.Load() {
+		return nil
+	}
+	why := ""
+	if err := a.ask(ctx, func() {
+		switch {
+		case a.engine == nil:
+			why = errNotOpen.Error()
+		case !a.engine.Live():
+			why = "the cluster's initial lists are not complete yet"
+		default:
+			why = fmt.Sprintf("taking over the datapath: %v", a.exec.stuck.err)
+		}
+	}); err != nil {
+		return err
+	}
+	return fmt.Errorf("agent of node %s is not ready: %s", a.cfg.Node, why)
+}
+
+var _ ports.Endpoints = (*Agent)(nil)

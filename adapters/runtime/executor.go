@@ -1,0 +1,318 @@
+package runtime
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/weirnet/weir/core/datapath"
+	"github.com/weirnet/weir/core/engine"
+	"github.com/weirnet/weir/ports"
+)
+
+// Backoff of a failing write.
+const (
+	backoffMin = 20 * time.Millisecond
+	backoffMax = 5 * time.Second
+	// rebaseEvery is how often a security lane that is stuck for lack of space is planned anew.
+	rebaseEvery = 30 * time.Second
+)
+
+// executor writes the engine's operations. There are two lanes:
+//
+// The security lane (addresses, identities' classes, policies, endpoints) is executed strictly in
+// order. When a write fails, the lane waits and tries again: the kernel keeps the last complete
+// state, which is safe. A lane that is stuck because a table is full is planned anew from what the
+// kernel really holds, see rebase.
+//
+// The service lane has no such order to keep: a row that fails is set aside and retried, the others
+// go on.
+type executor struct {
+	dp  ports.Datapath
+	net ports.Network
+	log *slog.Logger
+
+	security []engine.Op
+	stuck    stall
+	lastPlan time.Time
+
+	services map[rowKey]*serviceRow
+	order    []rowKey // of services, oldest first
+
+	adoption *adoption // nil once the predecessor's leftovers are pruned
+}
+
+type rowKey struct {
+	table engine.Table
+	key   any
+}
+
+type serviceRow struct {
+	op    engine.Op
+	stall stall
+}
+
+// stall is the state of a failing write.
+type stall struct {
+	err     error
+	since   time.Time
+	backoff time.Duration
+	next    time.Time
+}
+
+func (s *stall) fail(now time.Time, err error) {
+	if s.err == nil {
+		s.since, s.backoff = now, backoffMin
+	} else {
+		s.backoff = min(2*s.backoff, backoffMax)
+	}
+	s.err, s.next = err, now.Add(s.backoff)
+}
+
+func (s *stall) clear() { *s = stall{} }
+
+func newExecutor(dp ports.Datapath, net ports.Network, log *slog.Logger) *executor {
+	return &executor{dp: dp, net: net, log: log, services: map[rowKey]*serviceRow{}}
+}
+
+// submit takes operations for the kernel and the routing table.
+func (x *executor) submit(ops []engine.Op) {
+	for _, op := range ops {
+		if x.adoption != nil {
+			x.adoption.note(op)
+		}
+		switch op.Table {
+		case engine.Services, engine.Slots, engine.Backends:
+			k := rowKey{op.Table, op.Key}
+			if r, ok := x.services[k]; ok {
+				r.op = op // a newer wish for the same row
+				continue
+			}
+			x.services[k] = &serviceRow{op: op}
+			x.order = append(x.order, k)
+		default:
+			x.security = append(x.security, op)
+		}
+	}
+}
+
+// run executes what is due and returns when to call again (zero: nothing waits).
+func (x *executor) run(now time.Time) time.Time {
+	x.runServices(now)
+	x.runSecurity(now)
+	var next time.Time
+	sooner := func(t time.Time) {
+		if !t.IsZero() && (next.IsZero() || t.Before(next)) {
+			next = t
+		}
+	}
+	sooner(x.stuck.next)
+	for _, k := range x.order {
+		sooner(x.services[k].stall.next)
+	}
+	return next
+}
+
+// settled says whether nothing more can be done now: the security lane is empty, and what is left of
+// the service lane was tried and failed (perhaps for the lack of the space that pruning makes).
+func (x *executor) settled() bool {
+	if len(x.security) > 0 {
+		return false
+	}
+	for _, k := range x.order {
+		if x.services[k].stall.err == nil {
+			return false
+		}
+	}
+	return true
+}
+
+func (x *executor) runServices(now time.Time) {
+	left := x.order[:0]
+	for _, k := range x.order {
+		r := x.services[k]
+		if !r.stall.next.IsZero() && now.Before(r.stall.next) {
+			left = append(left, k)
+			continue
+		}
+		if err := x.execute(r.op); err != nil {
+			if r.stall.err == nil {
+				x.log.Warn("service row not written", "err", err)
+			}
+			r.stall.fail(now, err)
+			left = append(left, k)
+			continue
+		}
+		delete(x.services, k)
+	}
+	x.order = left
+}
+
+func (x *executor) runSecurity(now time.Time) {
+	if !x.stuck.next.IsZero() && now.Before(x.stuck.next) {
+		return
+	}
+	done := 0
+	for _, op := range x.security {
+		if err := x.execute(op); err != nil {
+			if x.stuck.err == nil {
+				x.log.Warn("security state frozen at the last complete one", "err", err, "waiting", len(x.security)-done)
+			}
+			x.stuck.fail(now, err)
+			break
+		}
+		if x.stuck.err != nil {
+			x.log.Info("security state moves again")
+		}
+		x.stuck.clear()
+		done++
+	}
+	x.security = x.security[done:]
+	if len(x.security) == 0 {
+		x.security = nil
+	}
+}
+
+// wantsRebase says whether the security lane can only go on with a new plan.
+func (x *executor) wantsRebase(now time.Time) bool {
+	return errors.Is(x.stuck.err, ports.ErrFull) && now.Sub(x.lastPlan) >= rebaseEvery
+}
+
+// rebase replaces the waiting policy operations by the engine's new plan. Rows that no endpoint's
+// policy refers to are removed first: they are the half-written remains that fill the table.
+func (x *executor) rebase(now time.Time, plan func(engine.Adopted) []engine.Op) error {
+	x.lastPlan = now
+	a, err := x.readAdopted()
+	if err != nil {
+		return err
+	}
+	t := x.dp.Tables()
+	rows, err := t.Policy.Dump()
+	if err != nil {
+		return err
+	}
+	inForce := map[datapath.PolicyID]bool{}
+	for _, w := range a.EndpointPolicy {
+		inForce[w.Policy] = true
+	}
+	for _, r := range rows {
+		if !inForce[r.Key.Policy] {
+			if err := t.Policy.Delete(r.Key); err != nil {
+				return err
+			}
+		}
+	}
+	// Rows of prefixes stand before the policies that need them, everything else after.
+	var prefixes, rest []engine.Op
+	for _, op := range x.security {
+		switch op.Table {
+		case engine.Policy, engine.Classes, engine.EndpointPolicy:
+			continue
+		case engine.IPCache:
+			if row, ok := op.Row.(datapath.IPCache); ok && row.Identity.IsLocal() {
+				prefixes = append(prefixes, op)
+				continue
+			}
+		}
+		rest = append(rest, op)
+	}
+	planned := plan(a)
+	if x.adoption != nil {
+		for _, op := range planned {
+			x.adoption.note(op)
+		}
+	}
+	var classes, others []engine.Op
+	for i, op := range planned {
+		if op.Table != engine.Classes {
+			others = planned[i:]
+			break
+		}
+		classes = append(classes, op) // inherited ones come first
+	}
+	x.security = append(append(append(classes, prefixes...), others...), rest...)
+	x.stuck.clear()
+	return nil
+}
+
+// execute writes one operation. A row that the kernel is known to hold already is not written.
+func (x *executor) execute(op engine.Op) error {
+	if x.adoption != nil && x.adoption.holds(op) {
+		return nil
+	}
+	t := x.dp.Tables()
+	switch op.Table {
+	case engine.Endpoints:
+		return write(t.Endpoints, op)
+	case engine.EndpointPolicy:
+		return write(t.EndpointPolicy, op)
+	case engine.IPCache:
+		return write(t.IPCache, op)
+	case engine.Classes:
+		return write(t.Classes, op)
+	case engine.Policy:
+		return write(t.Policy, op)
+	case engine.Nodes:
+		return write(t.Nodes, op)
+	case engine.Services:
+		return write(t.Services, op)
+	case engine.Slots:
+		return write(t.Slots, op)
+	case engine.Backends:
+		return write(t.Backends, op)
+	case engine.AddrEpoch:
+		if err := x.dp.BumpAddr(op.Key.(netip.Addr)); err != nil {
+			return fmt.Errorf("addr_epoch: bump %v: %w", op.Key, err)
+		}
+		return nil
+	case engine.Routes:
+		return x.writeRoutes(op.Row.([]engine.Route))
+	}
+	panic(fmt.Sprintf("runtime: operation on table %s has no executor", op.Table))
+}
+
+func (x *executor) writeRoutes(rs []engine.Route) error {
+	routes := make([]ports.NodeRoute, len(rs))
+	for i, r := range rs {
+		routes[i] = ports.NodeRoute{Prefix: r.Prefix, Source: r.Source}
+	}
+	if err := x.net.SyncNodeRoutes(routes); err != nil {
+		return fmt.Errorf("routes to other nodes' pods: %w", err)
+	}
+	return nil
+}
+
+func write[K comparable, V any](t ports.Table[K, V], op engine.Op) error {
+	key := op.Key.(K)
+	if op.Row == nil {
+		if err := t.Delete(key); err != nil {
+			return fmt.Errorf("%s: delete %v: %w", t.Name(), key, err)
+		}
+		return nil
+	}
+	if err := t.Put(key, op.Row.(V)); err != nil {
+		return fmt.Errorf("%s: write %v: %w", t.Name(), key, err)
+	}
+	return nil
+}
+
+// pending counts waiting operations by table and gives the first error of each.
+func (x *executor) pending() (counts map[string]int, errs map[string]string) {
+	counts, errs = map[string]int{}, map[string]string{}
+	for _, op := range x.security {
+		counts[op.Table.String()]++
+	}
+	if x.stuck.err != nil && len(x.security) > 0 {
+		errs[x.security[0].Table.String()] = x.stuck.err.Error()
+	}
+	for _, k := range x.order {
+		r := x.services[k]
+		counts[k.table.String()]++
+		if r.stall.err != nil && errs[k.table.String()] == "" {
+			errs[k.table.String()] = r.stall.err.Error()
+		}
+	}
+	return counts, errs
+}

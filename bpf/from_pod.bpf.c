@@ -1,0 +1,62 @@
+//go:build ignore
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* TC ingress of a pod's host-side veth: everything that the pod sends. */
+#include "lib/abi.h"
+#include "lib/finish.h"
+#include "lib/license.h"
+#include "lib/read.h"
+#include "lib/related.h"
+#include "lib/serve.h"
+#include "maps/work.h"
+
+/* Neighbour discovery goes to the stack, other link-local ICMPv6 nowhere. */
+static __always_inline struct verdict check_icmpv6(const struct pkt *p)
+{
+	if (p->key.proto != PROTO_ICMPV6 || p->fragment == FRAGMENT_LATER)
+		return go_on();
+	if ((p->icmp_type == 135 || p->icmp_type == 136) && p->hop_limit == 255)
+		return pass(EGRESS);
+	if ((p->icmp_type >= 130 && p->icmp_type <= 134) || p->icmp_type == 137 || p->icmp_type == 143)
+		return drop(REASON_FORBIDDEN_ICMPV6, EGRESS);
+	return go_on();
+}
+
+/* An ICMP error may speak of any flow, but only the pod itself may send it. */
+static __always_inline struct verdict check_source(struct pkt *p)
+{
+	struct endpoint *ep = get_endpoint(src_of(p));
+
+	if (!is_pod(ep) || ep->ifindex != p->ifindex)
+		return drop(REASON_INVALID_SOURCE, EGRESS);
+	p->identity = ep->identity;
+	return go_on();
+}
+
+SEC("tc")
+int from_pod(struct __sk_buff *ctx)
+{
+	struct work *w = get_work();
+	struct flow *f = NULL;
+	struct verdict v;
+	struct pkt *p;
+
+	if (!w)
+		return TC_ACT_SHOT;
+	p = &w->pkt;
+	begin(ctx, p, HOOK_FROM_POD);
+	v = read_packet(ctx, p);
+	if (v.action == GO_ON)
+		v = check_icmpv6(p);
+	if (v.action == GO_ON && p->fragment_lost)
+		v = drop(REASON_FRAGMENT_NOT_FOUND, EGRESS);
+	if (v.action == GO_ON && is_icmp_error(p)) {
+		v = check_source(p);
+		if (v.action == GO_ON)
+			v = read_related(ctx, p, &f, w);
+	}
+	if (v.action == GO_ON) {
+		f = find_flow(&p->key);
+		v = judge_packet(p, &f, w);
+	}
+	return finish(ctx, p, f, v);
+}

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* Values set when the programs are loaded; branches that they rule out are not even verified. */
+#pragma once
+
+#include "types.h"
+
+/* The overlay device; 0: the node has none, and what should be tunnelled is dropped. */
+const volatile __u32 overlay_ifindex = 0;
+
+/*
+ * Take the tunnel key from skb->cb (VNI, then the sender's IPv4 address in host byte order) instead of the
+ * packet's metadata, which test runs cannot attach. Never set in production.
+ */
+const volatile __u8 test_tunnel_from_cb = 0;

@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* Socket load balancing: a service's address becomes a backend's before a packet exists. */
+#pragma once
+
+#include "../maps/services.h"
+#include "addr.h"
+#include "flow.h"
+
+#define MAX_PICKS 5
+#define ECONNREFUSED 111
+
+/* The peer of a socket call. */
+struct peer {
+	struct addr addr;
+	__u16 port;
+	__u8 proto;
+};
+
+enum lb_result {
+	LB_NONE = 0,    /* not a service: leave the call alone */
+	LB_BACKEND = 1, /* the peer has become a backend */
+	LB_REFUSE = 2,
+};
+
+static __always_inline bool balances(__u32 proto)
+{
+	return proto == PROTO_TCP || proto == PROTO_UDP;
+}
+
+static __always_inline struct service *find_service(const struct addr *a, __u16 port, __u8 proto)
+{
+	struct service_key key = {.addr = *a, .port = port, .proto = proto};
+	return bpf_map_lookup_elem(&services_v1, &key);
+}
+
+/* A backend that the caller's family can reach. */
+static __always_inline struct backend *find_backend(__u32 id, const struct addr *frontend)
+{
+	struct backend *b = bpf_map_lookup_elem(&backends_v1, &id);
+
+	if (b && addr_is_ipv4(&b->addr) != addr_is_ipv4(frontend))
+		return NULL;
+	return b;
+}
+
+/* Picks a backend: the client's last one while its affinity holds, else a random slot. */
+static __always_inline struct backend *pick_backend(struct service *s, const struct addr *frontend,
+						    __u64 netns_cookie)
+{
+	struct affinity_key client = {.netns_cookie = netns_cookie, .service = s->id};
+	struct backend *b = NULL;
+	struct affinity last = {.used_ns = now_ns()};
+
+	if (s->affinity_s) {
+		struct affinity *row = bpf_map_lookup_elem(&affinity_v1, &client);
+
+		if (row && last.used_ns - row->used_ns < s->affinity_s * NSEC_PER_SEC) {
+			last.backend = row->backend;
+			b = find_backend(row->backend, frontend);
+		}
+	}
+	for (int i = 0; i < MAX_PICKS && !b && s->count; i++) {
+		struct slot_key key = {.service = s->id, .slot = bpf_get_prandom_u32() % s->count + 1};
+		__u32 *id = bpf_map_lookup_elem(&slots_v1, &key);
+
+		if (id) {
+			last.backend = *id;
+			b = find_backend(*id, frontend);
+		}
+	}
+	if (b && s->affinity_s)
+		bpf_map_update_elem(&affinity_v1, &client, &last, BPF_ANY);
+	return b;
+}
+
+/* Turns the peer of a call into a backend, and notes the frontend for answers. */
+static __noinline int balance(struct peer *peer, __u64 socket_cookie, __u64 netns_cookie)
+{
+	struct service *s = find_service(&peer->addr, peer->port, peer->proto);
+	struct sock_rev frontend = {.addr = peer->addr, .port = peer->port};
+	struct sock_rev_key key = {.cookie = socket_cookie, .proto = peer->proto};
+	struct backend *b;
+
+	if (!s)
+		return LB_NONE;
+	b = pick_backend(s, &peer->addr, netns_cookie);
+	if (!b)
+		return LB_REFUSE;
+	key.addr = peer->addr = b->addr;
+	key.port = peer->port = b->port;
+	bpf_map_update_elem(&sock_rev_v1, &key, &frontend, BPF_ANY);
+	return LB_BACKEND;
+}
+
+/* Turns a backend that this socket reached through a service back into the frontend. */
+static __noinline int unbalance(struct peer *peer, __u64 socket_cookie)
+{
+	struct sock_rev_key key = {
+		.cookie = socket_cookie, .addr = peer->addr, .port = peer->port, .proto = peer->proto,
+	};
+	struct sock_rev *frontend = bpf_map_lookup_elem(&sock_rev_v1, &key);
+
+	if (!frontend || !find_service(&frontend->addr, frontend->port, peer->proto))
+		return LB_NONE;
+	peer->addr = frontend->addr;
+	peer->port = frontend->port;
+	return LB_BACKEND;
+}

@@ -1,0 +1,43 @@
+//go:build ignore
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/* TC egress of a pod's host-side veth: what the node's stack sends to the pod. */
+#include "lib/finish.h"
+#include "lib/license.h"
+#include "lib/read.h"
+#include "lib/related.h"
+#include "lib/serve.h"
+#include "maps/work.h"
+
+static __always_inline struct verdict check_neighbour(const struct pkt *p)
+{
+	if (p->key.proto == PROTO_ICMPV6 && p->fragment != FRAGMENT_LATER &&
+	    (p->icmp_type == 135 || p->icmp_type == 136) && p->hop_limit == 255)
+		return pass(INGRESS);
+	return go_on();
+}
+
+SEC("tc")
+int to_pod(struct __sk_buff *ctx)
+{
+	struct work *w = get_work();
+	struct flow *f = NULL;
+	struct verdict v;
+	struct pkt *p;
+
+	if (!w)
+		return TC_ACT_SHOT;
+	p = &w->pkt;
+	begin(ctx, p, HOOK_TO_POD);
+	v = read_packet(ctx, p);
+	if (v.action == GO_ON)
+		v = check_neighbour(p);
+	if (v.action == GO_ON && p->fragment_lost)
+		v = drop(REASON_FRAGMENT_NOT_FOUND, INGRESS);
+	if (v.action == GO_ON)
+		v = read_related(ctx, p, &f, w);
+	if (v.action == GO_ON) {
+		f = find_flow(&p->key);
+		v = judge_packet(p, &f, w);
+	}
+	return finish(ctx, p, f, v);
+}

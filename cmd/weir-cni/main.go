@@ -1,0 +1,23 @@
+// Command weir-cni is the CNI plugin: container runtimes call it to attach and detach pods. It is
+// told everything by its environment and standard input; see package adapters/cni.
+package main
+
+import (
+	"errors"
+	"os"
+
+	"github.com/weirnet/weir/adapters/api"
+	"github.com/weirnet/weir/adapters/cni"
+	"github.com/weirnet/weir/adapters/rtnetlink"
+	"github.com/weirnet/weir/ports"
+)
+
+func main() {
+	plugin := cni.New(cni.Config{
+		Dial:          func(socket string) ports.Endpoints { return api.NewClient(socket) },
+		Unreachable:   func(err error) bool { return errors.Is(err, api.ErrUnreachable) },
+		Network:       rtnetlink.New(rtnetlink.Config{}),
+		DefaultSocket: api.DefaultSocket,
+	})
+	os.Exit(plugin.Run("weir CNI plugin: attaches pods to the network of the weir agent"))
+}

@@ -1,0 +1,15 @@
+package main
+
+import (
+	"github.com/spf13/cobra"
+)
+
+func newPolicyCommand(g *globals) *cobra.Command {
+	return group(&cobra.Command{
+		Use:   "policy",
+		Short: "Show the policies in force, or judge a directory of manifests",
+		Example: `  weir policy get
+  weir policy matrix -f ./manifests
+  weir policy verdict -f ./manifests --from shop/frontend --to shop/backend --port 8080`,
+	}, newPolicyGetCommand(g), newPolicyMatrixCommand(g), newPolicyVerdictCommand(g))
+}

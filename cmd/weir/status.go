@@ -1,0 +1,214 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"math/big"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"github.com/weirnet/weir/core/flow"
+	"github.com/weirnet/weir/ports"
+)
+
+func newStatusCommand(g *globals) *cobra.Command {
+	var brief, verbose bool
+	c := &cobra.Command{
+		Use:   "status",
+		Short: "Show the health of the agent and its kernel tables",
+		Long: `Show the health of the agent, what the kernel offers, and what is wrong. The exit status is 1
+if the agent is not healthy or cannot be reached.`,
+		Example: `  weir status
+  weir status --verbose          # with every table, kernel feature and packet counter
+  weir status --brief            # OK, or what is wrong
+  weir status -o json | jq .tables`,
+		Args: args(cobra.NoArgs),
+	}
+	c.Flags().BoolVar(&brief, "brief", false, "print OK, or the first problem")
+	c.Flags().BoolVar(&verbose, "verbose", false, "also print tables, kernel features and counters")
+	out := outputFlag(c, "json")
+	c.RunE = func(c *cobra.Command, _ []string) error {
+		ctx, cancel := context.WithTimeout(c.Context(), 10*time.Second)
+		defer cancel()
+		s, err := g.agent().Status(ctx)
+		if err != nil {
+			return err
+		}
+		switch {
+		case out.json():
+			err = printJSON(g.out, s)
+		case brief && s.Healthy:
+			_, err = fmt.Fprintln(g.out, "OK")
+		case brief:
+			_, err = fmt.Fprintf(g.out, "error in %s\n", strings.Join(orUnknown(s.Problems), "; "))
+		default:
+			err = writeStatus(g.out, s, verbose, g.now())
+		}
+		if err == nil && !s.Healthy {
+			return errNo
+		}
+		return err
+	}
+	return c
+}
+
+func orUnknown(problems []string) []string {
+	if len(problems) == 0 {
+		return []string{"agent: unhealthy without a stated problem"}
+	}
+	return problems
+}
+
+// writeStatus prints the lines in Cilium's order; what is not known is left out.
+func writeStatus(w io.Writer, s ports.Status, verbose bool, now time.Time) error {
+	t := newTable(w)
+	health := "Ok"
+	if !s.Healthy {
+		health = fmt.Sprintf("Failure   %d problem(s)", len(orUnknown(s.Problems)))
+	}
+	t.row("Cilium:", fmt.Sprintf("%s   %s (weir)", health, s.Version))
+	if !s.Healthy {
+		for _, p := range orUnknown(s.Problems) {
+			t.row("", "- "+p)
+		}
+	}
+	node := s.Node
+	if !s.Started.IsZero() {
+		node += fmt.Sprintf("   (agent up %s)", now.Sub(s.Started).Round(time.Second))
+	}
+	t.row("Node:", node)
+	t.row("Cluster state:", map[bool]string{true: "Ok   complete", false: "waiting for the initial lists"}[s.Synced])
+	t.row("Kernel:", s.Kernel)
+	t.row("Datapath:", s.Datapath)
+	if len(s.PodCIDRs) > 0 {
+		t.row("IPAM:", ipamText(s.PodCIDRs, s.Allocated))
+	}
+	if verbose && len(s.Allocated) > 0 {
+		t.row("Allocated addresses:")
+		for _, a := range s.Allocated {
+			t.row("  " + a.String())
+		}
+	}
+	if s.Routing != "" {
+		t.row("Routing:", "Network: "+s.Routing)
+	}
+	if s.Attach != "" {
+		t.row("Attach Mode:", s.Attach)
+	}
+	t.row("Device Mode:", "veth")
+	t.row("Endpoints:", fmt.Sprint(s.Endpoints))
+	t.row("Policy:", fmt.Sprintf("revision %d", s.Revision))
+	t.row("Hubble:", hubbleText(s.Flows))
+	if err := t.flush(); err != nil {
+		return err
+	}
+	return writeStatusDetails(w, s, verbose)
+}
+
+func ipamText(cidrs []netip.Prefix, allocated []netip.Addr) string {
+	var parts []string
+	for _, p := range cidrs {
+		used := 0
+		for _, a := range allocated {
+			if p.Contains(a) {
+				used++
+			}
+		}
+		family := "IPv6"
+		if p.Addr().Is4() {
+			family = "IPv4"
+		}
+		parts = append(parts, fmt.Sprintf("%s: %d/%s allocated from %s", family, used, usable(p), p))
+	}
+	s := strings.Join(parts, ", ")
+	if len(parts) == 1 {
+		s += ","
+	}
+	return s
+}
+
+// usable counts the addresses of a prefix but its first and its last.
+func usable(p netip.Prefix) string {
+	n := new(big.Int).Lsh(big.NewInt(1), uint(p.Addr().BitLen()-p.Bits()))
+	if n.Cmp(big.NewInt(2)) > 0 {
+		n.Sub(n, big.NewInt(2))
+	}
+	return n.String()
+}
+
+func hubbleText(f ports.FlowStatus) string {
+	percent := 0.0
+	if f.Max > 0 {
+		percent = 100 * float64(f.Current) / float64(f.Max)
+	}
+	return fmt.Sprintf("Ok   Current/Max Flows: %d/%d (%.2f%%), Flows/s: %.2f, Lost: %d, In kernel: %d",
+		f.Current, f.Max, percent, f.PerSec, f.Lost, f.InKernel)
+}
+
+// writeStatusDetails prints the lists below the lines: always what is wrong, and all of it when
+// verbose.
+func writeStatusDetails(w io.Writer, s ports.Status, verbose bool) error {
+	t := newTable(w)
+	section := func(title string, header ...string) { t.row(title); t.row(indent(header)...) }
+
+	shown := false
+	for _, f := range s.Features {
+		if !verbose && f.Supported {
+			continue
+		}
+		if !shown {
+			section("Kernel features:", "NAME", "SUPPORTED", "REQUIRED", "DETAIL")
+			shown = true
+		}
+		t.row(indent([]string{f.Name, yesNo(f.Supported), yesNo(f.Required), f.Detail})...)
+	}
+	shown = false
+	for _, b := range s.Tables {
+		if !verbose && b.Error == "" && b.Pending == 0 {
+			continue
+		}
+		if !shown {
+			section("BPF Maps:", "NAME", "ROWS", "SIZE", "PENDING", "ERROR")
+			shown = true
+		}
+		t.row(indent([]string{b.Name, fmt.Sprint(b.Rows), fmt.Sprint(b.Capacity), fmt.Sprint(b.Pending), b.Error})...)
+	}
+	if verbose && len(s.Counters) > 0 {
+		section("Packets:", "REASON", "DIRECTION", "PACKETS", "BYTES")
+		for _, c := range s.Counters {
+			reason := "Success"
+			if c.Reason != 0 {
+				reason = flow.ReasonText(c.Reason)
+			}
+			t.row(indent([]string{reason, flow.DirectionName(c.Direction), fmt.Sprint(c.Packets), fmt.Sprint(c.Bytes)})...)
+		}
+	}
+	if len(s.Findings) > 0 {
+		t.row("Manifests:")
+		for _, f := range s.Findings {
+			kind := "error"
+			if f.Warning {
+				kind = "warning"
+			}
+			t.row("  "+kind, f.String())
+		}
+	}
+	return t.flush()
+}
+
+func indent(cells []string) []string {
+	out := append([]string(nil), cells...)
+	out[0] = "  " + out[0]
+	return out
+}
+
+func yesNo(b bool) string {
+	if b {
+		return "yes"
+	}
+	return "no"
+}

@@ -1,0 +1,223 @@
+package engine
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/weirnet/weir/core/cluster"
+	"github.com/weirnet/weir/core/datapath"
+	"github.com/weirnet/weir/core/identity"
+)
+
+// addresses knows who claims an address. An address belongs to, in this order: a local endpoint, a
+// node, the endpoint of another node that claimed it last, or a prefix of a CIDR rule.
+type addresses struct {
+	local    map[netip.Addr]datapath.EndpointID
+	node     map[netip.Addr]string
+	remote   map[cluster.Name]cluster.Endpoint
+	byNode   map[string]map[cluster.Name]bool
+	claims   map[netip.Addr][]cluster.Name // in order of arrival
+	prefixes map[netip.Prefix]prefix
+	written  map[netip.Prefix]datapath.IPCache
+}
+
+// prefix is the node-local identity of a prefix that CIDR rules name.
+type prefix struct {
+	id   identity.ID
+	refs int
+}
+
+func newAddresses() *addresses {
+	return &addresses{
+		local:    map[netip.Addr]datapath.EndpointID{},
+		node:     map[netip.Addr]string{},
+		remote:   map[cluster.Name]cluster.Endpoint{},
+		byNode:   map[string]map[cluster.Name]bool{},
+		claims:   map[netip.Addr][]cluster.Name{},
+		prefixes: map[netip.Prefix]prefix{},
+		written:  map[netip.Prefix]datapath.IPCache{},
+	}
+}
+
+// all returns every claimed address, sorted.
+func (a *addresses) all() []netip.Addr {
+	set := map[netip.Addr]bool{}
+	for ip := range a.local {
+		set[ip] = true
+	}
+	for ip := range a.node {
+		set[ip] = true
+	}
+	for ip := range a.claims {
+		set[ip] = true
+	}
+	out := make([]netip.Addr, 0, len(set))
+	for ip := range set {
+		out = append(out, ip)
+	}
+	slices.SortFunc(out, netip.Addr.Compare)
+	return out
+}
+
+func (a *addresses) sortedPrefixes() []netip.Prefix {
+	out := make([]netip.Prefix, 0, len(a.prefixes))
+	for p := range a.prefixes {
+		out = append(out, p)
+	}
+	slices.SortFunc(out, netip.Prefix.Compare)
+	return out
+}
+
+// onNode names the endpoints that a node published, sorted.
+func (a *addresses) onNode(node string) []cluster.Name {
+	out := make([]cluster.Name, 0, len(a.byNode[node]))
+	for n := range a.byNode[node] {
+		out = append(out, n)
+	}
+	slices.SortFunc(out, func(x, y cluster.Name) int {
+		if x.String() < y.String() {
+			return -1
+		}
+		return 1
+	})
+	return out
+}
+
+func (a *addresses) claim(ip netip.Addr, by cluster.Name) {
+	a.unclaim(ip, by)
+	a.claims[ip] = append(a.claims[ip], by)
+}
+
+func (a *addresses) unclaim(ip netip.Addr, by cluster.Name) {
+	left := slices.DeleteFunc(slices.Clone(a.claims[ip]), func(n cluster.Name) bool { return n == by })
+	if len(left) == 0 {
+		delete(a.claims, ip)
+		return
+	}
+	a.claims[ip] = left
+}
+
+// upsertRemote takes what another node published about an endpoint. Our own publications come back
+// this way too; the local attachment is the truth then.
+func (e *Engine) upsertRemote(ep cluster.Endpoint) {
+	if ep.Node == e.node {
+		e.deleteRemote(ep.Name)
+		return
+	}
+	a := e.addresses
+	old, known := a.remote[ep.Name]
+	a.remote[ep.Name] = ep
+	if known && old.Node != ep.Node {
+		delete(a.byNode[old.Node], ep.Name)
+	}
+	if a.byNode[ep.Node] == nil {
+		a.byNode[ep.Node] = map[cluster.Name]bool{}
+	}
+	a.byNode[ep.Node][ep.Name] = true
+	// The new identity's ports come first, so that an identity in use is never without them.
+	e.useIdentity(ep.Identity, user{pod: ep.Name}, ep.Ports)
+	for _, ip := range ep.IPs {
+		if !known || !slices.Contains(old.IPs, ip) {
+			a.claim(ip, ep.Name)
+		}
+		e.emitAddress(ip)
+	}
+	if known {
+		for _, ip := range old.IPs {
+			if !slices.Contains(ep.IPs, ip) {
+				a.unclaim(ip, ep.Name)
+				e.emitAddress(ip)
+			}
+		}
+		if old.Identity != ep.Identity {
+			e.releaseIdentity(old.Identity, user{pod: ep.Name})
+		}
+	}
+}
+
+func (e *Engine) deleteRemote(name cluster.Name) {
+	a := e.addresses
+	old, ok := a.remote[name]
+	if !ok {
+		return
+	}
+	delete(a.remote, name)
+	delete(a.byNode[old.Node], name)
+	if len(a.byNode[old.Node]) == 0 {
+		delete(a.byNode, old.Node)
+	}
+	for _, ip := range old.IPs {
+		a.unclaim(ip, name)
+		e.emitAddress(ip)
+	}
+	e.releaseIdentity(old.Identity, user{pod: name})
+}
+
+// emitAddress brings the ipcache row of one address up to date.
+func (e *Engine) emitAddress(ip netip.Addr) {
+	e.emitPrefix(netip.PrefixFrom(ip, ip.BitLen()))
+}
+
+// emitPrefix writes or removes one ipcache row if it is not as it should be. Flows with an address
+// whose meaning changed are judged anew.
+func (e *Engine) emitPrefix(p netip.Prefix) {
+	if !e.live {
+		return
+	}
+	want, ok := e.wantIPCache(p)
+	had, written := e.addresses.written[p]
+	switch {
+	case ok && written && want == had, !ok && !written:
+		return
+	case ok:
+		e.addresses.written[p] = want
+		e.put(IPCache, p, want)
+	default:
+		delete(e.addresses.written, p)
+		e.remove(IPCache, p)
+	}
+	if p.IsSingleIP() {
+		e.put(AddrEpoch, p.Addr(), nil)
+	}
+}
+
+func (e *Engine) wantIPCache(p netip.Prefix) (datapath.IPCache, bool) {
+	a := e.addresses
+	if p.IsSingleIP() {
+		ip := p.Addr()
+		if id, ok := a.local[ip]; ok {
+			if ep := e.local[id]; ep != nil && ep.identity != identity.Unknown {
+				return datapath.IPCache{Identity: ep.identity}, true
+			}
+			return datapath.IPCache{}, false
+		}
+		if name, ok := a.node[ip]; ok {
+			if name == e.node {
+				return datapath.IPCache{Identity: identity.Host}, true
+			}
+			return datapath.IPCache{Identity: identity.RemoteNode, Tunnel: e.tunnelTo(name, netip.Addr{})}, true
+		}
+		// The latest claim whose identity is known. One whose identity is not known yet has no row:
+		// its traffic counts as the world's until it is.
+		if cs := a.claims[ip]; len(cs) > 0 {
+			ep := a.remote[cs[len(cs)-1]]
+			if !e.identities.known(ep.Identity) {
+				return datapath.IPCache{}, false
+			}
+			return datapath.IPCache{Identity: ep.Identity, Tunnel: e.tunnelTo(ep.Node, ep.NodeIP)}, true
+		}
+	}
+	if c, ok := a.prefixes[p]; ok {
+		return datapath.IPCache{Identity: c.id}, true
+	}
+	return datapath.IPCache{}, false
+}
+
+// tunnelTo is the underlay address of a node; announced is what an endpoint says, for nodes that are
+// not known yet.
+func (e *Engine) tunnelTo(node string, announced netip.Addr) netip.Addr {
+	if n, ok := e.nodes[node]; ok && len(n.Addresses) > 0 {
+		return n.Addresses[0]
+	}
+	return announced
+}

@@ -1,0 +1,248 @@
+package engine
+
+import (
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/weirnet/weir/core/cluster"
+	"github.com/weirnet/weir/core/datapath"
+	"github.com/weirnet/weir/core/identity"
+	"github.com/weirnet/weir/core/labels"
+	"github.com/weirnet/weir/core/lb"
+	"github.com/weirnet/weir/core/policy"
+)
+
+// LocalQuarantine is how long the number of a prefix's identity rests after its last use: longer
+// than any flow entry lives without traffic.
+const LocalQuarantine = (datapath.LifetimeTCPEstablished + 60) * time.Second
+
+// Engine holds the desired state of one node.
+type Engine struct {
+	node string
+	live bool // every input was complete once; operations flow
+
+	nodes      map[string]cluster.Node
+	namespaces map[string]cluster.Namespace
+	pods       map[cluster.Name]cluster.Pod
+	synced     bool
+
+	identities *identities
+	addresses  *addresses
+	local      map[datapath.EndpointID]*endpoint
+	localByPod map[cluster.Name]datapath.EndpointID
+
+	policies map[policy.Ref]policy.Policy
+	problems map[policy.Ref]string // policies that could not take effect
+	revision uint64
+	compiler *policy.Compiler
+	services *lb.Compiler
+
+	adopted Adopted
+	epoch   datapath.Epoch
+	routes  []Route
+
+	now time.Time
+	out []Op
+}
+
+// New makes an engine for a node. adopted is what the kernel holds; now seeds the epochs, so that
+// they exceed those of any predecessor.
+func New(node string, adopted Adopted, now time.Time) *Engine {
+	e := &Engine{
+		node:       node,
+		nodes:      map[string]cluster.Node{},
+		namespaces: map[string]cluster.Namespace{},
+		pods:       map[cluster.Name]cluster.Pod{},
+		local:      map[datapath.EndpointID]*endpoint{},
+		localByPod: map[cluster.Name]datapath.EndpointID{},
+		policies:   map[policy.Ref]policy.Policy{},
+		problems:   map[policy.Ref]string{},
+		services:   lb.NewCompiler(),
+		now:        now,
+	}
+	e.identities = newIdentities()
+	e.addresses = newAddresses()
+	e.services.Adopt(adopted.Services, adopted.Backends)
+	e.adopt(adopted)
+	return e
+}
+
+// Pruned says that nothing of the predecessor is left in the kernel.
+func (e *Engine) Pruned() {
+	e.services.ReleaseUnused()
+	for _, row := range e.adopted.IPCache {
+		if row.Identity.IsLocal() {
+			e.identities.local.Forget(row.Identity, e.now)
+		}
+	}
+	e.adopted = Adopted{}
+}
+
+// Live says whether the engine has seen all initial input and its operations describe the whole
+// desired state: rows of the kernel that it did not write may be pruned.
+func (e *Engine) Live() bool { return e.live }
+
+// Apply takes one event and returns what must be written, in order. Before the engine is live it
+// returns only requests for identities.
+func (e *Engine) Apply(now time.Time, ev Event) []Op {
+	e.now = now
+	e.out = nil
+	switch ev := ev.(type) {
+	case cluster.NodeUpsert:
+		e.upsertNode(ev.Node)
+	case cluster.NodeDelete:
+		e.deleteNode(ev.Name)
+	case cluster.NamespaceUpsert:
+		e.namespaces[ev.Namespace.Name] = ev.Namespace
+		e.relabelNamespace(ev.Namespace.Name)
+	case cluster.NamespaceDelete:
+		delete(e.namespaces, ev.Name)
+		e.relabelNamespace(ev.Name)
+	case cluster.PodUpsert:
+		e.upsertPod(ev.Pod)
+	case cluster.PodDelete:
+		delete(e.pods, ev.Name)
+	case cluster.IdentityUpsert:
+		e.learnIdentity(ev.ID, ev.Labels)
+	case cluster.IdentityDelete:
+		e.forgetIdentity(ev.ID)
+	case Allocated:
+		e.learnIdentity(ev.ID, ev.Labels)
+	case cluster.EndpointUpsert:
+		e.upsertRemote(ev.Endpoint)
+	case cluster.EndpointDelete:
+		e.deleteRemote(ev.Name)
+	case cluster.PolicyUpsert:
+		e.upsertPolicy(ev.Policy)
+	case cluster.PolicyDelete:
+		e.deletePolicy(ev.Ref)
+	case cluster.ServiceUpsert:
+		e.services.UpsertService(ev.Service)
+		e.flushServices()
+	case cluster.ServiceDelete:
+		e.services.DeleteService(ev.Name)
+		e.flushServices()
+	case cluster.BackendsUpsert:
+		e.services.UpsertSlice(ev.Slice)
+		e.flushServices()
+	case cluster.BackendsDelete:
+		e.services.DeleteSlice(ev.Service, ev.Slice)
+		e.flushServices()
+	case cluster.Synced:
+		e.synced = true
+		for _, id := range sortedKeys(e.local) {
+			e.resolve(e.local[id])
+		}
+	case Attach:
+		e.attach(ev)
+	case Detach:
+		e.detach(ev.ID)
+	default:
+		panic(fmt.Sprintf("engine: unknown event %T", ev))
+	}
+	if !e.live && e.complete() {
+		e.goLive()
+	}
+	return e.out
+}
+
+// put and remove append an operation. Before the engine is live only what goes to the cluster
+// passes (requests for identities, endpoints that are gone): goLive emits everything else in one go.
+func (e *Engine) put(t Table, key, row any) {
+	if e.live || t == Identity || t == Published {
+		e.out = append(e.out, Op{t, key, row})
+	}
+}
+
+func (e *Engine) remove(t Table, key any) { e.put(t, key, nil) }
+
+// complete says whether nothing that a restored endpoint needs is still unknown.
+func (e *Engine) complete() bool {
+	if !e.synced {
+		return false
+	}
+	for _, ep := range e.local {
+		if !ep.restored || ep.identity != identity.Unknown {
+			continue
+		}
+		if _, ok := e.pods[ep.pod]; ok {
+			return false // its identity is being asked for
+		}
+	}
+	return true
+}
+
+// goLive emits the whole desired state. Prefixes first: under the policies that are still in force
+// a new prefix identity inherits the class of what its addresses were before.
+func (e *Engine) goLive() {
+	e.live = true
+	for _, p := range e.addresses.sortedPrefixes() {
+		id := e.addresses.prefixes[p].id
+		e.inheritClasses(p, id)
+		e.emitPrefix(p)
+	}
+	e.flushPolicy()
+	for _, name := range sortedKeys(e.nodes) {
+		e.emitNode(e.nodes[name])
+	}
+	for _, ip := range e.addresses.all() {
+		e.emitAddress(ip)
+	}
+	e.flushServices()
+	e.emitRoutes()
+	for _, id := range sortedKeys(e.local) {
+		if ep := e.local[id]; ep.identity != identity.Unknown {
+			e.emitEndpoint(ep)
+		}
+	}
+}
+
+func (e *Engine) flushServices() {
+	if !e.live {
+		return
+	}
+	for _, op := range e.services.Flush() {
+		switch op := op.(type) {
+		case lb.PutBackend:
+			e.put(Backends, op.ID, op.Row)
+		case lb.DeleteBackend:
+			e.remove(Backends, op.ID)
+		case lb.PutSlot:
+			e.put(Slots, op.Key, op.Backend)
+		case lb.DeleteSlot:
+			e.remove(Slots, op.Key)
+		case lb.PutService:
+			e.put(Services, op.Key, op.Row)
+		case lb.DeleteService:
+			e.remove(Services, op.Key)
+		}
+	}
+}
+
+// nextEpoch is higher than every epoch before it (modulo wrap after 2^32 changes).
+func (e *Engine) nextEpoch() datapath.Epoch {
+	e.epoch++
+	if e.epoch == 0 {
+		e.epoch = 1
+	}
+	return e.epoch
+}
+
+// podLabels is what decides the identity of a pod.
+func (e *Engine) podLabels(p cluster.Pod) labels.Set {
+	return cluster.PodLabels(p, e.namespaces[p.Name.Namespace])
+}
+
+// sortedKeys makes iteration deterministic.
+func sortedKeys[K interface {
+	comparable
+	~string | ~uint16 | ~uint32
+}, V any](m map[K]V) []K {
+	keys := make([]K, 0, len(m))
+	for k := range m {
+		keys = append(keys, k)
+	}
+	slices.Sort(keys)
+	return keys
+}

@@ -1,0 +1,118 @@
+package engine
+
+import (
+	"net/netip"
+	"slices"
+
+	"github.com/weirnet/weir/core/cluster"
+	"github.com/weirnet/weir/core/datapath"
+	"github.com/weirnet/weir/core/identity"
+)
+
+// upsertNode takes a node's description. The kernel's view of a node is its addresses (host or
+// remote-node), whether it may tunnel to us, and the routes to its pods.
+func (e *Engine) upsertNode(n cluster.Node) {
+	old, known := e.nodes[n.Name]
+	e.nodes[n.Name] = n
+	if known {
+		for _, a := range nodeAddresses(old) {
+			if !slices.Contains(nodeAddresses(n), a) {
+				e.dropNodeAddress(old, a)
+			}
+		}
+	}
+	e.emitNode(n)
+	if !known || !slices.Equal(old.Addresses, n.Addresses) {
+		for _, name := range e.addresses.onNode(n.Name) {
+			for _, ip := range e.addresses.remote[name].IPs {
+				e.emitAddress(ip)
+			}
+		}
+	}
+	e.emitRoutes()
+}
+
+func (e *Engine) deleteNode(name string) {
+	n, ok := e.nodes[name]
+	if !ok {
+		return
+	}
+	delete(e.nodes, name)
+	e.emitRoutes()
+	for _, a := range nodeAddresses(n) {
+		e.dropNodeAddress(n, a)
+	}
+	for _, ep := range e.addresses.onNode(name) {
+		for _, ip := range e.addresses.remote[ep].IPs {
+			e.emitAddress(ip)
+		}
+	}
+}
+
+// nodeAddresses are all addresses of the machine, those in the pod range included.
+func nodeAddresses(n cluster.Node) []netip.Addr {
+	out := make([]netip.Addr, 0, len(n.Addresses)+len(n.Routers))
+	out = append(out, n.Addresses...)
+	return append(out, n.Routers...)
+}
+
+// emitNode writes the rows of a node. Pods reach other nodes through the overlay: both directions
+// then take the same way and no address is translated.
+func (e *Engine) emitNode(n cluster.Node) {
+	own := n.Name == e.node
+	for _, a := range nodeAddresses(n) {
+		if own {
+			e.put(Endpoints, a, datapath.Endpoint{Identity: identity.Host, Host: true})
+		}
+		e.addresses.node[a] = n.Name
+		e.emitAddress(a)
+	}
+	if own {
+		return
+	}
+	for _, a := range n.Addresses {
+		e.put(Nodes, a, datapath.Node{ID: uint16(datapath.AddrBucket(a)) + 1})
+	}
+}
+
+func (e *Engine) dropNodeAddress(n cluster.Node, a netip.Addr) {
+	if e.addresses.node[a] != n.Name {
+		return // another node took the address over
+	}
+	delete(e.addresses.node, a)
+	e.emitAddress(a)
+	if n.Name == e.node {
+		e.remove(Endpoints, a)
+		return
+	}
+	if slices.Contains(n.Addresses, a) {
+		e.remove(Nodes, a)
+	}
+}
+
+// emitRoutes writes the routes to the other nodes' pods when they changed.
+func (e *Engine) emitRoutes() {
+	if !e.live {
+		return
+	}
+	self := e.nodes[e.node]
+	routes := []Route{}
+	for _, name := range sortedKeys(e.nodes) {
+		n := e.nodes[name]
+		if name == e.node || len(n.Addresses) == 0 {
+			continue
+		}
+		for _, p := range n.PodCIDRs {
+			for _, r := range self.Routers {
+				if r.Is4() == p.Addr().Is4() {
+					routes = append(routes, Route{Prefix: p, Source: r})
+					break
+				}
+			}
+		}
+	}
+	if e.routes == nil || !slices.Equal(routes, e.routes) {
+		e.routes = routes
+		e.put(Routes, nil, routes)
+	}
+}

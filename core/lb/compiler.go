@@ -1,0 +1,425 @@
+package lb
+
+import (
+	"cmp"
+	"maps"
+	"math"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/weirnet/weir/core/datapath"
+)
+
+// Compiler turns services and their slices of backends into rows of the datapath's tables
+// "services", "slots" and "backends". It takes in news, and Flush returns the writes that bring the
+// tables from the last state to the new one. The same services and slices give the same rows,
+// whatever way led there, except that a colliding id stays with the one that had it first.
+//
+// A frontend's backends are those of its service's slices with its port name, protocol and address
+// family. Active ones take the slots; Terminating ones do if no active one could; a weight of 0 takes
+// none. Frontends and backends without a valid address or with port 0 cannot be dialled and are
+// passed over.
+//
+// A Compiler has one caller at a time.
+type Compiler struct {
+	services  map[Name]*service
+	claims    map[datapath.ServiceKey][]claim // ordered; the first has the frontend
+	contested map[datapath.ServiceKey]struct{}
+	dirty     map[datapath.ServiceKey]struct{}
+
+	frontends  map[datapath.ServiceKey]*frontend // as of the last Flush
+	backends   map[datapath.Backend]*backend     // members of frontends, as of the last Flush
+	serviceIDs ids[datapath.ServiceKey]
+	backendIDs ids[datapath.Backend]
+}
+
+// service is what was heard of one service; slices may come before the service itself.
+type service struct {
+	spec   Service
+	known  bool // spec was given
+	keys   []datapath.ServiceKey
+	slices map[string][]Backend
+}
+
+// claim says that a service wants a frontend.
+type claim struct {
+	service Name
+	index   int // in Service.Frontends
+	port    string
+}
+
+func (a claim) compare(b claim) int {
+	return cmp.Or(compareNames(a.service, b.service), cmp.Compare(a.index, b.index))
+}
+
+// frontend is a row of table "services" with its slots.
+type frontend struct {
+	service  Name
+	spec     Frontend
+	affinity time.Duration
+	row      datapath.Service
+	members  []member
+	slots    []*backend
+}
+
+type member struct {
+	backend *backend
+	spec    Backend
+}
+
+// backend is shared by all frontends that have it. A row exists in the kernel while slots > 0.
+type backend struct {
+	id      uint32
+	row     datapath.Backend
+	members int // frontends it belongs to
+	slots   int // slots that name it
+}
+
+// NewCompiler returns a compiler of an empty set of services.
+func NewCompiler() *Compiler {
+	return &Compiler{
+		services:   map[Name]*service{},
+		claims:     map[datapath.ServiceKey][]claim{},
+		contested:  map[datapath.ServiceKey]struct{}{},
+		dirty:      map[datapath.ServiceKey]struct{}{},
+		frontends:  map[datapath.ServiceKey]*frontend{},
+		backends:   map[datapath.Backend]*backend{},
+		serviceIDs: newIDs(serviceHash),
+		backendIDs: newIDs(backendHash),
+	}
+}
+
+// UpsertService adds a service or replaces its description.
+func (c *Compiler) UpsertService(s Service) {
+	svc := c.service(s.Name)
+	if svc.known && sameService(svc.spec, s) {
+		return
+	}
+	c.withdraw(s.Name, svc)
+	s.Frontends = slices.Clone(s.Frontends)
+	svc.spec, svc.known = s, true
+	for i, f := range s.Frontends {
+		if !dialable(f.Addr, f.Port) {
+			continue
+		}
+		key := serviceKey(f)
+		if c.enter(key, claim{s.Name, i, f.PortName}) {
+			svc.keys = append(svc.keys, key)
+		}
+	}
+	c.touch(svc)
+}
+
+// DeleteService forgets a service; its slices stay until they are deleted themselves. A service
+// that is absent is no error.
+func (c *Compiler) DeleteService(n Name) {
+	svc, ok := c.services[n]
+	if !ok || !svc.known {
+		return
+	}
+	c.withdraw(n, svc)
+	svc.spec, svc.known = Service{}, false
+	c.forget(n, svc)
+}
+
+// UpsertSlice adds or replaces one slice of a service's backends.
+func (c *Compiler) UpsertSlice(s Slice) {
+	svc := c.service(s.Service)
+	old, ok := svc.slices[s.Name]
+	if ok && slices.Equal(old, s.Backends) {
+		return
+	}
+	svc.slices[s.Name] = slices.Clone(s.Backends)
+	c.touch(svc)
+}
+
+// DeleteSlice removes one slice; one that is absent is no error.
+func (c *Compiler) DeleteSlice(service Name, slice string) {
+	svc, ok := c.services[service]
+	if !ok {
+		return
+	}
+	if _, ok := svc.slices[slice]; !ok {
+		return
+	}
+	delete(svc.slices, slice)
+	c.touch(svc)
+	c.forget(service, svc)
+}
+
+func (c *Compiler) service(n Name) *service {
+	svc, ok := c.services[n]
+	if !ok {
+		svc = &service{slices: map[string][]Backend{}}
+		c.services[n] = svc
+	}
+	return svc
+}
+
+func (c *Compiler) forget(n Name, svc *service) {
+	if !svc.known && len(svc.slices) == 0 {
+		delete(c.services, n)
+	}
+}
+
+// touch has the service's frontends compiled anew at the next Flush.
+func (c *Compiler) touch(svc *service) {
+	for _, key := range svc.keys {
+		c.dirty[key] = struct{}{}
+	}
+}
+
+// enter records that a service wants a frontend; false if the service said so before.
+func (c *Compiler) enter(key datapath.ServiceKey, cl claim) bool {
+	list := c.claims[key]
+	again := false
+	for _, other := range list {
+		if other.service == cl.service {
+			if other.port == cl.port {
+				return false // an address that is listed twice, for instance as external and load balancer address
+			}
+			again = true
+		}
+	}
+	at, _ := slices.BinarySearchFunc(list, cl, claim.compare)
+	c.setClaims(key, slices.Insert(list, at, cl))
+	return !again
+}
+
+// withdraw takes a service's claims back.
+func (c *Compiler) withdraw(n Name, svc *service) {
+	c.touch(svc)
+	for _, key := range svc.keys {
+		c.setClaims(key, slices.DeleteFunc(c.claims[key], func(cl claim) bool { return cl.service == n }))
+	}
+	svc.keys = nil
+}
+
+func (c *Compiler) setClaims(key datapath.ServiceKey, list []claim) {
+	if len(list) == 0 {
+		delete(c.claims, key)
+	} else {
+		c.claims[key] = list
+	}
+	if len(list) > 1 {
+		c.contested[key] = struct{}{}
+	} else {
+		delete(c.contested, key)
+	}
+}
+
+// Flush returns the writes for everything that was taken in since the last call, in an order of
+// which each prefix is safe: a backend's row exists before a slot names it, slots exist before a
+// service's row counts them, a row stops counting slots before they go, and backends go last. A
+// frontend that keeps its place never shows a backend that is neither in its old set nor in its new.
+// The cost is that of the services that changed. Nothing to do gives nil.
+func (c *Compiler) Flush() []Op {
+	if len(c.dirty) == 0 {
+		return nil
+	}
+	keys := slices.SortedFunc(maps.Keys(c.dirty), compareKeys)
+	clear(c.dirty)
+
+	type change struct {
+		key      datapath.ServiceKey
+		old, new *frontend
+	}
+	var ops []Op
+	changes := make([]change, 0, len(keys))
+	groups := map[group][]Backend{}
+	for _, key := range keys {
+		ch := change{key, c.frontends[key], c.build(key, groups)}
+		if ch.new != nil {
+			for _, b := range ch.new.slots {
+				if b.slots++; b.slots == 1 {
+					ops = append(ops, PutBackend{b.id, b.row})
+				}
+			}
+		}
+		changes = append(changes, ch)
+	}
+	for _, ch := range changes {
+		ops = appendFrontend(ops, ch.key, ch.old, ch.new)
+		if ch.new != nil {
+			c.frontends[ch.key] = ch.new
+		} else {
+			delete(c.frontends, ch.key)
+		}
+	}
+	// Only now may ids become free: before, one could be given to a newcomer while a slot that is
+	// about to change still meant its former owner.
+	for _, ch := range changes {
+		if ch.old != nil {
+			ops = c.release(ops, ch.old)
+		}
+		if ch.new == nil {
+			c.serviceIDs.free(ch.key)
+		}
+	}
+	return ops
+}
+
+// appendFrontend writes one frontend's slots and row from the old state to the new.
+func appendFrontend(ops []Op, key datapath.ServiceKey, old, now *frontend) []Op {
+	var before []*backend
+	if old != nil {
+		before = old.slots
+	}
+	if now == nil {
+		if old == nil {
+			return ops
+		}
+		ops = append(ops, DeleteService{key})
+		return appendTrailing(ops, old.row.ID, 0, len(before))
+	}
+	for i, b := range now.slots {
+		if i >= len(before) || before[i] != b {
+			ops = append(ops, PutSlot{datapath.SlotKey{Service: now.row.ID, Slot: uint32(i + 1)}, b.id})
+		}
+	}
+	if old == nil || old.row != now.row {
+		ops = append(ops, PutService{key, now.row})
+	}
+	return appendTrailing(ops, now.row.ID, len(now.slots), len(before))
+}
+
+// appendTrailing deletes the slots after the first keep, the last one first.
+func appendTrailing(ops []Op, id uint32, keep, had int) []Op {
+	for i := had; i > keep; i-- {
+		ops = append(ops, DeleteSlot{datapath.SlotKey{Service: id, Slot: uint32(i)}})
+	}
+	return ops
+}
+
+// build compiles one frontend and takes hold of its members; nil if nobody wants it.
+func (c *Compiler) build(key datapath.ServiceKey, groups map[group][]Backend) *frontend {
+	claims := c.claims[key]
+	if len(claims) == 0 {
+		return nil
+	}
+	svc := c.services[claims[0].service]
+	f := &frontend{service: svc.spec.Name, spec: svc.spec.Frontends[claims[0].index], affinity: svc.spec.Affinity}
+	g := group{f.service, f.spec.PortName, key.Proto, key.Addr.Is4()}
+	specs, ok := groups[g]
+	if !ok {
+		specs = svc.backends(g)
+		groups[g] = specs
+	}
+	f.members = make([]member, len(specs))
+	for i, spec := range specs {
+		b := c.backend(datapath.Backend{Addr: spec.Addr, Port: spec.Port, Proto: spec.Proto})
+		b.members++
+		f.members[i] = member{b, spec}
+	}
+	state, ok := takingState(specs)
+	if ok {
+		f.slots = make([]*backend, 0, len(specs))
+		for _, m := range f.members {
+			if m.spec.State == state && m.spec.Weight > 0 {
+				f.slots = append(f.slots, m.backend)
+			}
+		}
+	}
+	f.row = datapath.Service{
+		ID: c.serviceIDs.get(key), Count: uint32(len(f.slots)), AffinityTimeout: seconds(f.affinity),
+	}
+	return f
+}
+
+// backend finds or makes the shared record of a backend.
+func (c *Compiler) backend(row datapath.Backend) *backend {
+	b, ok := c.backends[row]
+	if !ok {
+		b = &backend{id: c.backendIDs.get(row), row: row}
+		c.backends[row] = b
+	}
+	return b
+}
+
+// release lets go of what a frontend's former state held.
+func (c *Compiler) release(ops []Op, f *frontend) []Op {
+	for _, b := range f.slots {
+		if b.slots--; b.slots == 0 {
+			ops = append(ops, DeleteBackend{b.id})
+		}
+	}
+	for _, m := range f.members {
+		if m.backend.members--; m.backend.members == 0 {
+			delete(c.backends, m.backend.row)
+			c.backendIDs.free(m.backend.row)
+		}
+	}
+	return ops
+}
+
+// group is what a frontend selects its backends by.
+type group struct {
+	service  Name
+	portName string
+	proto    uint8
+	is4      bool
+}
+
+// backends lists the backends of a group, ordered by address and port. One that several slices
+// describe (they overlap while the source moves it) counts once, in its most useful state.
+func (s *service) backends(g group) []Backend {
+	n := 0
+	for _, list := range s.slices {
+		n += len(list)
+	}
+	out := make([]Backend, 0, n)
+	for _, list := range s.slices {
+		for _, b := range list {
+			b.Addr = canonical(b.Addr)
+			if b.PortName == g.portName && b.Proto == g.proto && dialable(b.Addr, b.Port) && b.Addr.Is4() == g.is4 {
+				out = append(out, b)
+			}
+		}
+	}
+	slices.SortFunc(out, func(a, b Backend) int {
+		if o := a.Addr.Compare(b.Addr); o != 0 {
+			return o
+		}
+		return cmp.Or(cmp.Compare(a.Port, b.Port), cmp.Compare(a.State, b.State),
+			cmp.Compare(b.Weight, a.Weight), cmp.Compare(a.Node, b.Node))
+	})
+	return slices.CompactFunc(out, func(a, b Backend) bool { return a.Addr == b.Addr && a.Port == b.Port })
+}
+
+func sameService(a, b Service) bool {
+	return a.Name == b.Name && a.Affinity == b.Affinity && a.Algorithm == b.Algorithm &&
+		slices.Equal(a.Frontends, b.Frontends)
+}
+
+func serviceKey(f Frontend) datapath.ServiceKey {
+	return datapath.ServiceKey{Addr: canonical(f.Addr), Port: f.Port, Proto: f.Proto}
+}
+
+// canonical is the form in which the tables hold an address.
+func canonical(a netip.Addr) netip.Addr { return a.Unmap().WithZone("") }
+
+func dialable(a netip.Addr, port uint16) bool { return a.IsValid() && port != 0 }
+
+// seconds rounds up, so that an affinity below a second does not become none.
+func seconds(d time.Duration) uint32 {
+	if d <= 0 {
+		return 0
+	}
+	s := d / time.Second
+	if d%time.Second != 0 {
+		s++
+	}
+	return uint32(min(s, math.MaxUint32))
+}
+
+func compareNames(a, b Name) int {
+	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
+}
+
+func compareKeys(a, b datapath.ServiceKey) int {
+	if o := a.Addr.Compare(b.Addr); o != 0 {
+		return o
+	}
+	return cmp.Or(cmp.Compare(a.Port, b.Port), cmp.Compare(a.Proto, b.Proto))
+}

@@ -1,0 +1,222 @@
+package manifest
+
+import (
+	"reflect"
+
+	"github.com/weirnet/weir/core/cluster"
+)
+
+// Assembler holds the valid objects of a cluster and says what changes when one of them does. The
+// zero value is not usable; NewAssembler makes one. It has one caller.
+//
+// Node and CiliumNode of one name are one node: labels and pod CIDRs are the Node's, addresses and
+// routers the CiliumNode's, which its own agent wrote; each fills in what the other lacks.
+//
+// A service with a selector that no EndpointSlice names gets its backends from the pods of its
+// namespace: those that the selector matches and that are ready, with the addresses of their status
+// or, failing that, of their CiliumEndpoint.
+type Assembler struct {
+	objects map[Key]Object
+	slices  *deriver
+}
+
+// NewAssembler makes an empty Assembler.
+func NewAssembler() *Assembler {
+	return &Assembler{objects: map[Key]Object{}, slices: newDeriver()}
+}
+
+// Put adds or replaces an object and returns the events that follow, in an order that is safe to
+// apply. An object that is equal to the one held changes nothing. Objects that are not valid are
+// ignored.
+func (a *Assembler) Put(o Object) []cluster.Event {
+	if !o.Valid() {
+		return nil
+	}
+	old, had := a.objects[o.Key]
+	if had && reflect.DeepEqual(old.body, o.body) {
+		return nil
+	}
+	a.objects[o.Key] = o
+	if isNode(o.Key) {
+		return a.node(o.Name)
+	}
+	var out []cluster.Event
+	if had && !reflect.DeepEqual(old.Deletes(), o.Deletes()) {
+		// The same object now speaks of something else: a slice that moved to another service.
+		out = append(out, a.slices.remove(old)...)
+		out = append(out, old.Deletes()...)
+	}
+	derived := a.slices.put(o)
+	if o.Kind == KindService {
+		// Backends first: a service never names backends that are not there yet.
+		return append(append(out, derived...), o.Upserts()...)
+	}
+	return append(append(out, o.Upserts()...), derived...)
+}
+
+// Remove takes an object back and returns the events that follow. An object that is absent changes
+// nothing.
+func (a *Assembler) Remove(k Key) []cluster.Event {
+	old, had := a.objects[k]
+	if !had {
+		return nil
+	}
+	delete(a.objects, k)
+	if isNode(k) {
+		return a.node(k.Name)
+	}
+	derived := a.slices.remove(old)
+	if k.Kind == KindService {
+		return append(old.Deletes(), derived...)
+	}
+	// What takes the place of a removed slice comes before it goes, and a pod stops being a backend
+	// before it stops being a pod.
+	return append(derived, old.Deletes()...)
+}
+
+// Get returns the object that is in force under a key.
+func (a *Assembler) Get(k Key) (Object, bool) {
+	o, ok := a.objects[k]
+	return o, ok
+}
+
+// Snapshot returns the events that describe everything held, in an order that is safe to apply and
+// the same for the same objects.
+func (a *Assembler) Snapshot() []cluster.Event {
+	fresh := NewAssembler()
+	objects := make([]Object, 0, len(a.objects))
+	for _, o := range a.objects {
+		objects = append(objects, o)
+	}
+	SortForApply(objects)
+	for _, o := range objects {
+		fresh.objects[o.Key] = o
+		if !isNode(o.Key) {
+			fresh.slices.put(o)
+		}
+	}
+	var out []cluster.Event
+	done := map[string]bool{}
+	backends := false
+	for _, o := range objects {
+		if !backends && rank(o.Kind) > rank(KindEndpointSlice) {
+			backends = true
+			out = append(out, fresh.slices.all()...)
+		}
+		if !isNode(o.Key) {
+			out = append(out, o.Upserts()...)
+		} else if !done[o.Name] {
+			done[o.Name] = true
+			out = append(out, fresh.node(o.Name)...)
+		}
+	}
+	return out
+}
+
+func isNode(k Key) bool { return k.Kind == KindNode || k.Kind == KindCiliumNode }
+
+// node says what is known of a node now.
+func (a *Assembler) node(name string) []cluster.Event {
+	own, hasOwn := a.objects[Key{Kind: KindNode, Name: name}]
+	agents, hasAgents := a.objects[Key{Kind: KindCiliumNode, Name: name}]
+	switch {
+	case !hasOwn && !hasAgents:
+		return one(cluster.NodeDelete{Name: name})
+	case !hasAgents:
+		return own.Upserts()
+	case !hasOwn:
+		return agents.Upserts()
+	}
+	n, published := own.body.(nodeBody).node, agents.body.(agentNodeBody).node
+	if len(published.Addresses) > 0 {
+		n.Addresses = published.Addresses
+	}
+	if len(n.PodCIDRs) == 0 {
+		n.PodCIDRs = published.PodCIDRs
+	}
+	n.Routers = published.Routers
+	return one(cluster.NodeUpsert{Node: n})
+}
+
+// Change is one object that is new or different, or gone.
+type Change struct {
+	Put    Object // if valid
+	Remove Key    // else
+}
+
+// Apply makes several changes and returns the events that follow, in an order in which none of them
+// opens more than the state before and after: policies come before the pods that they restrict, and
+// go after them; a pod that takes over another's address comes after the other went.
+func (a *Assembler) Apply(changes []Change) []cluster.Event {
+	var puts []Object
+	var removals []Key
+	for _, c := range changes {
+		if c.Put.Valid() {
+			puts = append(puts, c.Put)
+		} else {
+			removals = append(removals, c.Remove)
+		}
+	}
+	SortForApply(puts)
+	sortSlice(removals, func(x, y Key) bool {
+		if rx, ry := rank(x.Kind), rank(y.Kind); rx != ry {
+			return rx > ry
+		}
+		return x.Less(y)
+	})
+	var out []cluster.Event
+	early := func(k Key) bool { return rank(k.Kind) <= rank(KindNetworkPolicy) }
+	for _, o := range puts {
+		if early(o.Key) {
+			out = append(out, a.Put(o)...)
+		}
+	}
+	for _, k := range removals {
+		if !early(k) {
+			out = append(out, a.Remove(k)...)
+		}
+	}
+	for _, o := range puts {
+		if !early(o.Key) {
+			out = append(out, a.Put(o)...)
+		}
+	}
+	for _, k := range removals {
+		if early(k) {
+			out = append(out, a.Remove(k)...)
+		}
+	}
+	return out
+}
+
+// SortForApply orders objects so that what others refer to comes first: nodes, namespaces and
+// identities, then policies, then pods and endpoints, then backends, then services; within a kind by
+// name. A pod is thus never known before the policies that restrict it.
+func SortForApply(objects []Object) {
+	sortSlice(objects, func(a, b Object) bool {
+		if ra, rb := rank(a.Kind), rank(b.Kind); ra != rb {
+			return ra < rb
+		}
+		return a.Key.Less(b.Key)
+	})
+}
+
+func rank(kind string) int {
+	switch kind {
+	case KindNode, KindCiliumNode:
+		return 0
+	case KindNamespace:
+		return 1
+	case KindCiliumIdentity:
+		return 2
+	case KindNetworkPolicy, KindCiliumNetworkPolicy, KindCiliumClusterwideNetworkPolicy:
+		return 3
+	case KindPod:
+		return 4
+	case KindCiliumEndpoint:
+		return 5
+	case KindEndpointSlice:
+		return 6
+	}
+	return 7 // services: after their backends
+}

@@ -1,0 +1,307 @@
+package manifest
+
+import (
+	"fmt"
+	"strings"
+	"unicode"
+
+	"github.com/weirnet/weir/core/datapath"
+	"github.com/weirnet/weir/core/policy"
+)
+
+// The translation of CiliumNetworkPolicy and CiliumClusterwideNetworkPolicy (cilium.io/v2), layers
+// 3 and 4.
+//
+// In this dialect an empty rule selects nobody, and the mere presence of rules in a direction
+// isolates in it. A missing list of peers does not restrict if ports are given; a list that is there
+// but empty matches nothing. Parts that weir doesn't judge (HTTP rules, DNS names, ...) refuse the
+// object: leaving them out would allow more than was asked for.
+
+func readCiliumPolicy(r *report, md metadata, top object) body {
+	kind := KindCiliumNetworkPolicy
+	if md.namespace == "" {
+		kind = KindCiliumClusterwideNetworkPolicy
+	}
+	top.only("apiVersion", "kind", "metadata", "spec", "specs", "status")
+	p := policy.Policy{Ref: policy.Ref{Kind: kind, Namespace: md.namespace, Name: md.name}}
+	specs, present := top.get("specs").list()
+	if top.get("spec").absent() {
+		switch {
+		case top.get("specs").absent():
+			r.bad("spec", "missing; want spec, one set of rules, or specs, a list of them")
+		case present && len(specs) == 0:
+			r.bad("specs", "empty; want spec, or at least one entry in specs")
+		}
+	} else if s, ok := readCiliumSpec(top.get("spec"), p.Ref, ""); ok {
+		p.Specs = append(p.Specs, s)
+	}
+	for i, item := range specs {
+		if s, ok := readCiliumSpec(item, p.Ref, fmt.Sprintf("specs[%d].", i)); ok {
+			p.Specs = append(p.Specs, s)
+		}
+	}
+	return policyBody{p}
+}
+
+// section is one of the four lists of rules.
+type section struct {
+	field string
+	dir   datapath.Direction
+	deny  bool
+}
+
+var sections = []section{
+	{"ingress", datapath.Ingress, false},
+	{"ingressDeny", datapath.Ingress, true},
+	{"egress", datapath.Egress, false},
+	{"egressDeny", datapath.Egress, true},
+}
+
+// readCiliumSpec reads one set of rules. prefix goes before the paths of its rules.
+func readCiliumSpec(v value, ref policy.Ref, prefix string) (policy.Spec, bool) {
+	var s policy.Spec
+	o, ok := v.strictObject("endpointSelector", "nodeSelector", "ingress", "ingressDeny", "egress", "egressDeny",
+		"enableDefaultDeny", "labels", "description", "log")
+	if !ok {
+		return s, false
+	}
+	ep, node := o.get("endpointSelector"), o.get("nodeSelector")
+	switch {
+	case !ep.absent() && !node.absent():
+		v.bad("endpointSelector and nodeSelector exclude one another; keep one")
+	case !node.absent() && ref.Namespace != "":
+		node.bad("only a CiliumClusterwideNetworkPolicy may select nodes; use endpointSelector")
+	case !node.absent():
+		node.bad("policies for nodes are not supported; use endpointSelector")
+	case ep.absent():
+		ep.bad("missing; want a label selector, {} for every pod")
+	default:
+		s.Subject = ep.ciliumSubject(ref.Namespace)
+	}
+
+	present := false
+	for _, sec := range sections {
+		rules, has := o.get(sec.field).list()
+		present = present || !o.get(sec.field).absent()
+		if has && len(rules) == 0 {
+			o.get(sec.field).warn("empty, so it says nothing; [{}] denies everything that no rule allows")
+		}
+		if len(rules) > 0 && sec.dir == datapath.Ingress {
+			s.IsolateIngress = true
+		}
+		if len(rules) > 0 && sec.dir == datapath.Egress {
+			s.IsolateEgress = true
+		}
+		for i, item := range rules {
+			path := fmt.Sprintf("%s%s[%d]", prefix, sec.field, i)
+			s.Rules = append(s.Rules, readCiliumRule(item, ref, sec, path))
+		}
+	}
+	if !present {
+		v.bad("holds no rules; want at least one of ingress, ingressDeny, egress, egressDeny")
+	}
+	if d, ok := o.get("enableDefaultDeny").strictObject("ingress", "egress"); ok {
+		if on, ok := d.get("ingress").flag(); ok {
+			s.IsolateIngress = on
+		}
+		if on, ok := d.get("egress").flag(); ok {
+			s.IsolateEgress = on
+		}
+	}
+	readCiliumNotes(o)
+	return s, true
+}
+
+// readCiliumNotes checks the fields that don't decide anything.
+func readCiliumNotes(o object) {
+	o.get("description").text()
+	items, _ := o.get("labels").list()
+	for _, item := range items {
+		if l, ok := item.strictObject("key", "value", "source", "cidr"); ok {
+			l.get("key").text()
+			l.get("value").text()
+			l.get("source").text()
+		}
+	}
+	if l, ok := o.get("log").strictObject("value"); ok {
+		text, _ := l.get("value").text()
+		if len([]rune(text)) > 32 || strings.ContainsFunc(text, func(r rune) bool { return !unicode.IsPrint(r) }) {
+			l.get("value").bad("want at most 32 printable characters")
+		}
+	}
+}
+
+// l3Members are the kinds of peers by their name without "from" or "to". A rule has at most one.
+var l3Members = []string{"Endpoints", "Entities", "CIDR", "CIDRSet", "Nodes", "Groups", "Services", "FQDNs", "Requires"}
+
+// l3Fields are the members as written in one direction.
+func l3Fields(sec section) []string {
+	var out []string
+	for _, m := range l3Members {
+		switch {
+		case sec.dir == datapath.Egress:
+			if m == "FQDNs" && sec.deny {
+				continue
+			}
+			out = append(out, "to"+m)
+		case m != "Services" && m != "FQDNs":
+			out = append(out, "from"+m)
+		}
+	}
+	return out
+}
+
+func readCiliumRule(v value, ref policy.Ref, sec section, path string) policy.Rule {
+	rule := policy.Rule{Ref: policy.RuleRef{Policy: ref, Direction: sec.dir, Path: path}, Deny: sec.deny}
+	members := l3Fields(sec)
+	allowed := append(append([]string(nil), members...), "toPorts", "icmps")
+	if !sec.deny {
+		allowed = append(allowed, "authentication")
+	}
+	o, ok := v.strictObject(allowed...)
+	if !ok {
+		return rule
+	}
+	anyMember := false
+	used := ""
+	for _, m := range members {
+		items, present := o.get(m).list()
+		if !present {
+			continue
+		}
+		anyMember = true
+		if len(items) == 0 {
+			continue
+		}
+		if used != "" {
+			v.bad("%s and %s can't stand in one rule; make them two rules", used, m)
+		}
+		used = m
+		rule.Peers = append(rule.Peers, readCiliumPeers(o.get(m), items, m, ref.Namespace)...)
+	}
+	anyPorts := readCiliumPorts(o, sec, &rule)
+	rule.AnyPort = !anyPorts
+	// Without a word on peers a rule for ports is for everyone; a rule without a word on anything is
+	// for no one.
+	rule.AnyPeer = !anyMember && anyPorts
+	if !sec.deny {
+		readAuthentication(o.get("authentication"))
+	}
+	return rule
+}
+
+func readAuthentication(v value) {
+	o, ok := v.strictObject("mode")
+	if !ok {
+		return
+	}
+	mode, _ := o.get("mode").text()
+	switch mode {
+	case "disabled":
+	case "required", "test-always-fail":
+		o.get("mode").bad("mutual authentication is not supported, and a rule that asks for it must not apply without; allowed: disabled")
+	default:
+		o.get("mode").bad("unknown mode %q; allowed: disabled", clip(mode))
+	}
+}
+
+func readCiliumPeers(list value, items []value, member, namespace string) []policy.Peer {
+	var out []policy.Peer
+	kind := strings.TrimPrefix(strings.TrimPrefix(member, "from"), "to")
+	switch kind {
+	case "Endpoints":
+		for _, item := range items {
+			if _, ok := item.object(); ok {
+				s := item.ciliumPeer(namespace)
+				out = append(out, policy.Peer{Selector: &s})
+			}
+		}
+	case "Entities":
+		for _, item := range items {
+			if e, ok := readEntity(item); ok {
+				out = append(out, policy.Peer{Entity: e})
+			}
+		}
+	case "CIDR":
+		for _, item := range items {
+			if p, ok := item.prefix(); ok {
+				out = append(out, policy.Peer{CIDR: p})
+			}
+		}
+	case "CIDRSet":
+		for _, item := range items {
+			if p, ok := readCIDRRule(item); ok {
+				out = append(out, p)
+			}
+		}
+	case "Requires":
+		list.bad("no longer part of the API; join the requirement to the selectors of fromEndpoints or toEndpoints, or deny what lacks it with ingressDeny or egressDeny")
+	case "FQDNs":
+		list.bad("rules by DNS name are not supported; name the addresses with toCIDR")
+	case "Services":
+		list.bad("rules by service are not supported; select the service's pods with toEndpoints, or its addresses with toCIDR")
+	default:
+		list.bad("not supported; allowed: Endpoints, Entities, CIDR, CIDRSet after from or to")
+	}
+	return out
+}
+
+var entities = []policy.Entity{
+	policy.EntityAll, policy.EntityWorld, policy.EntityWorldIPv4, policy.EntityWorldIPv6, policy.EntityCluster,
+	policy.EntityHost, policy.EntityRemoteNode, policy.EntityInit, policy.EntityIngress, policy.EntityUnmanaged,
+	policy.EntityHealth, policy.EntityKubeAPIServer, policy.EntityNone,
+}
+
+func readEntity(v value) (policy.Entity, bool) {
+	s, ok := v.text()
+	if !ok {
+		return "", false
+	}
+	names := make([]string, len(entities))
+	for i, e := range entities {
+		if string(e) == s {
+			return e, true
+		}
+		names[i] = string(e)
+	}
+	v.bad("unknown entity %q; allowed: %s", clip(s), strings.Join(names, ", "))
+	return "", false
+}
+
+// readCIDRRule reads an entry of fromCIDRSet or toCIDRSet.
+func readCIDRRule(v value) (policy.Peer, bool) {
+	o, ok := v.strictObject("cidr", "except", "cidrGroupRef", "cidrGroupSelector")
+	if !ok {
+		return policy.Peer{}, false
+	}
+	ok = true
+	for _, f := range []string{"cidrGroupRef", "cidrGroupSelector"} {
+		if !o.get(f).absent() {
+			o.get(f).bad("CIDR groups are not supported; list the prefixes with cidr")
+			ok = false
+		}
+	}
+	if o.get("cidr").absent() {
+		if ok {
+			o.get("cidr").bad(`missing; want a prefix like "10.0.0.0/8"`)
+		}
+		return policy.Peer{}, false
+	}
+	p, good := o.get("cidr").prefix()
+	peer := policy.Peer{CIDR: p}
+	ok = ok && good
+	excepts, _ := o.get("except").list()
+	for _, e := range excepts {
+		x, okx := e.prefix()
+		switch {
+		case !okx:
+			ok = false
+		case good && (x.Bits() < p.Bits() || !p.Contains(x.Addr())):
+			e.bad("%s is not a part of %s; every exception must lie inside the cidr", x, p)
+			ok = false
+		default:
+			peer.Except = append(peer.Except, x)
+		}
+	}
+	return peer, ok
+}

@@ -1,0 +1,104 @@
+package manifest
+
+import (
+	"github.com/weirnet/weir/core/cluster"
+	"github.com/weirnet/weir/core/datapath"
+	"github.com/weirnet/weir/core/policy"
+)
+
+func readPod(r *report, md metadata, top object) body {
+	p := cluster.Pod{
+		Name: cluster.Name{Namespace: md.namespace, Name: md.name}, UID: md.uid,
+		Labels: podLabels(r, md.labels), Annotations: md.annotations, Ready: true, Terminating: md.deleting,
+	}
+	if spec, ok := top.get("spec").object(); ok {
+		p.Node, _ = spec.get("nodeName").text()
+		p.ServiceAccount, _ = spec.get("serviceAccountName").text()
+		p.HostNetwork, _ = spec.get("hostNetwork").flag()
+		containers, _ := spec.get("containers").list()
+		for _, c := range containers {
+			if o, ok := c.object(); ok {
+				p.Ports = append(p.Ports, containerPorts(o)...)
+			}
+		}
+		inits, _ := spec.get("initContainers").list()
+		for _, c := range inits {
+			if o, ok := c.object(); ok {
+				// Only one that keeps running beside the others serves anything.
+				if policy, _ := o.get("restartPolicy").text(); policy == "Always" {
+					p.Ports = append(p.Ports, containerPorts(o)...)
+				}
+			}
+		}
+	}
+	if status, ok := top.get("status").object(); ok {
+		readPodStatus(&p, status)
+	}
+	return podBody{p}
+}
+
+func containerPorts(c object) []policy.NamedPort {
+	var out []policy.NamedPort
+	ports, _ := c.get("ports").list()
+	for _, item := range ports {
+		o, ok := item.object()
+		if !ok {
+			continue
+		}
+		np := policy.NamedPort{Proto: datapath.ProtoTCP}
+		if s, ok := o.get("protocol").text(); ok {
+			if np.Proto, ok = transport(s); !ok {
+				o.get("protocol").bad("unknown protocol %q; allowed: TCP, UDP, SCTP", clip(s))
+				continue
+			}
+		}
+		if s, ok := o.get("name").text(); ok && s != "" {
+			if !validPortName(s, 15) {
+				o.get("name").bad("%q is not a port name; want at most 15 letters, digits and '-' with a letter in it", clip(s))
+			}
+			np.Name = s
+		}
+		if o.get("containerPort").absent() {
+			o.get("containerPort").bad("missing; want a number from 1 to 65535")
+		}
+		if n, ok := o.get("containerPort").integer(1, 65535); ok {
+			np.Port = uint16(n)
+			out = append(out, np)
+		}
+	}
+	return out
+}
+
+func readPodStatus(p *cluster.Pod, status object) {
+	ips, _ := status.get("podIPs").list()
+	for _, item := range ips {
+		if o, ok := item.object(); ok {
+			if a, ok := o.get("ip").addr(); ok {
+				p.IPs = addAddr(p.IPs, a)
+			}
+		}
+	}
+	if a, ok := status.get("podIP").addr(); ok && len(p.IPs) == 0 {
+		p.IPs = addAddr(p.IPs, a)
+	}
+	if p.HostNetwork && len(p.IPs) == 0 {
+		if a, ok := status.get("hostIP").addr(); ok {
+			p.IPs = addAddr(p.IPs, a)
+		}
+	}
+	switch phase, _ := status.get("phase").text(); phase {
+	case "Succeeded", "Failed":
+		p.Finished, p.Ready = true, false
+	}
+	conditions, _ := status.get("conditions").list()
+	for _, c := range conditions {
+		o, ok := c.object()
+		if !ok {
+			continue
+		}
+		t, _ := o.get("type").text()
+		if s, _ := o.get("status").text(); t == "Ready" && s != "True" {
+			p.Ready = false
+		}
+	}
+}
