@@ -60,6 +60,7 @@ func TestLostEventsAreCounted(t *testing.T) {
 	lost, err := w.one.Lost()
 	w.ok(err)
 	require.Equal(t, uint64(2), lost)
+	require.Equal(t, uint64(3), w.one.Emitted())
 	ctx, cancel := context.WithCancel(context.Background())
 	var ports []uint16
 	err = w.one.Events(ctx, func(e datapath.Event) {

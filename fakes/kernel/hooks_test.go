@@ -1,6 +1,7 @@
 package kernel_test
 
 import (
+	"net/netip"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -266,6 +267,10 @@ func TestFromHost(t *testing.T) {
 	w.host().passes(t, packet.UDP(at(router1, 1), at(outside4, 53), ""), kernel.Pass)
 	w.host().passes(t, packet.UDP(at(router1, 1), at(web4, 53), ""), kernel.Pass)
 	w.noFlows(w.one)
+	for _, src := range []netip.Addr{web4, job4, outside4} {
+		w.host().refuses(t, packet.UDP(at(src, 1), at(job4, 53), ""), datapath.ReasonInvalidSource)
+		w.host().refuses(t, packet.UDP(at(src, 1), at(outside4, 53), ""), datapath.ReasonInvalidSource)
+	}
 	e := w.host().refuses(t, p.With(func(p *packet.Packet) { p.VLANs = []uint16{1} }), datapath.ReasonVLAN)
 	require.Equal(t, datapath.PointFromStack, e.Point)
 	require.Equal(t, datapath.Egress, e.Direction)
