@@ -203,7 +203,7 @@ func (r *run) toPod() {
 	r.serve()
 }
 
-// fromHost looks at the destination only: the node's own packets are not judged.
+// fromHost looks at the addresses only: the node's own packets are not judged.
 func (r *run) fromHost() {
 	if ep, ok := r.k.endpoints.rows[r.p.src]; !ok || !ep.Host {
 		r.drop(datapath.ReasonInvalidSource)
