@@ -32,6 +32,8 @@ static __always_inline struct verdict read_related(struct __sk_buff *ctx, struct
 	inner_src = src_of(in);
 	if (!addr_equal(inner_src, reader))
 		return go_on();
+	if (p->hook == HOOK_FROM_POD && !addr_equal(dst_of(in), src_of(p)))
+		return go_on();
 	f = find_flow(&in->key);
 	if (!f)
 		return go_on();

@@ -371,8 +371,9 @@ func (r *run) rejudge(key datapath.FlowKey, e *entry, from int) (changed bool, d
 		}
 		return false, 0
 	}
+	denied := e.denied
 	e.denied = false
-	return e.outcome.egressCookie != before.egressCookie || e.outcome.ingressCookie != before.ingressCookie, 0
+	return denied || e.outcome.egressCookie != before.egressCookie || e.outcome.ingressCookie != before.ingressCookie, 0
 }
 
 // forward lets a packet of an entry through, and reports what is worth it.

@@ -203,3 +203,11 @@ func TestOnlyAnEchoReplyIsAnAnswer(t *testing.T) {
 		})
 	}
 }
+
+func TestPodMaySpeakOnlyOfPacketsThatItGot(t *testing.T) {
+	w := newWorld(t)
+	foreign := packet.UDP(at(db4, 53), at(outside4, 5000), "to another")
+	w.fromDB().passes(t, foreign, kernel.Pass)
+	w.enforce(w.one, epWeb, polClosed)
+	w.fromWeb().refuses(t, packet.ICMPError(web4, db4, 3, 3, foreign.Bytes(), 28), datapath.ReasonPolicyDenied)
+}
