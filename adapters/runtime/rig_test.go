@@ -10,6 +10,7 @@ import (
 
 	"github.com/weirnet/weir/adapters/runtime"
 	"github.com/weirnet/weir/core/datapath"
+	"github.com/weirnet/weir/core/manifest"
 	"github.com/weirnet/weir/fakes"
 	"github.com/weirnet/weir/fakes/kernel"
 	"github.com/weirnet/weir/ports"
@@ -178,4 +179,8 @@ func reserve(t *testing.T, a fakes.Agent, r ports.ReserveRequest) ports.Reservat
 	got, err := a.Reserve(t.Context(), r)
 	require.NoError(t, err)
 	return got
+}
+
+func keyOf(kind, namespace, name string) manifest.Key {
+	return manifest.Key{Kind: kind, Namespace: namespace, Name: name}
 }
