@@ -80,6 +80,7 @@ type run struct {
 	meta    Meta
 	frame   []byte
 	p       reading
+	lost    bool // a later fragment whose first was not seen
 
 	vni     identity.ID // that the tunnel key tells, as read
 	src     side        // of the packet, as far as known
@@ -99,6 +100,9 @@ func (k *Kernel) Inject(h Hook, ifindex uint32, frame []byte, m Meta) Result {
 	r := &run{k: k, now: k.clock.Now(), hook: h, ifindex: ifindex, meta: m, frame: frame}
 	var drop datapath.Reason
 	r.p, drop = parse(frame, m.VLAN)
+	if drop == 0 {
+		r.lost = !k.completeFragment(&r.p)
+	}
 	r.src.addr, r.dst.addr = r.p.src, r.p.dst
 	switch {
 	case drop != 0:
@@ -127,7 +131,7 @@ func (r *run) fromPod() {
 		r.drop(datapath.ReasonForbiddenICMPv6)
 		return
 	}
-	if !r.k.completeFragment(&r.p) {
+	if r.lost {
 		r.drop(datapath.ReasonFragmentNotFound)
 		return
 	}
@@ -154,8 +158,7 @@ func (r *run) fromOverlay() {
 	if r.vni == identity.Unknown || r.vni == identity.Host {
 		r.vni = identity.RemoteNode
 	}
-	complete := r.k.completeFragment(&r.p)
-	if !complete || !r.senderKnown() {
+	if r.lost || !r.senderKnown() {
 		if _, ok := r.k.nodes.rows[r.meta.Remote]; !ok {
 			r.drop(datapath.ReasonUnknownSender)
 			return
@@ -168,7 +171,7 @@ func (r *run) fromOverlay() {
 		case ep.Host:
 			r.pass()
 			return
-		case !complete:
+		case r.lost:
 			r.drop(datapath.ReasonFragmentNotFound)
 			return
 		}
@@ -192,7 +195,7 @@ func (r *run) toPod() {
 		r.pass()
 		return
 	}
-	if !r.k.completeFragment(&r.p) {
+	if r.lost {
 		r.drop(datapath.ReasonFragmentNotFound)
 		return
 	}

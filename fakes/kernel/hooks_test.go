@@ -299,3 +299,17 @@ func TestCounters(t *testing.T) {
 		{Reason: datapath.ReasonUnknownTarget, Direction: datapath.Ingress, Packets: 2, Bytes: 2 * n},
 	}, got)
 }
+
+func TestFromHostTakesTheHostsOwnPacketsOnly(t *testing.T) {
+	w := newWorld(t)
+	for _, src := range []netip.Addr{web4, job4, outside4, ip("10.1.0.99")} {
+		for _, dst := range []netip.Addr{job4, outside4} {
+			e := w.host().refuses(t, packet.UDP(at(src, 1), at(dst, 53), ""), datapath.ReasonInvalidSource)
+			require.Equal(t, datapath.PointFromStack, e.Point)
+			require.Equal(t, datapath.Egress, e.Direction)
+		}
+	}
+	w.host().passes(t, packet.UDP(at(router1, 1), at(job4, 53), ""), kernel.Tunnel)
+	w.ok(w.one.Tables().Endpoints.Delete(router1))
+	w.host().refuses(t, packet.UDP(at(router1, 1), at(job4, 53), ""), datapath.ReasonInvalidSource)
+}
