@@ -8,13 +8,13 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/weirnet/weir/core/datapath"
 	"github.com/weirnet/weir/core/identity"
 	"github.com/weirnet/weir/fakes"
+	objects "github.com/weirnet/weir/fakes/cluster"
 	"github.com/weirnet/weir/fakes/kernel"
 )
 
@@ -58,11 +58,9 @@ func (w *watched) require(t *testing.T, when string) {
 // dead waits until a doomed agent has died; false if it lives and has nothing more to do.
 func (w *watched) dead(t *testing.T, node string) bool {
 	t.Helper()
-	eventually(t, "the agent settles or dies", func() bool {
-		lives := func() bool { return w.Node(node).Agent() != nil }
-		return !lives() || w.AwaitAgent(within(t, 5*time.Millisecond), node) == nil &&
-			w.Reconcile(within(t, 20*time.Millisecond)) == nil || !lives()
-	})
+	if err := w.AwaitAgent(t.Context(), node); err == nil {
+		require.NoError(t, w.Reconcile(t.Context()))
+	}
 	return w.Node(node).Agent() == nil
 }
 
@@ -137,6 +135,27 @@ func TestRestartTakesNothingBackBeforeSynced(t *testing.T) {
 	require.NoError(t, w.Settle())
 	w.require(t, "after Synced")
 	requireLikeFresh(t, w.Cluster, shop+"---"+guard)
+}
+
+// A pod was relabelled while the agent was away, and its new identity is not to be had yet: it goes on
+// under the policy of before.
+func TestRestartWaitsForTheIdentitiesOfItsEndpoints(t *testing.T) {
+	w := newWatched(t)
+	n := w.Node("node1")
+	require.NoError(t, w.KillAgent("node1"))
+	n.Source.Fail(faultOf(objects.OpAllocate, 0))
+	apply(t, w.Cluster, relabel("web", "node1", "web, version: two"))
+	w.Launch("node1")
+	eventually(t, "everything is delivered", n.Source.Idle)
+	require.ErrorContains(t, n.Agent().Ready(t.Context()), "not complete yet")
+	w.require(t, "without identity")
+	n.Source.ClearFaults()
+	require.NoError(t, w.AwaitAgent(t.Context(), "node1"))
+	require.NoError(t, w.Settle())
+	w.require(t, "with the new identity")
+	list, err := n.Agent().Endpoints(t.Context())
+	require.NoError(t, err)
+	require.Contains(t, strings.Join(list[2].Labels, " "), "version=two")
 }
 
 // What changed while the agent was away is in force when it is back.
