@@ -31,6 +31,7 @@ var (
 // generate makes sequence n of a seed.
 func generate(seed, n uint64) []op {
 	g := &gen{Rand: rand.New(rand.NewPCG(seed, n)), epochs: map[datapath.EndpointID]datapath.Epoch{}}
+	g.calm = g.chance(50)
 	g.world()
 	for range 60 + g.IntN(200) {
 		if g.chance(10) {
@@ -87,7 +88,8 @@ func TestCorpus(t *testing.T) {
 
 // TestRandom plays random sequences.
 func TestRandom(t *testing.T) {
-	r := newRig(t)
+	r, all := newRig(t), newTally()
+	defer func() { all.log(t) }()
 	for seed := *seedFlag; seed < *seedFlag+*seedsFlag; seed++ {
 		start, seen, sequences := time.Now(), newTally(), uint64(0)
 		for ; seen.packets < *packetsFlag; sequences++ {
@@ -99,9 +101,7 @@ func TestRandom(t *testing.T) {
 			}
 		}
 		fmt.Fprintf(os.Stderr, "seed %d: %d packets in %d sequences, %.1f s\n", seed, seen.packets, sequences, time.Since(start).Seconds())
-		if seed == *seedFlag {
-			seen.log(t)
-		}
+		all.add(seen)
 	}
 }
 
