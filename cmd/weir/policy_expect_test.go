@@ -31,7 +31,7 @@ func TestExpectationsThatCannotBeRead(t *testing.T) {
 		"- {" + good + "}\n- {" + good + ", x: 1}":        `entry 2: unknown field "x"; allowed: name, from, to, port, protocol, expect, rule`,
 		"- {" + good + "}\n---\n- {" + good + ", x: 1}":   `entry 2: unknown field "x"`,
 		"- {" + good + ", name: [a]}":                     "entry 1: name: [a] is not text",
-		"- {" + good + ", name: n, rule: 7}":              "entry 1 (n): rule: 7 is not text",
+		"- {" + good + ", name: x, rule: 7}":              "entry 1 (x): rule: 7 is not text",
 		"- {" + good + ", protocol: HTTP}":                `entry 1: protocol "HTTP" is not allowed; allowed: TCP, UDP, SCTP, ICMP`,
 		"- {" + good + ", protocol: icmp}":                "entry 1: port: ICMP has no port",
 		"- {from: a/b, to: a/c, port: 1}":                 "entry 1: expect is missing",
@@ -137,6 +137,9 @@ func TestExampleOfTheDocumentation(t *testing.T) {
 	r := weir(nil, example, "policy", "test", "-f", "../../deploy/demo", "--expect", "-")
 	require.Zero(t, r.code, r.out+r.err)
 	require.Equal(t, block("text"), r.out)
+	var report testReport
+	require.NoError(t, json.Unmarshal([]byte(weir(nil, example, "policy", "test", "-f", "../../deploy/demo", "--expect", "-", "-o", "json").out), &report))
+	require.Equal(t, 12, report.Expectations[2].Pairs, "the page says twelve")
 	// The other block is the same with one answer turned round.
 	wrong := strings.Replace(example, "port: 5432, expect: denied", "port: 5432, expect: allowed", 1)
 	require.NotEqual(t, example, wrong)

@@ -195,7 +195,7 @@ func TestHintsNameTheNearestRule(t *testing.T) {
 		port uint16
 		want []string
 	}{
-		{"shop/web-1", 82, []string{"NetworkPolicy shop/db ingress[0] allows from shop/web-1, but only on 80-81/TCP"}},
+		{"shop/web-1", 82, []string{"NetworkPolicy shop/db ingress[0] admits shop/web-1, but only on 80-81/TCP"}},
 		{"visitors/web-3", 80, []string{"NetworkPolicy shop/db ingress[0] allows 80/TCP, but not from visitors/web-3"}},
 		{"203.0.113.7", 81, []string{"NetworkPolicy shop/db ingress[0] allows 81/TCP, but not from 203.0.113.7"}},
 		{"visitors/web-3", 82, nil},
@@ -213,7 +213,38 @@ func TestHintsNameTheNearestRule(t *testing.T) {
 	echo := matrix.Expectation{From: "shop/web-1", To: "shop/db", Proto: datapath.ProtoICMP, Allowed: true}
 	res, err := guarded().Expect(echo)
 	require.NoError(t, err)
-	require.Equal(t, "NetworkPolicy shop/db ingress[0] allows from shop/web-1, but only on 80-81/TCP", res.Misses[0].Hints[0].String())
+	require.Equal(t, "NetworkPolicy shop/db ingress[0] admits shop/web-1, but only on 80-81/TCP", res.Misses[0].Hints[0].String())
+}
+
+// Of several rules the one that lacks least is named, whatever their order.
+func TestHintsRank(t *testing.T) {
+	web := fromApp("web")
+	udp := policy.Rule{Peers: web, Ports: []policy.Port{{Proto: datapath.ProtoUDP, First: 53, Last: 53}}}
+	ping := policy.Rule{Peers: web, ICMP: []policy.ICMP{{Type: 8}}}
+	other := policy.Rule{Peers: fromApp("other"), Ports: []policy.Port{{Proto: datapath.ProtoTCP, Name: "web"}}}
+	tcp := policy.Rule{Peers: web, Ports: []policy.Port{{Proto: datapath.ProtoTCP, First: 443, Last: 443}}}
+	any := policy.Rule{Peers: web, Ports: []policy.Port{{AnyProto: true, Name: "none"}}}
+	world := func(rules ...policy.Rule) *matrix.World {
+		w := matrix.New([]cluster.Event{pod("shop/web", "n1"), pod("shop/db", "n1")})
+		for i, r := range rules {
+			w.Apply(allowIngress(string(rune('a'+i)), "db", r))
+		}
+		return w
+	}
+	for _, c := range []struct {
+		rules []policy.Rule
+		want  string
+	}{
+		{[]policy.Rule{udp, ping}, "NetworkPolicy shop/a ingress[0] admits shop/web, but only on 53/UDP"},
+		{[]policy.Rule{ping, udp, other}, "NetworkPolicy shop/c ingress[0] allows 80/TCP, but not from shop/web"},
+		{[]policy.Rule{udp, other, tcp}, "NetworkPolicy shop/c ingress[0] admits shop/web, but only on 443/TCP"},
+		{[]policy.Rule{other, any}, "NetworkPolicy shop/b ingress[0] admits shop/web, but only on none/ANY"},
+		{[]policy.Rule{{Peers: web}}, "NetworkPolicy shop/a ingress[0] admits shop/web, but on no port at all"},
+	} {
+		res, err := world(c.rules...).Expect(expect("shop/web", "shop/db", 80, true))
+		require.NoError(t, err)
+		require.Equal(t, c.want, res.Misses[0].Hints[0].String())
+	}
 }
 
 // A hint must be no promise that the rule breaks: a deny rule that decides leaves no hint.

@@ -18,8 +18,9 @@ type Hint struct {
 // String is the rule and what it lacks.
 func (h Hint) String() string { return h.Rule.String() + " " + h.Lacks }
 
-// hints looks on both sides for allow rules that fail in one point only: one that admits the other
-// end but not the port goes before one that admits the port but not the other end.
+// hints looks on both sides for the allow rule that fails in one point only and is nearest: first one
+// that admits the other end with the protocol but not the port, then one that allows the port to others,
+// then one that admits the other end with other protocols; among equals the first by policy.
 func (j *judge) hints(from, to end, proto uint8, port uint16) []Hint {
 	protos := []uint8{proto}
 	if proto == datapath.ProtoICMP {
@@ -57,7 +58,13 @@ func (j *judge) nearest(subject end, dir datapath.Direction, peer end, proto uin
 	if dir == datapath.Ingress {
 		preposition = "from"
 	}
-	var second *Hint
+	var best Hint
+	rank := 4
+	consider := func(as int, r policy.Rule, lacks string) {
+		if as < rank {
+			best, rank = Hint{dir, r.Ref, lacks}, as
+		}
+	}
 	for _, p := range j.policies {
 		for _, s := range p.Specs {
 			if !s.Subject.Matches(me.Labels) {
@@ -67,25 +74,38 @@ func (j *judge) nearest(subject end, dir datapath.Direction, peer end, proto uin
 				if r.Deny || r.Ref.Direction != dir {
 					continue
 				}
-				if wide := r; !r.AnyPort {
-					wide.AnyPort = true
-					if admits(p.Ref, s, wide, me, dir, them, proto, port) {
-						return Hint{dir, r.Ref, fmt.Sprintf("allows %s %s, but %s", preposition, peer.name, portList(r))}, true
+				anyPort, anyPeer := r, r
+				anyPort.AnyPort, anyPeer.AnyPeer = true, true
+				switch {
+				case admits(p.Ref, s, anyPort, me, dir, them, proto, port):
+					as := 1
+					if !speaks(r, proto) {
+						as = 3
 					}
-				}
-				if wide := r; second == nil && !r.AnyPeer {
-					wide.AnyPeer = true
-					if admits(p.Ref, s, wide, me, dir, them, proto, port) {
-						second = &Hint{dir, r.Ref, fmt.Sprintf("allows %s, but not %s %s", portText(proto, port), preposition, peer.name)}
-					}
+					consider(as, r, fmt.Sprintf("admits %s, but %s", peer.name, portList(r)))
+				case admits(p.Ref, s, anyPeer, me, dir, them, proto, port):
+					consider(2, r, fmt.Sprintf("allows %s, but not %s %s", portText(proto, port), preposition, peer.name))
 				}
 			}
 		}
 	}
-	if second == nil {
-		return Hint{}, false
+	return best, rank < 4
+}
+
+// speaks says whether a rule allows anything at all of a protocol.
+func speaks(r policy.Rule, proto uint8) bool {
+	for _, p := range r.Ports {
+		ported := proto == datapath.ProtoTCP || proto == datapath.ProtoUDP || proto == datapath.ProtoSCTP
+		if p.Proto == proto || p.AnyProto && ported {
+			return true
+		}
 	}
-	return *second, true
+	for _, m := range r.ICMP {
+		if m.IPv6 == (proto == datapath.ProtoICMPv6) && (m.IPv6 || proto == datapath.ProtoICMP) {
+			return true
+		}
+	}
+	return false
 }
 
 // admits says whether a rule by itself lets something pass.
