@@ -78,6 +78,14 @@ func (c *Cluster) Launch(node string) {
 // one more than this many writes to its kernel or network.
 func (c *Cluster) LaunchDoomed(node string, writes int) { c.launch(node, writes) }
 
+// Doom kills a running agent, as KillAgent does, when it wants to make one more than this many writes from
+// now on.
+func (c *Cluster) Doom(node string, writes int) {
+	if in := c.Node(node).incarnation(); in != nil {
+		in.line.doom(writes)
+	}
+}
+
 func (c *Cluster) launch(node string, writes int) {
 	n := c.Node(node)
 	if n.Agent() != nil {
@@ -158,7 +166,7 @@ func (c *Cluster) AwaitAgent(ctx context.Context, node string) error {
 	err := c.await(ctx, func(ctx context.Context) (string, error) {
 		select {
 		case <-in.done:
-			return "", fmt.Errorf("it ended: %w", in.err)
+			return "", fmt.Errorf("%w: it ended: %v", ports.ErrClosed, in.err)
 		default:
 		}
 		if err := in.agent.Ready(ctx); err != nil {

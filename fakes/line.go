@@ -32,6 +32,12 @@ func (l *line) cutNow() {
 	l.cut = true
 }
 
+func (l *line) doom(writes int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.left = writes
+}
+
 func (l *line) isCut() bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -133,11 +133,12 @@ func (x *executor) prune() error {
 	pruned := 0
 	for _, table := range []engine.Table{engine.Endpoints, engine.EndpointPolicy, engine.Services, engine.Slots,
 		engine.Backends, engine.Nodes, engine.IPCache, engine.Policy, engine.Classes} {
-		for k := range x.adoption.have {
+		for k, row := range x.adoption.have {
 			if k.table != table || x.adoption.want[k] {
 				continue
 			}
 			if err := x.execute(engine.Op{Table: k.table, Key: k.key}); err != nil {
+				x.adoption.have[k] = row // executing made it forgotten; it is still there
 				return fmt.Errorf("prune: %w", err)
 			}
 			pruned++

@@ -2,12 +2,14 @@ package runtime
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/weirnet/weir/core/datapath"
 	"github.com/weirnet/weir/core/engine"
 	"github.com/weirnet/weir/core/identity"
+	"github.com/weirnet/weir/core/ipam"
 	"github.com/weirnet/weir/core/labels"
 	"github.com/weirnet/weir/ports"
 )
@@ -19,6 +21,7 @@ func keyOf(a ports.Attachment) attachmentKey { return attachmentKey{a.ContainerI
 // waiter is a caller of Activate that waits for the kernel.
 type waiter struct {
 	id   datapath.EndpointID
+	err  error // valid when done is closed
 	done chan struct{}
 }
 
@@ -114,6 +117,9 @@ func (a *Agent) reserve(r ports.ReserveRequest) (ports.Reservation, error) {
 		ID: id, HostDevice: datapath.HostDeviceName(r.ContainerID, r.Interface),
 	}
 	if att.IPs, err = a.pool.Acquire(owner(att), r.IPs); err != nil {
+		if errors.Is(err, ipam.ErrFull) {
+			err = fmt.Errorf("%w: %w", ports.ErrFull, err)
+		}
 		return ports.Reservation{}, fmt.Errorf("addresses for pod %s: %w", r.Pod, err)
 	}
 	if err := a.deps.Attachments.Save(att); err != nil {
@@ -166,7 +172,7 @@ func (a *Agent) Activate(ctx context.Context, containerID, ifname string, link p
 	}
 	select {
 	case <-w.done:
-		return nil
+		return w.err
 	case <-a.done:
 		return fmt.Errorf("agent: %w", ports.ErrClosed)
 	case <-ctx.Done():
@@ -196,12 +202,14 @@ func (a *Agent) activate(key attachmentKey, link ports.PodLinkState, w *waiter) 
 	return nil
 }
 
-// wake tells those whose endpoint is in force.
+// wake tells those whose endpoint is in force, or gone.
 func (a *Agent) wake() {
 	a.waiters = slices.DeleteFunc(a.waiters, func(w *waiter) bool {
 		if !a.inForce(w.id) {
-			_, exists := a.engine.Endpoint(w.id)
-			return !exists
+			if _, exists := a.engine.Endpoint(w.id); exists {
+				return false
+			}
+			w.err = fmt.Errorf("endpoint %d was released meanwhile: %w", w.id, ports.ErrNotFound)
 		}
 		close(w.done)
 		return true

@@ -27,8 +27,8 @@ const (
 // state, which is safe. A lane that is stuck because a table is full is planned anew from what the
 // kernel really holds, see rebase.
 //
-// The service lane has no such order to keep: a row that fails is set aside and retried, the others
-// go on.
+// The service lane has only the latest wish for each row, and writes what is named before what names
+// it, see runServices. A row that fails is set aside and retried; only what needs it waits.
 type executor struct {
 	dp  ports.Datapath
 	net ports.Network
@@ -127,27 +127,6 @@ func (x *executor) settled() bool {
 		}
 	}
 	return true
-}
-
-func (x *executor) runServices(now time.Time) {
-	left := x.order[:0]
-	for _, k := range x.order {
-		r := x.services[k]
-		if !r.stall.next.IsZero() && now.Before(r.stall.next) {
-			left = append(left, k)
-			continue
-		}
-		if err := x.execute(r.op); err != nil {
-			if r.stall.err == nil {
-				x.log.Warn("service row not written", "err", err)
-			}
-			r.stall.fail(now, err)
-			left = append(left, k)
-			continue
-		}
-		delete(x.services, k)
-	}
-	x.order = left
 }
 
 func (x *executor) runSecurity(now time.Time) {
