@@ -29,7 +29,7 @@ PACKETS ?= 50000
 TEST := PATH="$(CURDIR)/bin:$$PATH" go run ./test/cmd/testreport -count=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build generate check-generated fmt lint test race test-bpf soak test-netns fuzz bench check clean
+.PHONY: help demo build generate check-generated fmt lint test race test-bpf soak test-netns fuzz mutants bench check clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -80,13 +80,17 @@ soak: ## programs against the fake kernel, as root: SEEDS random runs of PACKETS
 test-netns: build ## what needs network namespaces, as root; nothing may be skipped
 	@REQUIRE=root $(TEST) ./adapters/... ./cmd/... ./test/...
 
-fuzz: ## each fuzz target for FUZZTIME
-	@for pkg in $$(go list $(PKGS)); do \
-		for target in $$(go test -list '^Fuzz' $$pkg | grep '^Fuzz'); do \
-			echo "$$pkg $$target"; \
-			go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) $$pkg || exit 1; \
+fuzz: ## each fuzz target for FUZZTIME (10s); what it finds stays in the package's testdata/fuzz
+	@ran=0; bad=; for dir in $$(go list -f '{{.Dir}}' $(PKGS)); do \
+		for target in $$(grep -hos '^func Fuzz[A-Za-z0-9_]*' $$dir/*_test.go | cut -c6-); do \
+			ran=$$((ran+1)); echo "== $${dir#$(CURDIR)/} $$target, $(FUZZTIME)"; \
+			go test -run '^$$' -fuzz "^$$target$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 5s $$dir || bad="$$bad $$target"; \
 		done; \
-	done
+	done; \
+	echo "fuzz: $$ran targets, $(FUZZTIME) each; found faults with: $${bad:-none}"; [ -z "$$bad" ]
+
+mutants: ## change one decision at a time and see that a test notices (MUTANTS=regexp for some of them)
+	@go run ./test/mutants -run '$(MUTANTS)'
 
 bench: ## the benchmarks of core
 	go test -run '^$$' -bench . -benchmem ./core/...

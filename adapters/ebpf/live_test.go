@@ -16,6 +16,7 @@ import (
 
 	"github.com/weirnet/weir/core/datapath"
 	"github.com/weirnet/weir/core/identity"
+	"github.com/weirnet/weir/ports"
 )
 
 // liveNode is a namespace with a datapath; its pods are namespaces too.
@@ -78,8 +79,9 @@ func newLiveNode(t *testing.T, number int, cfg Config) *liveNode {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error)
+	first := n.d
 	go func() {
-		ended <- n.d.Events(ctx, func(e datapath.Event) {
+		ended <- first.Events(ctx, func(e datapath.Event) {
 			n.mu.Lock()
 			defer n.mu.Unlock()
 			n.events = append(n.events, e)
@@ -87,7 +89,9 @@ func newLiveNode(t *testing.T, number int, cfg Config) *liveNode {
 	}()
 	t.Cleanup(func() {
 		cancel()
-		require.ErrorIs(t, <-ended, context.Canceled)
+		if err := <-ended; !errors.Is(err, ports.ErrClosed) { // closed by the test itself
+			require.ErrorIs(t, err, context.Canceled)
+		}
 		require.NoError(t, n.d.Close())
 	})
 	return n
@@ -202,9 +206,9 @@ func (p *livePod) serve(t *testing.T) {
 	}
 }
 
-// patience is how long a packet may take that should pass; refusal how long to wait for one that should not.
+// patience is how long something may take that should happen; refusal how long to wait for what should not.
 const (
-	patience = 5 * time.Second
+	patience = 15 * time.Second
 	refusal  = 300 * time.Millisecond
 )
 
@@ -224,11 +228,14 @@ func exchange(c net.Conn, message string, timeout time.Duration) error {
 	if err := c.SetDeadline(time.Now().Add(timeout)); err != nil {
 		return err
 	}
-	if _, err := io.WriteString(c, message); err != nil {
-		return err
-	}
+	sent := make(chan error, 1)
+	go func() {
+		_, err := io.WriteString(c, message)
+		sent <- err
+	}()
 	b := make([]byte, len(message))
-	if _, err := io.ReadFull(c, b); err != nil {
+	_, err := io.ReadFull(c, b)
+	if err := errors.Join(<-sent, err); err != nil {
 		return err
 	}
 	if string(b) != message {

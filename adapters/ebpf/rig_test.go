@@ -27,6 +27,7 @@ const (
 // and the world. A may open TCP connections to port 80 of B and send it echo requests; every pod may send
 // to everybody.
 type rig struct {
+	*netns
 	d *Datapath
 	ports.Tables
 	ring    *ringbuf.Reader
@@ -80,11 +81,12 @@ var (
 func newRig(t *testing.T) *rig {
 	t.Helper()
 	needBPF(t)
-	newNetns(t).enter(t)
+	ns := newNetns(t)
+	ns.enter(t)
 	for _, dev := range []string{"lxca", "lxcb", "over"} {
 		mustIP(t, "link", "add", dev, "type", "veth", "peer", "name", dev+"p")
 	}
-	r := &rig{overlay: ifindexOf(t, "over")}
+	r := &rig{netns: ns, overlay: ifindexOf(t, "over")}
 	r.a = pod{1, 1001, ifindexOf(t, "lxca"), datapath.MAC{2, 0, 0, 0, 0, 0xa}, datapath.MAC{2, 0, 0, 0, 1, 0xa}}
 	r.b = pod{2, 1002, ifindexOf(t, "lxcb"), datapath.MAC{2, 0, 0, 0, 0, 0xb}, datapath.MAC{2, 0, 0, 0, 1, 0xb}}
 	d, err := open(Config{BPFFS: newBPFFS(t), Sizes: smallSizes, OverlayIfindex: r.overlay},

@@ -108,6 +108,7 @@ func TestMalformedPackets(t *testing.T) {
 		}.frame(), datapath.ReasonExtensionHeader},
 	} {
 		t.Run(c.name, func(t *testing.T) {
+			r.enter(t)
 			require.Equal(t, datapath.Egress, r.fromA(t, c.frame).dropped(t, c.want).Direction)
 		})
 	}
@@ -122,6 +123,7 @@ func TestMalformedPackets(t *testing.T) {
 		}(),
 	} {
 		t.Run(name, func(t *testing.T) {
+			r.enter(t)
 			r.fromA(t, frame).silentOrNew(t, tcOK)
 			f, err := r.d.Flows()
 			require.NoError(t, err)

@@ -27,8 +27,8 @@ const (
 // state, which is safe. A lane that is stuck because a table is full is planned anew from what the
 // kernel really holds, see rebase.
 //
-// The service lane has no such order to keep: a row that fails is set aside and retried, the others
-// go on.
+// The service lane has only the latest wish for each row, and writes what is named before what names
+// it, see runServices. A row that fails is set aside and retried; only what needs it waits.
 type executor struct {
 	dp  ports.Datapath
 	net ports.Network
@@ -115,28 +115,18 @@ func (x *executor) run(now time.Time) time.Time {
 	return next
 }
 
-// idle says whether every operation was executed.
-func (x *executor) idle() bool { return len(x.security) == 0 && len(x.order) == 0 }
-
-func (x *executor) runServices(now time.Time) {
-	left := x.order[:0]
-	for _, k := range x.order {
-		r := x.services[k]
-		if !r.stall.next.IsZero() && now.Before(r.stall.next) {
-			left = append(left, k)
-			continue
-		}
-		if err := x.execute(r.op); err != nil {
-			if r.stall.err == nil {
-				x.log.Warn("service row not written", "err", err)
-			}
-			r.stall.fail(now, err)
-			left = append(left, k)
-			continue
-		}
-		delete(x.services, k)
+// settled says whether nothing more can be done now: the security lane is empty, and what is left of
+// the service lane was tried and failed (perhaps for the lack of the space that pruning makes).
+func (x *executor) settled() bool {
+	if len(x.security) > 0 {
+		return false
 	}
-	x.order = left
+	for _, k := range x.order {
+		if x.services[k].stall.err == nil {
+			return false
+		}
+	}
+	return true
 }
 
 func (x *executor) runSecurity(now time.Time) {

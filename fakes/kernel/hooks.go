@@ -206,7 +206,7 @@ func (r *run) toPod() {
 	r.serve()
 }
 
-// fromHost looks at the destination only: the node's own packets are not judged.
+// fromHost looks at the addresses only: the node's own packets are not judged.
 func (r *run) fromHost() {
 	if ep, ok := r.k.endpoints.rows[r.p.src]; !ok || !ep.Host {
 		r.drop(datapath.ReasonInvalidSource)
@@ -374,8 +374,9 @@ func (r *run) rejudge(key datapath.FlowKey, e *entry, from int) (changed bool, d
 		}
 		return false, 0
 	}
+	denied := e.denied
 	e.denied = false
-	return e.outcome.egressCookie != before.egressCookie || e.outcome.ingressCookie != before.ingressCookie, 0
+	return denied || e.outcome.egressCookie != before.egressCookie || e.outcome.ingressCookie != before.ingressCookie, 0
 }
 
 // forward lets a packet of an entry through, and reports what is worth it.
