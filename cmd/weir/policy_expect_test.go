@@ -54,6 +54,14 @@ func TestExpectationsThatCannotBeRead(t *testing.T) {
 	}
 }
 
+// An entry that speaks of nothing fails the run also when everything else is met.
+func TestAnErrorAloneFails(t *testing.T) {
+	r := policyTest("- {from: shop/nobody, to: shop/backend, port: 1, expect: denied}\n- {from: shop/frontend, to: shop/backend, port: 1, expect: denied}")
+	require.Equal(t, exitFailed, r.code)
+	require.Contains(t, r.out, "1 passed, 0 failed, 1 in error\n")
+	require.Empty(t, r.err)
+}
+
 // Of many pairs people see some, and programs all.
 func TestManyMissesAreCut(t *testing.T) {
 	dir := t.TempDir()

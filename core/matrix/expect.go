@@ -163,7 +163,7 @@ func (r Row) decidedBy(rule string) bool {
 			return true
 		}
 		for _, ref := range v.Isolating {
-			if !v.Allowed && firstWords(ref.String(), rule) {
+			if firstWords(ref.String(), rule) {
 				return true
 			}
 		}

@@ -54,6 +54,7 @@ func TestPatternsOfEnds(t *testing.T) {
 		{"*/none!=x,app=db", "shop/web-1", []string{"shop/db > shop/web-1"}},
 		{"203.0.113.7", "shop/w*", []string{"203.0.113.7 > shop/web-1", "203.0.113.7 > shop/web-2"}},
 		{"10.0.0.1", "2001:db8::1", []string{"shop/web-1 > 2001:db8::1"}},
+		{"::ffff:10.0.0.1", "shop/db", []string{"shop/web-1 > shop/db"}},
 		{"ops/*", "*/far", nil},
 		{"198.51.100.1", "203.0.113.7", nil},
 		{"shop/db", "shop/db", nil},
@@ -131,10 +132,34 @@ func TestTheRuleHasToDecide(t *testing.T) {
 	}
 }
 
+// The side that lets a denied connection pass has not decided.
+func TestOnlyTheSideThatDeniesDecides(t *testing.T) {
+	w := guarded()
+	ref := policy.Ref{Kind: "NetworkPolicy", Namespace: "shop", Name: "out"}
+	w.Apply(cluster.PolicyUpsert{Policy: policy.Policy{Ref: ref, Specs: []policy.Spec{{Subject: selector("app", "web"), IsolateEgress: true,
+		Rules: []policy.Rule{{Ref: policy.RuleRef{Policy: ref, Direction: datapath.Egress, Path: "egress[0]"}, AnyPeer: true, AnyPort: true}}}}}})
+	for _, c := range []struct {
+		rule    string
+		port    uint16
+		allowed bool
+		met     bool
+	}{
+		{"NetworkPolicy shop/out", 82, false, false}, {"NetworkPolicy shop/db", 82, false, true},
+		{"NetworkPolicy shop/out", 80, true, true}, {"NetworkPolicy shop/db", 80, true, true},
+	} {
+		e := expect("shop/web-1", "shop/db", c.port, c.allowed)
+		e.Rule = c.rule
+		res, err := w.Expect(e)
+		require.NoError(t, err)
+		require.Equal(t, c.met, len(res.Misses) == 0, "%+v", c)
+	}
+}
+
 func TestWhatIsNotThereIsNamed(t *testing.T) {
 	for _, c := range []struct{ from, to, want string }{
 		{"shop/app-*", "shop/db", "from: no pod matches shop/app-*; there are shop/db, shop/web-1, shop/web-2"},
 		{"shop/db", "shop/db2", "to: no pod matches shop/db2; there are shop/db, shop/web-1, shop/web-2"},
+		{"shop/web-1*1", "shop/db", "from: no pod matches shop/web-1*1; there are shop/db, shop/web-1, shop/web-2"},
 		{"nope/*", "shop/db", "from: no pod matches nope/*; the namespaces with pods are ops, shop, visitors"},
 		{"shop/db", "visitors/app=db", "to: no pod matches visitors/app=db; there are visitors/web-3 (app=stranger)"},
 	} {
@@ -257,4 +282,13 @@ func TestDenyRulesLeaveNoHint(t *testing.T) {
 	require.Len(t, res.Misses, 1)
 	require.Empty(t, res.Misses[0].Hints)
 	require.Equal(t, []string{"NetworkPolicy shop/closed ingress[0]"}, res.Misses[0].Row.Deciders())
+}
+
+func TestDenyRulesAreNoHint(t *testing.T) {
+	w := matrix.New([]cluster.Event{pod("shop/web", "n1"), pod("shop/db", "n1"),
+		allowIngress("closed", "db", policy.Rule{AnyPeer: true, Deny: true, Ports: []policy.Port{{Proto: datapath.ProtoTCP, First: 443, Last: 443}}})})
+	res, err := w.Expect(expect("shop/web", "shop/db", 80, true))
+	require.NoError(t, err)
+	require.Len(t, res.Misses, 1)
+	require.Empty(t, res.Misses[0].Hints)
 }
