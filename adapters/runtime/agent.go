@@ -73,6 +73,7 @@ type Agent struct {
 	waiters  []*waiter
 	lastID   datapath.EndpointID
 	lastGC   time.Time
+	rebased  bool // the engine planned anew, and remains of the old plan may be in the kernel
 	gcFlows  time.Time
 }
 
@@ -300,6 +301,17 @@ func (a *Agent) settle() time.Time {
 		if err := a.exec.rebase(now, a.engine.Rebase); err != nil {
 			a.deps.Log.Error("plan the policies anew", "err", err)
 		} else {
+			a.rebased = true
+			next = a.exec.run(now)
+		}
+	}
+	if a.rebased && a.exec.adoption == nil && a.exec.idle() {
+		if err := a.exec.sweep(a.engine.Generation()); err != nil {
+			a.deps.Log.Warn("sweep", "err", err)
+			next = now.Add(time.Second)
+		} else {
+			a.rebased = false
+			a.exec.submit(a.engine.Pruned())
 			next = a.exec.run(now)
 		}
 	}
@@ -308,7 +320,8 @@ func (a *Agent) settle() time.Time {
 			a.deps.Log.Warn("prune", "err", err)
 			next = now.Add(time.Second)
 		} else {
-			a.engine.Pruned()
+			a.exec.submit(a.engine.Pruned())
+			next = a.exec.run(now)
 			a.forgetLinks()
 			a.ready.Store(true)
 		}

@@ -4,7 +4,6 @@ import (
 	"slices"
 
 	"github.com/weirnet/weir/core/cluster"
-	"github.com/weirnet/weir/core/datapath"
 	"github.com/weirnet/weir/core/identity"
 	"github.com/weirnet/weir/core/labels"
 	"github.com/weirnet/weir/core/policy"
@@ -208,20 +207,4 @@ func sortedNames(m map[cluster.Name][]policy.NamedPort) []cluster.Name {
 		return 1
 	})
 	return out
-}
-
-// Class and generation of the predecessor's tables, see Adopted.
-func (e *Engine) freeGeneration() uint8 {
-	var used [datapath.GenerationCount]bool
-	for _, w := range e.adopted.EndpointPolicy {
-		if w.Policy != 0 {
-			used[w.Policy.Generation()] = true
-		}
-	}
-	for g, u := range used {
-		if !u {
-			return uint8(g)
-		}
-	}
-	return datapath.GenerationCount - 1
 }
