@@ -78,6 +78,7 @@ type agent struct {
 	waiters  []*waiter
 	lastID   datapath.EndpointID
 	lastGC   time.Time
+	rebased  bool // the engine planned anew, and remains of the old plan may be in the kernel
 	gcFlows  time.Time
 }
 
@@ -327,6 +328,17 @@ func (a *agent) settle() time.Time {
 		if err := a.exec.rebase(now, a.engine.Rebase); err != nil {
 			a.deps.Log.Error("plan the policies anew", "err", err)
 		} else {
+			a.rebased = true
+			next = a.exec.run(now)
+		}
+	}
+	if a.rebased && a.exec.adoption == nil && a.exec.idle() {
+		if err := a.exec.sweep(a.engine.Generation()); err != nil {
+			a.deps.Log.Warn("sweep", "err", err)
+			next = now.Add(time.Second)
+		} else {
+			a.rebased = false
+			a.exec.submit(a.engine.Pruned())
 			next = a.exec.run(now)
 		}
 	}
@@ -335,7 +347,8 @@ func (a *agent) settle() time.Time {
 			a.deps.Log.Warn("prune", "err", err)
 			next = now.Add(time.Second)
 		} else {
-			a.engine.Pruned()
+			a.exec.submit(a.engine.Pruned())
+			next = a.exec.run(now)
 			a.forgetLinks()
 			a.ready.Store(true)
 		}
