@@ -53,7 +53,8 @@ func TestMain(m *testing.M) {
 type order struct {
 	Do      string // probe, open, ask, close, transfer, bigudp
 	Targets []target
-	Wait    time.Duration // for each attempt
+	Wait    time.Duration // for each try
+	Tries   int           // of a probe; 0: 1
 	Name    string        // of a connection
 	Size    int
 }
@@ -182,8 +183,8 @@ func probeAll(o order) []bool {
 	var wg sync.WaitGroup
 	for i, t := range o.Targets {
 		wg.Go(func() {
-			for _, wait := range []time.Duration{o.Wait, o.Wait, 2 * o.Wait} {
-				if out[i] = probe(t, wait); out[i] {
+			for range max(1, o.Tries) {
+				if out[i] = probe(t, o.Wait); out[i] {
 					return
 				}
 			}
