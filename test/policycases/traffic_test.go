@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -13,6 +14,8 @@ import (
 
 	"github.com/weirnet/weir/adapters/api"
 	"github.com/weirnet/weir/adapters/lab"
+	"github.com/weirnet/weir/core/cluster"
+	"github.com/weirnet/weir/ports"
 )
 
 // traffic is about what a truth table cannot say: connections that live on, sizes, services.
@@ -22,6 +25,7 @@ func (b *bench) traffic(t *testing.T) {
 	t.Run("fragments", b.fragments)
 	t.Run("transfers", b.transfers)
 	t.Run("broken file", b.brokenFile)
+	t.Run("successor", b.successor)
 }
 
 func targetAt(to string, port uint16, proto string, v6 bool) target {
@@ -121,9 +125,54 @@ func (b *bench) liveConnections(t *testing.T) {
 			}
 		})
 	}
+	t.Run("labels of the source", func(t *testing.T) {
+		relabel := func(labels string) {
+			t.Helper()
+			findings, err := b.l.Apply(context.Background(), text(podXA(labels)))
+			require.NoError(t, err)
+			require.Empty(t, findings)
+		}
+		b.with(t, friendsOfY, func() {
+			for range 2 {
+				for _, l := range all {
+					if toY(l) && ask(l, 250*time.Millisecond) == nil {
+						t.Errorf("%s goes on", l.name)
+					}
+				}
+				relabel(`pod: a, app: web, friend: "yes"`)
+				for _, l := range all {
+					revives(l)
+				}
+				relabel("pod: a, app: web")
+			}
+		})
+	})
 	for _, l := range all {
 		require.NoError(t, b.do(t, "x/a", order{Do: "close", Name: l.name}))
 	}
+}
+
+const friendsOfY = `{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: friends, namespace: "y"}, spec: {podSelector: {}, ingress: [{from: [{namespaceSelector: {}, podSelector: {matchLabels: {friend: "yes"}}}]}]}}`
+
+// podXA is pod x/a as in testdata/cluster, with other labels.
+func podXA(labels string) string {
+	return strings.Replace(`
+apiVersion: v1
+kind: Pod
+metadata: {name: a, namespace: x, labels: {LABELS}}
+spec:
+  nodeName: n1
+  containers:
+    - name: serve
+      ports:
+        - {name: serve-80-tcp, containerPort: 80, protocol: TCP}
+        - {name: serve-80-udp, containerPort: 80, protocol: UDP}
+        - {name: serve-81-tcp, containerPort: 81, protocol: TCP}
+        - {name: serve-81-udp, containerPort: 81, protocol: UDP}
+status:
+  podIP: 10.244.1.10
+  podIPs: [{ip: 10.244.1.10}, {ip: "fd00:10:244:1::10"}]
+`, "LABELS", labels, 1)
 }
 
 const service = `
@@ -287,7 +336,7 @@ func (b *bench) brokenFile(t *testing.T) {
 	require.Contains(t, fmt.Sprint(st.Findings), "spec.ingres")
 
 	write("y.yaml", "{ this is: [not YAML")
-	write("x.yaml", "")
+	require.NoError(t, os.Remove(filepath.Join(dir, "x.yaml")))
 	becomes("x/a", true)
 	require.False(t, passes("y/a"), "the last good version stays")
 	for _, node := range []string{"n1", "n2"} {
@@ -300,4 +349,46 @@ func (b *bench) brokenFile(t *testing.T) {
 	write("y.yaml", "# nothing\n")
 	becomes("y/a", true)
 	becomes("y/b", true)
+}
+
+// A pod that comes into the address of another has its own labels' rights from its first packet on, and
+// those of its predecessor's connections are of no use to it.
+func (b *bench) successor(t *testing.T) {
+	ctx := context.Background()
+	name := cluster.Name{Namespace: "x", Name: "a"}
+	passes := func() []string {
+		t.Helper()
+		results, err := b.l.Probe(ctx, ports.LabProbe{
+			From: []cluster.Name{name}, To: []cluster.Name{{Namespace: "y", Name: "a"}, {Namespace: "y", Name: "b"}}, Protocols: []string{"TCP", "UDP", "ICMP"},
+		})
+		require.NoError(t, err)
+		require.Len(t, results, 2*5)
+		var out []string
+		for _, r := range results {
+			require.Empty(t, r.Note)
+			if r.Verdict == ports.LabAllowed {
+				out = append(out, fmt.Sprintf("%s %d/%s", r.To, r.Port, r.Protocol))
+			}
+		}
+		return out
+	}
+	b.workers["x/a"].end(t) // it lives in the pod
+	replace := func(labels string) {
+		t.Helper()
+		require.NoError(t, b.l.DeleteObject(ctx, "Pod", name.String()))
+		findings, err := b.l.Apply(ctx, text(podXA(labels)))
+		require.NoError(t, err)
+		require.Empty(t, findings)
+	}
+	replace(`pod: a, app: web, friend: "yes"`)
+	b.with(t, friendsOfY, func() {
+		require.Len(t, passes(), 10)
+		replace("pod: a, app: web")
+		require.Empty(t, passes())
+		replace(`pod: a, app: web, friend: "yes"`)
+		require.Len(t, passes(), 10)
+	})
+	replace("pod: a, app: web")
+	require.Len(t, passes(), 10)
+	b.workers["x/a"] = startWorker(t, labName, "x/a")
 }

@@ -73,10 +73,11 @@ type report struct {
 
 // worker is a process inside a place of the lab.
 type worker struct {
-	place string
-	cmd   *exec.Cmd
-	in    io.WriteCloser
-	out   *bufio.Scanner
+	place  string
+	cmd    *exec.Cmd // nil: it has ended
+	in     io.WriteCloser
+	out    *bufio.Scanner
+	stderr *bytes.Buffer
 }
 
 // startWorker starts a worker in a place; it ends with the test.
@@ -100,17 +101,25 @@ func startWorker(t *testing.T, name, place string) *worker {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		in.Close()
-		stop := time.AfterFunc(5*time.Second, func() { _ = cmd.Process.Kill() })
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("worker in %s: %v: %s", place, err, stderr.String())
-		}
-		stop.Stop()
-	})
-	w := &worker{place: place, cmd: cmd, in: in, out: bufio.NewScanner(out)}
+	w := &worker{place: place, cmd: cmd, in: in, out: bufio.NewScanner(out), stderr: &stderr}
 	w.out.Buffer(nil, 1<<20)
+	t.Cleanup(func() { w.end(t) })
 	return w
+}
+
+// end lets the worker end and waits for it. Idempotent.
+func (w *worker) end(t *testing.T) {
+	t.Helper()
+	if w.cmd == nil {
+		return
+	}
+	w.in.Close()
+	stop := time.AfterFunc(5*time.Second, func() { _ = w.cmd.Process.Kill() })
+	defer stop.Stop()
+	if err := w.cmd.Wait(); err != nil {
+		t.Errorf("worker in %s: %v: %s", w.place, err, w.stderr.String())
+	}
+	w.cmd = nil
 }
 
 func (w *worker) do(o order) (report, error) {
