@@ -22,9 +22,13 @@ import (
 // a busy machine does not look like a policy.
 const defaultPatience = 1600 * time.Millisecond
 
-// probeTries says how probes go: what is not answered is tried again, longer.
+// probeTries says how probes go: what is not answered is tried again, longer, unless patience is so short
+// that a try would end before a busy machine answers.
 func probeTries(patience time.Duration) []time.Duration {
 	p := cmp.Or(patience, defaultPatience)
+	if p < defaultPatience/2 {
+		return []time.Duration{p}
+	}
 	return []time.Duration{p / 4, p / 4, p / 2}
 }
 

@@ -53,7 +53,8 @@ func TestMain(m *testing.M) {
 type order struct {
 	Do      string // probe, open, ask, close, transfer, bigudp
 	Targets []target
-	Wait    time.Duration // for each attempt
+	Wait    time.Duration // for each try
+	Tries   int           // of a probe; 0: 1
 	Name    string        // of a connection
 	Size    int
 }
@@ -72,10 +73,11 @@ type report struct {
 
 // worker is a process inside a place of the lab.
 type worker struct {
-	place string
-	cmd   *exec.Cmd
-	in    io.WriteCloser
-	out   *bufio.Scanner
+	place  string
+	cmd    *exec.Cmd // nil: it has ended
+	in     io.WriteCloser
+	out    *bufio.Scanner
+	stderr *bytes.Buffer
 }
 
 // startWorker starts a worker in a place; it ends with the test.
@@ -99,17 +101,25 @@ func startWorker(t *testing.T, name, place string) *worker {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		in.Close()
-		stop := time.AfterFunc(5*time.Second, func() { _ = cmd.Process.Kill() })
-		if err := cmd.Wait(); err != nil {
-			t.Errorf("worker in %s: %v: %s", place, err, stderr.String())
-		}
-		stop.Stop()
-	})
-	w := &worker{place: place, cmd: cmd, in: in, out: bufio.NewScanner(out)}
+	w := &worker{place: place, cmd: cmd, in: in, out: bufio.NewScanner(out), stderr: &stderr}
 	w.out.Buffer(nil, 1<<20)
+	t.Cleanup(func() { w.end(t) })
 	return w
+}
+
+// end lets the worker end and waits for it. Idempotent.
+func (w *worker) end(t *testing.T) {
+	t.Helper()
+	if w.cmd == nil {
+		return
+	}
+	w.in.Close()
+	stop := time.AfterFunc(5*time.Second, func() { _ = w.cmd.Process.Kill() })
+	defer stop.Stop()
+	if err := w.cmd.Wait(); err != nil {
+		t.Errorf("worker in %s: %v: %s", w.place, err, w.stderr.String())
+	}
+	w.cmd = nil
 }
 
 func (w *worker) do(o order) (report, error) {
@@ -182,8 +192,8 @@ func probeAll(o order) []bool {
 	var wg sync.WaitGroup
 	for i, t := range o.Targets {
 		wg.Go(func() {
-			for _, wait := range []time.Duration{o.Wait, o.Wait, 2 * o.Wait} {
-				if out[i] = probe(t, wait); out[i] {
+			for range max(1, o.Tries) {
+				if out[i] = probe(t, o.Wait); out[i] {
 					return
 				}
 			}
