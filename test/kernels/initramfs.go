@@ -15,7 +15,6 @@ import (
 type archive struct {
 	w    *bufio.Writer
 	n    int // inode numbers handed out
-	size int
 	dirs map[string]bool
 	err  error
 }
@@ -36,9 +35,7 @@ func (a *archive) entry(name string, mode int, content []byte) {
 		return
 	}
 	name = strings.TrimPrefix(path.Clean(name), "/")
-	if dir := path.Dir(name); !a.dirs[dir] {
-		a.dir(dir)
-	}
+	a.dir(path.Dir(name))
 	a.n++
 	a.write([]byte(fmt.Sprintf("070701%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%08X%s\x00",
 		a.n, mode, 0, 0, 1, 0, len(content), 0, 0, 0, 0, len(name)+1, 0, name)))
@@ -51,7 +48,6 @@ func (a *archive) write(b []byte) {
 		if _, err := a.w.Write(part); err != nil && a.err == nil {
 			a.err = err
 		}
-		a.size += len(part)
 	}
 }
 

@@ -3,7 +3,7 @@
 // adapters and of the lab in there, and prints a table of tests and of the instructions that the
 // verifier went through for each eBPF program.
 //
-//	go run ./test/kernels [-run REGEXP] [-timeout 20m] [-fetch] [-v] [SERIES...]
+//	go run ./test/kernels [-run REGEXP] [-timeout 1h] [-fetch] [-v] [SERIES...]
 //
 // Kernels and a static busybox come from the distribution's packages, are unpacked into
 // $WEIR_KERNEL_CACHE (default: weir-kernels in the user's cache folder), and stay at that version until
@@ -34,7 +34,7 @@ var defaultSeries = []string{"6.1", "6.12"}
 
 func main() {
 	pattern := flag.String("run", "", "only the tests that match this regular expression")
-	limit := flag.Duration("timeout", 20*time.Minute, "how long one guest may run")
+	limit := flag.Duration("timeout", time.Hour, "how long one guest may run")
 	fetch := flag.Bool("fetch", false, "take the newest kernel packages instead of the cached ones")
 	verbose := flag.Bool("v", false, "print what the guests print")
 	flag.Parse()

@@ -252,7 +252,11 @@ func printInstructions(w io.Writer, reports []*report) {
 	for _, program := range slices.Sorted(maps.Keys(budgets)) {
 		fmt.Fprint(table, program)
 		for _, r := range reports {
-			fmt.Fprintf(table, "\t%d", r.instructions[program].verified)
+			if c, ok := r.instructions[program]; ok {
+				fmt.Fprintf(table, "\t%d", c.verified)
+			} else {
+				fmt.Fprint(table, "\t-")
+			}
 		}
 		fmt.Fprintf(table, "\t%d\t\n", budgets[program])
 	}
