@@ -100,8 +100,8 @@ var runtimeMutants = []mutant{
 	},
 	{
 		name: "runtime/ready-before-adopted", file: "adapters/runtime/agent.go", by: inRuntime,
-		old: "a.engine.Pruned()\n\t\t\ta.forgetLinks()\n\t\t\ta.ready.Store(true)",
-		new: "a.engine.Pruned()\n\t\t\ta.forgetLinks()",
+		old: "a.forgetLinks()\n\t\t\ta.ready.Store(true)",
+		new: "a.forgetLinks()",
 		why: "an agent that works says that it is not ready",
 	},
 	{
@@ -112,8 +112,8 @@ var runtimeMutants = []mutant{
 	},
 	{
 		name: "runtime/rebase-deletes-policies-in-force", file: "adapters/runtime/executor.go", by: inRuntime,
-		old: "if !inForce[r.Key.Policy] {",
-		new: "if inForce[r.Key.Policy] {",
+		old: "if !inForce[r.Key.Policy] {\n\t\t\tif err := t.Policy.Delete(r.Key); err != nil {\n\t\t\t\treturn err\n",
+		new: "if inForce[r.Key.Policy] {\n\t\t\tif err := t.Policy.Delete(r.Key); err != nil {\n\t\t\t\treturn err\n",
 		why: "a full table makes room by deleting the policies in force",
 	},
 	{
