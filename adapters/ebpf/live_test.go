@@ -206,9 +206,9 @@ func (p *livePod) serve(t *testing.T) {
 	}
 }
 
-// patience is how long a packet may take that should pass; refusal how long to wait for one that should not.
+// patience is how long something may take that should happen; refusal how long to wait for what should not.
 const (
-	patience = 5 * time.Second
+	patience = 15 * time.Second
 	refusal  = 300 * time.Millisecond
 )
 
@@ -228,11 +228,14 @@ func exchange(c net.Conn, message string, timeout time.Duration) error {
 	if err := c.SetDeadline(time.Now().Add(timeout)); err != nil {
 		return err
 	}
-	if _, err := io.WriteString(c, message); err != nil {
-		return err
-	}
+	sent := make(chan error, 1)
+	go func() {
+		_, err := io.WriteString(c, message)
+		sent <- err
+	}()
 	b := make([]byte, len(message))
-	if _, err := io.ReadFull(c, b); err != nil {
+	_, err := io.ReadFull(c, b)
+	if err := errors.Join(<-sent, err); err != nil {
 		return err
 	}
 	if string(b) != message {

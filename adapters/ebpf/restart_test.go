@@ -76,7 +76,7 @@ func TestRestartAdoptsEverything(t *testing.T) {
 			require.NotEqual(t, oldID, newID)
 			b.admit(t)
 			require.Error(t, exchange(c, "cut", refusal), "the new one is in charge")
-			if !classic {
+			if n.d.tcx {
 				l, err := link.LoadPinnedLink(n.d.pin(linksDir, progFromPod, a.ifindex), nil)
 				require.NoError(t, err)
 				defer l.Close()

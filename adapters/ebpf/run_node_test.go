@@ -260,3 +260,54 @@ func TestICMPErrorWithHalfAPacketInside(t *testing.T) {
 		r.run(t, progToPod, r.a.ifindex, message(len(inside)-13)).dropped(t, datapath.ReasonPolicyDenied)
 	})
 }
+
+func TestICMPErrorThatQuotesHalfAHeader(t *testing.T) {
+	r, x := newRig(t), families[0]
+	first := packet{src: x.a, dst: x.world, proto: datapath.ProtoUDP, id: 9, more: true, l4: udp(4000, 53, 8)}
+	r.fromA(t, first.frame()).opened(t, tcOK, datapath.PointToStack)
+	later := packet{src: x.a, dst: x.world, proto: datapath.ProtoUDP, id: 9, fragment: 2, l4: make([]byte, 48)}.ip()
+	message := func(quoted []byte) []byte {
+		return packet{src: x.world, dst: x.a, proto: datapath.ProtoICMP, l4: icmp(3, 1, 0, quoted)}.frame()
+	}
+	r.run(t, progToPod, r.a.ifindex, message(later[:20])).silent(t, tcOK, "a later fragment needs no more than its header")
+	later[0] = 0x4f // 40 bytes of options
+	r.run(t, progToPod, r.a.ifindex, message(later[:60])).silent(t, tcOK)
+	r.run(t, progToPod, r.a.ifindex, message(later[:59])).dropped(t, datapath.ReasonPolicyDenied)
+}
+
+func TestEchoRequestOfTheOtherSideIsAFlowOfItsOwn(t *testing.T) {
+	eachFamily(t, func(t *testing.T, r *rig, x family) {
+		// With identifier 0, both directions of a request have the same key.
+		r.fromA(t, echoFrame(x.a, x.b, 0, false)).opened(t, tcRedirect, datapath.PointToEndpoint)
+		r.fromB(t, echoFrame(x.b, x.a, 0, true)).silent(t, tcRedirect, "the answer")
+		e := r.fromB(t, echoFrame(x.b, x.a, 0, false)).dropped(t, datapath.ReasonPolicyDenied, "no answer, and A lets nobody in")
+		require.False(t, e.Reply)
+		require.EqualValues(t, r.b.identity, e.SrcIdentity)
+		require.True(t, e.EgressJudged && e.IngressJudged)
+		require.Equal(t, [2]uint64{1, 1}, r.flow(t).Packets, "A's ping is untouched")
+		r.fromB(t, echoFrame(x.b, x.a, 0, true)).silent(t, tcRedirect)
+
+		r.setPolicy(t, r.a.id, row{Key: datapath.PolicyKey{AnyProto: true}, Value: datapath.PolicyRow{Allow: true, Cookie: 3}})
+		e = r.fromB(t, echoFrame(x.b, x.a, 0, false)).opened(t, tcRedirect, datapath.PointToEndpoint)
+		require.EqualValues(t, 3, e.IngressCookie)
+		require.False(t, e.Reply)
+		require.Equal(t, x.b, r.flow(t).Src.Addr())
+	})
+}
+
+func TestFromHostTakesTheHostsOwnPacketsOnly(t *testing.T) {
+	eachFamily(t, func(t *testing.T, r *rig, x family) {
+		for _, src := range []netip.Addr{x.a, x.free, x.world, x.remote} {
+			for _, dst := range []netip.Addr{x.remote, x.world} {
+				e := r.run(t, progFromHost, r.overlay, udpFrame(src, dst, 4000, 53)).
+					dropped(t, datapath.ReasonInvalidSource, "%s to %s", src, dst)
+				require.Equal(t, datapath.Egress, e.Direction)
+				require.Equal(t, datapath.PointFromStack, e.Point)
+				require.Equal(t, netip.AddrPortFrom(src, 4000), e.Src)
+			}
+		}
+		r.run(t, progFromHost, r.overlay, udpFrame(x.host, x.remote, 4000, 53)).tunnelled(t)
+		require.NoError(t, r.Endpoints.Delete(x.host))
+		r.run(t, progFromHost, r.overlay, udpFrame(x.host, x.remote, 4000, 53)).dropped(t, datapath.ReasonInvalidSource)
+	})
+}

@@ -2,13 +2,14 @@ package runtime
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/weirnet/weir/core/datapath"
 	"github.com/weirnet/weir/core/engine"
 	"github.com/weirnet/weir/core/identity"
-	"github.com/weirnet/weir/core/labels"
+	"github.com/weirnet/weir/core/ipam"
 	"github.com/weirnet/weir/ports"
 )
 
@@ -19,12 +20,12 @@ func keyOf(a ports.Attachment) attachmentKey { return attachmentKey{a.ContainerI
 // waiter is a caller of Activate that waits for the kernel.
 type waiter struct {
 	id   datapath.EndpointID
+	err  error // valid when done is closed
 	done chan struct{}
 }
 
 // restore takes over the endpoints of the predecessor. One whose link is gone is forgotten.
-func (a *Agent) restore() {
-	a.writer.allocated = a.onAllocated
+func (a *agent) restore() {
 	saved, err := a.deps.Attachments.Load()
 	if err != nil {
 		a.deps.Log.Error("load endpoints of before", "err", err)
@@ -44,7 +45,7 @@ func (a *Agent) restore() {
 			if err := a.deps.Attachments.Delete(s.ContainerID, s.Interface); err != nil {
 				a.deps.Log.Warn("forget endpoint", "pod", s.Pod, "err", err)
 			}
-			a.writer.submit(engine.Op{Table: engine.Published, Key: s.Pod})
+			a.wishes.add(engine.Op{Table: engine.Published, Key: s.Pod})
 			continue
 		}
 		att := s
@@ -56,12 +57,8 @@ func (a *Agent) restore() {
 	}
 }
 
-func (a *Agent) onAllocated(ls labels.Set, id identity.ID) {
-	a.apply(engine.Allocated{Labels: ls, ID: id})
-}
-
 // attach puts the programs on a link and tells the engine.
-func (a *Agent) attach(att ports.Attachment, restored bool) error {
+func (a *agent) attach(att ports.Attachment, restored bool) error {
 	if err := a.dp.AttachPod(att.Ifindex); err != nil {
 		a.deps.Log.Error("attach pod programs", "pod", att.Pod, "device", att.HostDevice, "err", err)
 		return fmt.Errorf("attach programs to %s of pod %s: %w", att.HostDevice, att.Pod, err)
@@ -74,7 +71,7 @@ func (a *Agent) attach(att ports.Attachment, restored bool) error {
 // The programs of a link are never taken off while the link exists: an interface without them would
 // pass everything. They go with the link; what the datapath remembers of links that are gone is
 // dropped when it lists them.
-func (a *Agent) forgetLinks() {
+func (a *agent) forgetLinks() {
 	if _, err := a.dp.AttachedPods(); err != nil {
 		a.deps.Log.Warn("list attached programs", "err", err)
 	}
@@ -97,7 +94,7 @@ func (a *Agent) Reserve(ctx context.Context, r ports.ReserveRequest) (res ports.
 	return res, err
 }
 
-func (a *Agent) reserve(r ports.ReserveRequest) (ports.Reservation, error) {
+func (a *agent) reserve(r ports.ReserveRequest) (ports.Reservation, error) {
 	if a.engine == nil {
 		return ports.Reservation{}, errNotOpen
 	}
@@ -114,6 +111,9 @@ func (a *Agent) reserve(r ports.ReserveRequest) (ports.Reservation, error) {
 		ID: id, HostDevice: datapath.HostDeviceName(r.ContainerID, r.Interface),
 	}
 	if att.IPs, err = a.pool.Acquire(owner(att), r.IPs); err != nil {
+		if errors.Is(err, ipam.ErrFull) {
+			err = fmt.Errorf("%w: %w", ports.ErrFull, err)
+		}
 		return ports.Reservation{}, fmt.Errorf("addresses for pod %s: %w", r.Pod, err)
 	}
 	if err := a.deps.Attachments.Save(att); err != nil {
@@ -125,7 +125,7 @@ func (a *Agent) reserve(r ports.ReserveRequest) (ports.Reservation, error) {
 }
 
 // freeID gives numbers in turn: one that has just become free is the last to be used again.
-func (a *Agent) freeID() (datapath.EndpointID, error) {
+func (a *agent) freeID() (datapath.EndpointID, error) {
 	used := map[datapath.EndpointID]bool{}
 	for _, att := range a.attached {
 		used[att.ID] = true
@@ -141,7 +141,7 @@ func (a *Agent) freeID() (datapath.EndpointID, error) {
 	return 0, fmt.Errorf("endpoint ids 1 to 65535 are all in use: %w", ports.ErrFull)
 }
 
-func (a *Agent) reservation(att *ports.Attachment) ports.Reservation {
+func (a *agent) reservation(att *ports.Attachment) ports.Reservation {
 	r := ports.Reservation{ID: att.ID, HostDevice: att.HostDevice, Addresses: slices.Clone(att.IPs), MTU: a.cfg.MTU}
 	for _, ip := range att.IPs {
 		for _, g := range a.self.Routers {
@@ -166,7 +166,7 @@ func (a *Agent) Activate(ctx context.Context, containerID, ifname string, link p
 	}
 	select {
 	case <-w.done:
-		return nil
+		return w.err
 	case <-a.done:
 		return fmt.Errorf("agent: %w", ports.ErrClosed)
 	case <-ctx.Done():
@@ -177,7 +177,7 @@ func (a *Agent) Activate(ctx context.Context, containerID, ifname string, link p
 	}
 }
 
-func (a *Agent) activate(key attachmentKey, link ports.PodLinkState, w *waiter) error {
+func (a *agent) activate(key attachmentKey, link ports.PodLinkState, w *waiter) error {
 	att, ok := a.attached[key]
 	if !ok {
 		return fmt.Errorf("container %s interface %s has no reservation: %w", key.container, key.ifname, ports.ErrNotFound)
@@ -196,22 +196,24 @@ func (a *Agent) activate(key attachmentKey, link ports.PodLinkState, w *waiter) 
 	return nil
 }
 
-// wake tells those whose endpoint is in force.
-func (a *Agent) wake() {
+// wake tells those whose endpoint is in force, or gone.
+func (a *agent) wake() {
 	a.waiters = slices.DeleteFunc(a.waiters, func(w *waiter) bool {
 		if !a.inForce(w.id) {
-			_, exists := a.engine.Endpoint(w.id)
-			return !exists
+			if _, exists := a.engine.Endpoint(w.id); exists {
+				return false
+			}
+			w.err = fmt.Errorf("endpoint %d was released meanwhile: %w", w.id, ports.ErrNotFound)
 		}
 		close(w.done)
 		return true
 	})
 }
 
-func (a *Agent) inForce(id datapath.EndpointID) bool { return a.whyNotInForce(id) == "" }
+func (a *agent) inForce(id datapath.EndpointID) bool { return a.whyNotInForce(id) == "" }
 
 // whyNotInForce is empty when the kernel enforces the endpoint's policy.
-func (a *Agent) whyNotInForce(id datapath.EndpointID) string {
+func (a *agent) whyNotInForce(id datapath.EndpointID) string {
 	if a.engine == nil {
 		return errNotOpen.Error()
 	}
@@ -240,7 +242,7 @@ func (a *Agent) Release(ctx context.Context, containerID, ifname string) (err er
 	return err
 }
 
-func (a *Agent) release(key attachmentKey) error {
+func (a *agent) release(key attachmentKey) error {
 	if a.engine == nil {
 		return errNotOpen
 	}

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/weirnet/weir/core/datapath"
@@ -27,8 +28,8 @@ const (
 // state, which is safe. A lane that is stuck because a table is full is planned anew from what the
 // kernel really holds, see rebase.
 //
-// The service lane has no such order to keep: a row that fails is set aside and retried, the others
-// go on.
+// The service lane has only the latest wish for each row, and writes what is named before what names
+// it, see runServices. A row that fails is set aside and retried; only what needs it waits.
 type executor struct {
 	dp  ports.Datapath
 	net ports.Network
@@ -115,28 +116,18 @@ func (x *executor) run(now time.Time) time.Time {
 	return next
 }
 
-// idle says whether every operation was executed.
-func (x *executor) idle() bool { return len(x.security) == 0 && len(x.order) == 0 }
-
-func (x *executor) runServices(now time.Time) {
-	left := x.order[:0]
-	for _, k := range x.order {
-		r := x.services[k]
-		if !r.stall.next.IsZero() && now.Before(r.stall.next) {
-			left = append(left, k)
-			continue
-		}
-		if err := x.execute(r.op); err != nil {
-			if r.stall.err == nil {
-				x.log.Warn("service row not written", "err", err)
-			}
-			r.stall.fail(now, err)
-			left = append(left, k)
-			continue
-		}
-		delete(x.services, k)
+// settled says whether nothing more can be done now: the security lane is empty, and what is left of
+// the service lane was tried and failed (perhaps for the lack of the space that pruning makes).
+func (x *executor) settled() bool {
+	if len(x.security) > 0 {
+		return false
 	}
-	x.order = left
+	for _, k := range x.order {
+		if x.services[k].stall.err == nil {
+			return false
+		}
+	}
+	return true
 }
 
 func (x *executor) runSecurity(now time.Time) {
@@ -213,16 +204,55 @@ func (x *executor) rebase(now time.Time, plan func(engine.Adopted) []engine.Op) 
 			x.adoption.note(op)
 		}
 	}
-	var classes, others []engine.Op
-	for i, op := range planned {
-		if op.Table != engine.Classes {
-			others = planned[i:]
-			break
-		}
-		classes = append(classes, op) // inherited ones come first
+	// What has to go and inherited classes come first.
+	n := 0
+	for n < len(planned) && (planned[n].Table == engine.Classes || planned[n].Table == engine.EndpointPolicy && planned[n].Row == nil) {
+		n++
 	}
+	classes, others := slices.Clone(planned[:n]), planned[n:]
 	x.security = append(append(append(classes, prefixes...), others...), rest...)
 	x.stuck.clear()
+	return nil
+}
+
+// sweep removes what given up plans left in the kernel: rows of policies that no endpoint uses, classes
+// of generations that neither an endpoint nor the engine does. It is called when every operation was
+// executed.
+func (x *executor) sweep(generation uint8) error {
+	t := x.dp.Tables()
+	words, err := t.EndpointPolicy.Dump()
+	if err != nil {
+		return fmt.Errorf("%s: dump: %w", t.EndpointPolicy.Name(), err)
+	}
+	inForce, generations := map[datapath.PolicyID]bool{}, map[uint8]bool{generation: true}
+	for _, w := range words {
+		inForce[w.Value.Policy] = true
+		if w.Value.Policy != 0 {
+			generations[w.Value.Policy.Generation()] = true
+		}
+	}
+	rows, err := t.Policy.Dump()
+	if err != nil {
+		return fmt.Errorf("%s: dump: %w", t.Policy.Name(), err)
+	}
+	for _, r := range rows {
+		if !inForce[r.Key.Policy] {
+			if err := t.Policy.Delete(r.Key); err != nil {
+				return fmt.Errorf("%s: delete %v: %w", t.Policy.Name(), r.Key, err)
+			}
+		}
+	}
+	classes, err := t.Classes.Dump()
+	if err != nil {
+		return fmt.Errorf("%s: dump: %w", t.Classes.Name(), err)
+	}
+	for _, r := range classes {
+		if !generations[r.Key.Generation] {
+			if err := t.Classes.Delete(r.Key); err != nil {
+				return fmt.Errorf("%s: delete %v: %w", t.Classes.Name(), r.Key, err)
+			}
+		}
+	}
 	return nil
 }
 

@@ -37,7 +37,7 @@ func (a *Agent) Status(ctx context.Context) (s ports.Status, err error) {
 	return s, err
 }
 
-func (a *Agent) status() (ports.Status, error) {
+func (a *agent) status() (ports.Status, error) {
 	s := ports.Status{
 		Node: a.cfg.Node, Version: a.cfg.Version, Started: a.started, Features: a.cfg.Features,
 		Kernel: a.cfg.Kernel, Datapath: a.cfg.Datapath, Attach: a.cfg.Attach, Routing: "Tunnel [vxlan]",
@@ -122,16 +122,22 @@ func info[K comparable, V any](key string, t ports.Table[K, V]) tableInfo {
 // Endpoints implements ports.Inspector.
 func (a *Agent) Endpoints(ctx context.Context) (out []ports.EndpointInfo, err error) {
 	err = a.read(ctx, func() error {
-		for _, att := range a.attached {
-			out = append(out, a.endpointInfo(att))
-		}
-		slices.SortFunc(out, func(x, y ports.EndpointInfo) int { return int(x.ID) - int(y.ID) })
+		out = a.endpointInfos()
 		return nil
 	})
 	return out, err
 }
 
-func (a *Agent) endpointInfo(att *ports.Attachment) ports.EndpointInfo {
+func (a *agent) endpointInfos() []ports.EndpointInfo {
+	out := make([]ports.EndpointInfo, 0, len(a.attached))
+	for _, att := range a.attached {
+		out = append(out, a.endpointInfo(att))
+	}
+	slices.SortFunc(out, func(x, y ports.EndpointInfo) int { return int(x.ID) - int(y.ID) })
+	return out
+}
+
+func (a *agent) endpointInfo(att *ports.Attachment) ports.EndpointInfo {
 	i := ports.EndpointInfo{Attachment: *att, State: "waiting-for-identity"}
 	s, ok := a.engine.Endpoint(att.ID)
 	if !ok {

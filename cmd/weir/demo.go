@@ -20,8 +20,8 @@ import (
 // demoName is the lab that the demo builds if it is not told another name.
 const demoName = "demo"
 
-// fakeLab builds a lab of fakes with n nodes and applies the manifests.
-var fakeLab func(ctx context.Context, n int, files []ports.LabManifest) (ports.Lab, error)
+// fakeLab builds a lab of fakes with n nodes and applies the manifests. Tests put their own here.
+var fakeLab = newSimulation
 
 func newDemoCommand(g *globals) *cobra.Command {
 	var keep, fake bool
@@ -71,9 +71,6 @@ func runDemo(ctx context.Context, g *globals, s *story, name string, keep, fake 
 		fmt.Fprintf(s.out, "weir demo on eBPF: real packets through the kernel (Linux %s)\n", kernelRelease())
 		l, err = realLab(ctx, g, name, shop)
 	} else {
-		if fakeLab == nil {
-			return fmt.Errorf("no eBPF here: %w", why)
-		}
 		fmt.Fprintf(s.out, "weir demo on the FAKE KERNEL: no packet leaves this process (%s)\n", oneLine(why))
 		l, err = fakeLab(ctx, 2, shop)
 	}

@@ -323,7 +323,11 @@ func (s *story) restart(ctx context.Context) {
 	}
 	for _, node := range []string{"node1", "node2"} {
 		if err := s.lab.KillAgent(ctx, node); s.worked("the agent of "+node+" can be killed", err) {
-			s.say("  the agent of %s is dead (kill -9)", node)
+			how := ""
+			if s.lab.Datapath() == "ebpf" {
+				how = " (kill -9)"
+			}
+			s.say("  the agent of %s is dead%s", node, how)
 		}
 	}
 	s.wait(ctx)

@@ -34,6 +34,7 @@ type Cluster struct {
 	book       manifest.IdentityBook
 	identities manifest.Identities
 	nodes      map[string]*Node
+	changes    uint64
 }
 
 // New makes an empty cluster.
@@ -54,31 +55,42 @@ func (c *Cluster) Advance(d time.Duration) {
 // Apply takes in manifests, YAML or JSON, several documents and Lists, as one change. What is wrong
 // with an object is a finding, in the answer and in every node's Findings; the object's last good
 // version stays in force, and the others take effect.
-func (c *Cluster) Apply(doc []byte) []cluster.Finding {
+func (c *Cluster) Apply(doc []byte) []cluster.Finding { return c.ApplyFiles(File{Content: doc}) }
+
+// File is a manifest with the name that findings give.
+type File struct {
+	Name    string
+	Content []byte
+}
+
+// ApplyFiles is Apply for several files, as one change all together.
+func (c *Cluster) ApplyFiles(files ...File) []cluster.Finding {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	var all []cluster.Finding
 	var changes []manifest.Change
 	c.loose = nil
-	for _, part := range manifest.SplitYAML(doc) {
-		items, err := readDocument(part)
-		if err != nil {
-			f := cluster.Finding{Message: err.Error()}
-			c.loose = append(c.loose, f)
-			all = append(all, f)
-			continue
-		}
-		for _, item := range items {
-			o, findings := manifest.Decode("", item)
-			all = append(all, findings...)
-			if !o.Known() {
-				c.loose = append(c.loose, findings...)
+	for _, file := range files {
+		for _, part := range manifest.SplitYAML(file.Content) {
+			items, err := readDocument(part)
+			if err != nil {
+				f := cluster.Finding{File: file.Name, Message: err.Error()}
+				c.loose = append(c.loose, f)
+				all = append(all, f)
 				continue
 			}
-			c.findings[o.Key] = findings
-			c.objects[o.Key] = true
-			if o.Valid() {
-				changes = append(changes, manifest.Change{Put: o})
+			for _, item := range items {
+				o, findings := manifest.Decode(file.Name, item)
+				all = append(all, findings...)
+				if !o.Known() {
+					c.loose = append(c.loose, findings...)
+					continue
+				}
+				c.findings[o.Key] = findings
+				c.objects[o.Key] = true
+				if o.Valid() {
+					changes = append(changes, manifest.Change{Put: o})
+				}
 			}
 		}
 	}
@@ -115,8 +127,23 @@ func (c *Cluster) remove(k manifest.Key) {
 	c.emit(c.assembler.Remove(k))
 }
 
+// Snapshot describes the whole cluster as events, in an order that is safe to apply.
+func (c *Cluster) Snapshot() []cluster.Event {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.assembler.Snapshot()
+}
+
+// Changes counts the events that there were: as long as it stays the same, nothing changes.
+func (c *Cluster) Changes() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.changes
+}
+
 // emit hands events to every node, in order of the nodes' names.
 func (c *Cluster) emit(events []cluster.Event) {
+	c.changes += uint64(len(events))
 	names := make([]string, 0, len(c.nodes))
 	for name := range c.nodes {
 		names = append(names, name)

@@ -19,6 +19,7 @@ type Node struct {
 	name string
 
 	watching bool
+	busy     bool          // an event was taken off the queue and its delivery has not returned
 	wake     chan struct{} // holds one token while there may be something to deliver
 	queue    []cluster.Event
 	told     map[cluster.Event]bool // by the event that would take it back: what was queued so far
@@ -65,7 +66,7 @@ func (n *Node) Watch(ctx context.Context, deliver func(cluster.Event)) error {
 	n.c.mu.Unlock()
 	defer func() {
 		n.c.mu.Lock()
-		n.watching, n.queue, n.told = false, nil, nil
+		n.watching, n.busy, n.queue, n.told = false, false, nil, nil
 		n.c.mu.Unlock()
 	}()
 	for {
@@ -88,7 +89,8 @@ func (n *Node) Watch(ctx context.Context, deliver func(cluster.Event)) error {
 func (n *Node) next() (cluster.Event, bool) {
 	n.c.mu.Lock()
 	defer n.c.mu.Unlock()
-	if len(n.queue) == 0 || n.held && n.released == 0 {
+	n.busy = n.ready()
+	if !n.busy {
 		return nil, false
 	}
 	if n.held {
@@ -97,6 +99,16 @@ func (n *Node) next() (cluster.Event, bool) {
 	e := n.queue[0]
 	n.queue = n.queue[1:]
 	return e, true
+}
+
+// ready says whether an event waits that may pass.
+func (n *Node) ready() bool { return len(n.queue) > 0 && (!n.held || n.released > 0) }
+
+// Idle says whether a Watch runs and has delivered every event that may pass.
+func (n *Node) Idle() bool {
+	n.c.mu.Lock()
+	defer n.c.mu.Unlock()
+	return n.watching && !n.busy && !n.ready()
 }
 
 // take queues events for a running Watch, as far as faults let them through.

@@ -13,6 +13,7 @@ type events struct {
 	capacity int
 	waiting  []datapath.Event
 	lost     uint64
+	emitted  uint64
 	wake     chan struct{} // holds one token when there may be something to read
 	closed   chan struct{}
 	reading  bool
@@ -27,11 +28,19 @@ func (k *Kernel) emit(e datapath.Event) {
 		k.events.lost++
 		return
 	}
+	k.events.emitted++
 	k.events.waiting = append(k.events.waiting, e)
 	select {
 	case k.events.wake <- struct{}{}:
 	default:
 	}
+}
+
+// Emitted is the number of events since the kernel was made, without the lost ones.
+func (k *Kernel) Emitted() uint64 {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return k.events.emitted
 }
 
 // Events delivers events, those from before the call included, until the context ends (its error is

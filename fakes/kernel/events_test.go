@@ -24,19 +24,29 @@ func TestEventsAreDeliveredInOrder(t *testing.T) {
 	got := make(chan datapath.Event)
 	done := make(chan error)
 	go func() { done <- w.one.Events(context.Background(), func(e datapath.Event) { got <- e }) }()
-	first := <-got
+	next := func() datapath.Event {
+		t.Helper()
+		select {
+		case e := <-got:
+			return e
+		case <-time.After(10 * time.Second):
+			require.Fail(t, "no event")
+			return datapath.Event{}
+		}
+	}
+	first := next()
 	require.Equal(t, datapath.EventNew, first.Type)
 	require.Equal(t, w.clock.Now(), first.Time)
 	require.Equal(t, uint64(5*time.Second), first.Timestamp, "since the kernel was made")
 	require.ErrorIs(t, w.one.Events(t.Context(), nil), ports.ErrConflict, "one reader at a time")
 
 	res := w.fromDB().send(back(rst))
-	require.Equal(t, res.Events[0], <-got)
+	require.Equal(t, res.Events[0], next())
 	spoofed := w.fromWeb().send(back(ack))
-	require.Equal(t, spoofed.Events[0], <-got)
+	require.Equal(t, spoofed.Events[0], next())
 	w.fromWeb().send(packet.UDP(at(web4, 1), at(db4, 2), ""))
 	w.ok(w.one.Close())
-	require.Equal(t, udp, (<-got).Proto, "what waits is delivered before the end")
+	require.Equal(t, udp, next().Proto, "what waits is delivered before the end")
 	w.ok(<-done)
 	w.ok(w.one.Close())
 	w.ok(w.one.Events(context.Background(), nil))
@@ -50,6 +60,7 @@ func TestLostEventsAreCounted(t *testing.T) {
 	lost, err := w.one.Lost()
 	w.ok(err)
 	require.Equal(t, uint64(2), lost)
+	require.Equal(t, uint64(3), w.one.Emitted())
 	ctx, cancel := context.WithCancel(context.Background())
 	var ports []uint16
 	err = w.one.Events(ctx, func(e datapath.Event) {
