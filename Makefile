@@ -29,7 +29,7 @@ PACKETS ?= 50000
 TEST := PATH="$(CURDIR)/bin:$$PATH" go run ./test/cmd/testreport -count=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build generate check-generated fmt lint test race test-bpf soak test-netns fuzz mutants bench check clean
+.PHONY: help demo build generate check-generated fmt lint test race test-bpf soak test-netns test-kernels fuzz mutants bench check clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -79,6 +79,9 @@ soak: ## programs against the fake kernel, as root: SEEDS random runs of PACKETS
 
 test-netns: build ## what needs network namespaces, as root; nothing may be skipped
 	@REQUIRE=root $(TEST) ./adapters/... ./cmd/... ./test/...
+
+test-kernels: ## programs, adapters and a lab on Debian's 6.1 and 6.12 under QEMU (KERNELS="6.1")
+	@go run ./test/kernels $(KERNELS)
 
 fuzz: ## each fuzz target for FUZZTIME (10s); what it finds stays in the package's testdata/fuzz
 	@ran=0; bad=; for dir in $$(go list -f '{{.Dir}}' $(PKGS)); do \

@@ -332,7 +332,7 @@ func (a *agent) settle() time.Time {
 			next = a.exec.run(now)
 		}
 	}
-	if a.rebased && a.exec.adoption == nil && a.exec.idle() {
+	if a.rebased && a.exec.adoption == nil && a.exec.settled() {
 		if err := a.exec.sweep(a.engine.Generation()); err != nil {
 			a.deps.Log.Warn("sweep", "err", err)
 			next = now.Add(time.Second)

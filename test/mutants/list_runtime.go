@@ -46,14 +46,14 @@ var runtimeMutants = []mutant{
 	},
 	{
 		name: "runtime/prunes-wanted-rows", file: "adapters/runtime/adopt.go", by: inRuntime,
-		old: "if k.table != table || x.adoption.want[k] {",
-		new: "if k.table != table {",
+		old: "if k.table == table && !a.want[k] {",
+		new: "if k.table == table {",
 		why: "a restarted agent deletes rows that are as they should be",
 	},
 	{
 		name: "runtime/prunes-nothing", file: "adapters/runtime/adopt.go", by: inRuntime,
-		old: "if k.table != table || x.adoption.want[k] {",
-		new: "if k.table == table || x.adoption.want[k] {",
+		old: "if k.table == table && !a.want[k] {",
+		new: "if k.table != table && !a.want[k] {",
 		why: "what changed while the agent was down stays in the kernel",
 	},
 	{
@@ -105,9 +105,9 @@ var runtimeMutants = []mutant{
 		why: "an agent that works says that it is not ready",
 	},
 	{
-		name: "runtime/published-wish-lost", file: "adapters/runtime/writer.go", by: inRuntime,
-		old: "failed = true\n\t\t\t\tleft = append(left, k)\n\t\t\t\tcontinue",
-		new: "failed = true",
+		name: "runtime/published-wish-lost", file: "adapters/runtime/wishes.go", by: inRuntime,
+		old: "w.putBack(op)\n\t\tif ctx.Err() != nil {",
+		new: "if ctx.Err() != nil {",
 		why: "an endpoint whose publication failed once stays unknown to other nodes",
 	},
 	{

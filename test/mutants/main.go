@@ -104,16 +104,21 @@ func check(ctx context.Context, o options, chosen []mutant, w io.Writer) (ok boo
 		runners = append(runners, &runner{tree: t, limit: o.limit, bpf: noBPF, bpfLane: lane})
 	}
 	if o.baseline {
-		if err := baseline(ctx, runners[0], chosen, w); err != nil {
+		unsteady, err := baseline(ctx, runners[0], chosen, w)
+		if err != nil {
 			return false, err
+		}
+		for _, r := range runners {
+			r.unsteady = unsteady
 		}
 	}
 	return report(w, chosen, tryAll(ctx, runners, chosen, w)), ctx.Err()
 }
 
-// baseline runs every step that is to notice a mutant on the unchanged tree. Tests that fail anyway would
-// "notice" everything.
-func baseline(ctx context.Context, r *runner, chosen []mutant, w io.Writer) error {
+// baseline runs every step that is to notice a mutant on the unchanged tree, and returns those that passed only
+// at the second attempt. Tests that fail anyway would "notice" everything.
+func baseline(ctx context.Context, r *runner, chosen []mutant, w io.Writer) (unsteady map[string]bool, err error) {
+	unsteady = map[string]bool{}
 	seen := map[string]bool{}
 	for _, m := range chosen {
 		if m.by.bpf && r.bpf != "" {
@@ -126,13 +131,19 @@ func baseline(ctx context.Context, r *runner, chosen []mutant, w io.Writer) erro
 			}
 			seen[s.String()] = true
 			begin := time.Now()
-			if out, err := r.test(ctx, s); err != nil {
-				return fmt.Errorf("%s fails without any mutant: %w\n%s", s, err, tail(out))
+			out, err := r.test(ctx, s)
+			if err != nil && ctx.Err() == nil {
+				fmt.Fprintf(w, "unsteady: %s failed (%s) without any mutant; once more\n", s, noticedBy(out))
+				unsteady[s.String()] = true
+				out, err = r.test(ctx, s)
+			}
+			if err != nil {
+				return nil, fmt.Errorf("%s fails without any mutant: %w\n%s", s, err, tail(out))
 			}
 			fmt.Fprintf(w, "unchanged  %5.1fs  %s\n", time.Since(begin).Seconds(), s)
 		}
 	}
-	return r.tree.sweep()
+	return unsteady, r.tree.sweep()
 }
 
 // tryAll shares the mutants out among the runners. Those that need the machine for themselves begin first, so
