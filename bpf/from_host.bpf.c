@@ -5,14 +5,19 @@
 #include "lib/license.h"
 #include "lib/read.h"
 #include "lib/tunnel.h"
+#include "maps/endpoints.h"
 #include "maps/ipcache.h"
 #include "maps/work.h"
 
 static __always_inline struct verdict tunnel_by_address(struct __sk_buff *ctx, struct pkt *p)
 {
 	struct ipcache *row = get_ipcache(dst_of(p));
+	struct endpoint *ep = get_endpoint(src_of(p));
 	struct verdict v = pass(EGRESS);
 
+	/* What a pod sent to the stack for want of an ipcache row must not leave as the node's own. */
+	if (!ep || !(ep->flags & ENDPOINT_HOST))
+		return drop(REASON_INVALID_SOURCE, EGRESS);
 	if (!row || addr_is_zero(&row->tunnel))
 		return v;
 	v.reason = set_tunnel(ctx, IDENTITY_REMOTE_NODE, &row->tunnel);

@@ -52,8 +52,11 @@ int from_overlay(struct __sk_buff *ctx)
 		v = check_target(p);
 	if (v.action == GO_ON && p->fragment_lost)
 		v = drop(REASON_FRAGMENT_NOT_FOUND, INGRESS);
-	if (v.action == GO_ON)
+	if (v.action == GO_ON && is_icmp_error(p)) {
 		v = read_related(ctx, p, &f, w);
+		if (v.action == GO_ON)
+			f = find_flow(&p->key); /* it may have been renewed */
+	}
 	if (v.action == GO_ON)
 		v = judge_packet(p, &f, w);
 	return finish(ctx, p, f, v);

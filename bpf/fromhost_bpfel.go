@@ -17,6 +17,8 @@ import (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	FromHostMapCountersV1       = "counters_v1"
+	FromHostMapEndpointsV1      = "endpoints_v1"
+	FromHostMapEpPolicyV1       = "ep_policy_v1"
 	FromHostMapEventsV1         = "events_v1"
 	FromHostMapFlowsV1          = "flows_v1"
 	FromHostMapFragsV1          = "frags_v1"
@@ -78,14 +80,16 @@ type FromHostProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type FromHostMapSpecs struct {
-	CountersV1 *ebpf.MapSpec `ebpf:"counters_v1"`
-	EventsV1   *ebpf.MapSpec `ebpf:"events_v1"`
-	FlowsV1    *ebpf.MapSpec `ebpf:"flows_v1"`
-	FragsV1    *ebpf.MapSpec `ebpf:"frags_v1"`
-	IpcacheV1  *ebpf.MapSpec `ebpf:"ipcache_v1"`
-	LostV1     *ebpf.MapSpec `ebpf:"lost_v1"`
-	NodesV1    *ebpf.MapSpec `ebpf:"nodes_v1"`
-	WorkV1     *ebpf.MapSpec `ebpf:"work_v1"`
+	CountersV1  *ebpf.MapSpec `ebpf:"counters_v1"`
+	EndpointsV1 *ebpf.MapSpec `ebpf:"endpoints_v1"`
+	EpPolicyV1  *ebpf.MapSpec `ebpf:"ep_policy_v1"`
+	EventsV1    *ebpf.MapSpec `ebpf:"events_v1"`
+	FlowsV1     *ebpf.MapSpec `ebpf:"flows_v1"`
+	FragsV1     *ebpf.MapSpec `ebpf:"frags_v1"`
+	IpcacheV1   *ebpf.MapSpec `ebpf:"ipcache_v1"`
+	LostV1      *ebpf.MapSpec `ebpf:"lost_v1"`
+	NodesV1     *ebpf.MapSpec `ebpf:"nodes_v1"`
+	WorkV1      *ebpf.MapSpec `ebpf:"work_v1"`
 }
 
 // FromHostVariableSpecs contains global variables before they are loaded into the kernel.
@@ -116,19 +120,23 @@ func (o *FromHostObjects) Close() error {
 //
 // It can be passed to LoadFromHostObjects or ebpf.CollectionSpec.LoadAndAssign.
 type FromHostMaps struct {
-	CountersV1 *ebpf.Map `ebpf:"counters_v1"`
-	EventsV1   *ebpf.Map `ebpf:"events_v1"`
-	FlowsV1    *ebpf.Map `ebpf:"flows_v1"`
-	FragsV1    *ebpf.Map `ebpf:"frags_v1"`
-	IpcacheV1  *ebpf.Map `ebpf:"ipcache_v1"`
-	LostV1     *ebpf.Map `ebpf:"lost_v1"`
-	NodesV1    *ebpf.Map `ebpf:"nodes_v1"`
-	WorkV1     *ebpf.Map `ebpf:"work_v1"`
+	CountersV1  *ebpf.Map `ebpf:"counters_v1"`
+	EndpointsV1 *ebpf.Map `ebpf:"endpoints_v1"`
+	EpPolicyV1  *ebpf.Map `ebpf:"ep_policy_v1"`
+	EventsV1    *ebpf.Map `ebpf:"events_v1"`
+	FlowsV1     *ebpf.Map `ebpf:"flows_v1"`
+	FragsV1     *ebpf.Map `ebpf:"frags_v1"`
+	IpcacheV1   *ebpf.Map `ebpf:"ipcache_v1"`
+	LostV1      *ebpf.Map `ebpf:"lost_v1"`
+	NodesV1     *ebpf.Map `ebpf:"nodes_v1"`
+	WorkV1      *ebpf.Map `ebpf:"work_v1"`
 }
 
 func (m *FromHostMaps) Close() error {
 	return _FromHostClose(
 		m.CountersV1,
+		m.EndpointsV1,
+		m.EpPolicyV1,
 		m.EventsV1,
 		m.FlowsV1,
 		m.FragsV1,

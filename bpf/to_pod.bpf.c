@@ -33,7 +33,7 @@ int to_pod(struct __sk_buff *ctx)
 		v = check_neighbour(p);
 	if (v.action == GO_ON && p->fragment_lost)
 		v = drop(REASON_FRAGMENT_NOT_FOUND, INGRESS);
-	if (v.action == GO_ON)
+	if (v.action == GO_ON && is_icmp_error(p))
 		v = read_related(ctx, p, &f, w);
 	if (v.action == GO_ON) {
 		f = find_flow(&p->key);

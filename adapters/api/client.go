@@ -74,7 +74,7 @@ func (c *Client) do(ctx context.Context, method, path string, body any) (*http.R
 	}
 	defer resp.Body.Close()
 	var e errorBody
-	if err := json.NewDecoder(resp.Body).Decode(&e); err != nil || e.Error == nil {
+	if err := json.NewDecoder(resp.Body).Decode(&e); err != nil || e.Error == nil || e.Error.Message == "" {
 		return nil, fmt.Errorf("%s: the agent answered %s", path, resp.Status)
 	}
 	return nil, e.Error
@@ -181,6 +181,9 @@ func (c *Client) Observe(ctx context.Context, q flow.Query, deliver func(flow.En
 				return l.End.Error
 			}
 			return nil
+		}
+		if (l.Flow == nil) == (l.Lost == nil) {
+			return errors.New("/v1/observe: cannot read the agent's answer: want lines with either a flow or news of loss")
 		}
 		if err := deliver(flow.Entry{Flow: l.Flow, Lost: l.Lost}); err != nil {
 			return err

@@ -30,48 +30,52 @@ func (p *Plugin) Add(args *skel.CmdArgs) error {
 			return err
 		}
 		c.log = c.log.With("pod", req.Pod.String())
-		res, st, err := c.attach(ctx, req)
+		// A pod that works already must survive a repetition that fails.
+		_, before, err := c.agent.Lookup(ctx, req.ContainerID, req.Interface)
+		if err != nil && !errors.Is(err, ports.ErrNotFound) {
+			return c.classify(ctx, fmt.Errorf("ask the agent: %w", err))
+		}
+		res, err := c.agent.Reserve(ctx, req)
 		if err != nil {
-			return err
+			return c.classify(ctx, err)
 		}
-		out, err := result(args, res, st).GetAsVersion(c.conf.CNIVersion)
-		if err != nil {
-			return fail(types.ErrIncompatibleCNIVersion, "result as version %q: %v", c.conf.CNIVersion, err)
+		st, err := c.connect(ctx, req, res)
+		if err == nil {
+			err = c.answer(res, st)
 		}
-		if err := out.PrintTo(p.Stdout); err != nil {
-			return fail(types.ErrIOFailure, "print the result: %v", err)
-		}
-		return nil
-	})
-}
-
-func (c *call) attach(ctx context.Context, req ports.ReserveRequest) (res ports.Reservation, st ports.PodLinkState, err error) {
-	// A pod that works already must survive a repetition that fails.
-	_, before, err := c.agent.Lookup(ctx, req.ContainerID, req.Interface)
-	if err != nil && !errors.Is(err, ports.ErrNotFound) {
-		return res, st, c.classify(ctx, fmt.Errorf("ask the agent: %w", err))
-	}
-	res, err = c.agent.Reserve(ctx, req)
-	if err != nil {
-		return res, st, c.classify(ctx, err)
-	}
-	defer func() {
 		if err != nil && !before {
 			err = errors.Join(err, c.undo(req, res.HostDevice))
 		}
-	}()
+		return err
+	})
+}
+
+// connect makes the link and opens it once the pod's policy is in force.
+func (c *call) connect(ctx context.Context, req ports.ReserveRequest, res ports.Reservation) (ports.PodLinkState, error) {
 	link := podLink(c.args, res)
-	st, err = c.Network.CreatePodLink(link)
+	st, err := c.Network.CreatePodLink(link)
 	if errors.Is(err, ports.ErrNotFound) {
-		return res, st, fail(types.ErrInvalidNetNS, "%v", err)
+		return st, fail(types.ErrInvalidNetNS, "%v", err)
 	}
 	if err != nil {
-		return res, st, err
+		return st, err
 	}
 	if err := c.agent.Activate(ctx, req.ContainerID, req.Interface, st); err != nil {
-		return res, st, c.classify(ctx, err)
+		return st, c.classify(ctx, err)
 	}
-	return res, st, c.Network.ActivatePodLink(link)
+	return st, c.Network.ActivatePodLink(link)
+}
+
+// answer prints the result. A runtime that does not get it takes ADD for failed.
+func (c *call) answer(res ports.Reservation, st ports.PodLinkState) error {
+	out, err := result(c.args, res, st).GetAsVersion(c.conf.CNIVersion)
+	if err != nil {
+		return fail(types.ErrIncompatibleCNIVersion, "result as version %q: %v", c.conf.CNIVersion, err)
+	}
+	if err := out.PrintTo(c.Stdout); err != nil {
+		return fail(types.ErrIOFailure, "print the result: %v", err)
+	}
+	return nil
 }
 
 // classify finds the code for an error of the agent: one that is not ready to serve anybody is worth

@@ -88,7 +88,7 @@ func (d *Datapath) DetachPod(ifindex uint32) error {
 func (d *Datapath) detachPod(ifindex uint32) error {
 	for _, prog := range []string{progFromPod, progToPod} {
 		err := errors.Join(
-			removePin(d.pin(linksDir, prog, ifindex)),
+			removeLink(d.pin(linksDir, prog, ifindex)),
 			removeFilter(d.pin(filtersDir, prog, ifindex), prog, ifindex),
 		)
 		if err != nil {
@@ -140,7 +140,7 @@ func (d *Datapath) attachBase() error {
 			}
 			d.log.Info("removing program of a former device", "program", prog, "ifindex", old)
 			err := errors.Join(
-				removePin(d.pin(linksDir, prog, old)),
+				removeLink(d.pin(linksDir, prog, old)),
 				removeFilter(d.pin(filtersDir, prog, old), prog, old),
 			)
 			if err != nil {
@@ -200,7 +200,7 @@ func (d *Datapath) attachTC(prog string, ifindex uint32) error {
 	if err := d.attachFilter(prog, ifindex); err != nil {
 		return err
 	}
-	return removePin(d.pin(linksDir, prog, ifindex))
+	return removeLink(d.pin(linksDir, prog, ifindex))
 }
 
 func (d *Datapath) attachLink(prog string, ifindex uint32) error {
@@ -281,7 +281,41 @@ func (d *Datapath) attached(prog string, ifindex uint32) (bool, error) {
 	return haveFilter(d.pin(filtersDir, prog, ifindex), prog, ifindex)
 }
 
-// removePin removes a pin; a link that is held by nothing else is detached by that.
+// removeLink detaches a pinned link and removes the pin. Without the first, the kernel would detach it
+// some time after the pin is gone, and refuse the same program until then.
+func removeLink(path string) error {
+	l, err := link.LoadPinnedLink(path, nil)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("open pinned link %s: %w", filepath.Base(path), err)
+	}
+	defer l.Close()
+	if err := l.Detach(); err != nil {
+		return fmt.Errorf("detach %s: %w", filepath.Base(path), err)
+	}
+	return removePin(path)
+}
+
+// removeLinks detaches all links pinned in a directory.
+func removeLinks(dir string) error {
+	entries, err := os.ReadDir(dir)
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	for _, e := range entries {
+		if err := removeLink(filepath.Join(dir, e.Name())); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// removePin removes a pin if it is there.
 func removePin(path string) error {
 	if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err

@@ -30,22 +30,17 @@ func (d *Datapath) attachSockets() error {
 	}
 	for _, hook := range sortedKeys(socketHooks) {
 		path := filepath.Join(d.cfg.BPFFS, linksDir, hook)
-		err := removePinUnless(d.cfg.Cgroup != "", path)
-		if err == nil && d.cfg.Cgroup != "" {
+		var err error
+		if d.cfg.Cgroup == "" {
+			err = removeLink(path)
+		} else {
 			err = d.attachSocket(hook, path, id)
 		}
 		if err != nil {
-			return fmt.Errorf("attach %s to cgroup %s: %w", hook, d.cfg.Cgroup, err)
+			return fmt.Errorf("attach %s to cgroup %q: %w", hook, d.cfg.Cgroup, err)
 		}
 	}
 	return nil
-}
-
-func removePinUnless(keep bool, path string) error {
-	if keep {
-		return nil
-	}
-	return removePin(path)
 }
 
 func (d *Datapath) attachSocket(hook, path string, id uint64) error {
@@ -70,7 +65,7 @@ func (d *Datapath) attachSocket(hook, path string, id uint64) error {
 		return err
 	}
 	defer l.Close()
-	if err := removePin(path); err != nil {
+	if err := removeLink(path); err != nil {
 		return err
 	}
 	return l.Pin(path)

@@ -187,7 +187,8 @@ func Destroy(dir string) error {
 	} else if !ok {
 		return fmt.Errorf("remove datapath: %s is not on a BPF file system", dir)
 	}
-	if err := removeFilters(filepath.Join(dir, filtersDir)); err != nil {
+	err := errors.Join(removeLinks(filepath.Join(dir, linksDir)), removeFilters(filepath.Join(dir, filtersDir)))
+	if err != nil {
 		return fmt.Errorf("remove datapath %s: %w", dir, err)
 	}
 	if err := os.RemoveAll(dir); err != nil {

@@ -57,18 +57,26 @@ func (d *Datapath) Events(ctx context.Context, deliver func(datapath.Event)) err
 		if err != nil {
 			return fmt.Errorf("read events: %w", err)
 		}
-		if len(rec.RawSample) < int(unsafe.Sizeof(rawEvent{})) {
-			return fmt.Errorf("read events: record of %d bytes is too short", len(rec.RawSample))
+		raw, err := readEvent(rec.RawSample)
+		if err != nil {
+			return fmt.Errorf("read events: %w", err)
 		}
-		// The ring aligns records to 8 bytes, but the reader copies them: so does this.
-		var raw rawEvent
-		copy(unsafe.Slice((*byte)(unsafe.Pointer(&raw)), unsafe.Sizeof(raw)), rec.RawSample)
 		e := newEvent(&raw)
 		if e.Time, err = clock.at(raw.TimestampNs); err != nil {
 			return fmt.Errorf("read events: %w", err)
 		}
 		deliver(e)
 	}
+}
+
+// readEvent takes a record as it lies in the ring. What stands behind the event is left alone.
+func readEvent(sample []byte) (raw rawEvent, err error) {
+	if len(sample) < int(unsafe.Sizeof(raw)) {
+		return raw, fmt.Errorf("record of %d bytes is too short: want %d", len(sample), unsafe.Sizeof(raw))
+	}
+	// The ring aligns records to 8 bytes, but the reader copies them: so does this.
+	copy(unsafe.Slice((*byte)(unsafe.Pointer(&raw)), unsafe.Sizeof(raw)), sample)
+	return raw, nil
 }
 
 func newEvent(r *rawEvent) datapath.Event {

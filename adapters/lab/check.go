@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"github.com/weirnet/weir/adapters/internal/netns"
 	"github.com/weirnet/weir/ports"
 )
 
@@ -17,7 +18,7 @@ func Check() error {
 	if os.Geteuid() != 0 {
 		missing = append(missing, errors.New("not root"))
 	}
-	err := onOwnThread(func() error { return unix.Unshare(unix.CLONE_NEWNET) })
+	err := netns.OnThread(func() error { return unix.Unshare(unix.CLONE_NEWNET) })
 	if err != nil {
 		missing = append(missing, fmt.Errorf("no network namespaces: %w", err))
 	}
@@ -37,7 +38,7 @@ func checkBPF() error {
 		return err
 	}
 	defer os.Remove(dir)
-	return onOwnThread(func() error {
+	return netns.OnThread(func() error {
 		// A thread has its own mount namespace only without the shared working directory.
 		if err := unix.Unshare(unix.CLONE_FS | unix.CLONE_NEWNS); err != nil {
 			return fmt.Errorf("no mount namespaces: %w", err)

@@ -10,6 +10,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/weirnet/weir/adapters/internal/netns"
 	"github.com/weirnet/weir/core/cluster"
 )
 
@@ -64,7 +65,7 @@ func (l *Lab) cniAdd(ctx context.Context, p *podState) ([]netip.Addr, error) {
 
 // cniDel detaches the pod. If its node is gone there is nothing to do.
 func (l *Lab) cniDel(ctx context.Context, p *podState) error {
-	if _, err := os.Stat(netnsPath(l.nodeNetns(p.Node))); errors.Is(err, os.ErrNotExist) {
+	if _, err := os.Stat(netns.Path(l.nodeNetns(p.Node))); errors.Is(err, os.ErrNotExist) {
 		return nil
 	}
 	_, err := l.cni(ctx, "DEL", p)
@@ -96,7 +97,7 @@ func (l *Lab) cni(ctx context.Context, verb string, p *podState) ([]byte, error)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = bytes.NewReader(in), &stdout, &stderr
 	cmd.Env = append(os.Environ(),
-		"CNI_COMMAND="+verb, "CNI_CONTAINERID="+p.ContainerID, "CNI_NETNS="+netnsPath(l.podNetns(p.Name)),
+		"CNI_COMMAND="+verb, "CNI_CONTAINERID="+p.ContainerID, "CNI_NETNS="+netns.Path(l.podNetns(p.Name)),
 		"CNI_IFNAME="+podInterface, "CNI_PATH=/opt/cni/bin", "CNI_ARGS="+cniArgs(p.Name, p.UID, p.ContainerID),
 	)
 	if err := runWithin(ctx, cmd, cniTimeout); err != nil {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/weirnet/weir/adapters/internal/netns"
 	"github.com/weirnet/weir/core/cluster"
 )
 
@@ -36,7 +37,7 @@ func (l *Lab) Traces() ([]string, error) {
 		return nil, err
 	}
 	for _, n := range names {
-		out = append(out, netnsPath(n))
+		out = append(out, netns.Path(n))
 	}
 	all, err := mounts()
 	if err != nil {
@@ -76,7 +77,7 @@ func (l *Lab) down(ctx context.Context) error {
 	errs = append(errs, err)
 	errs = append(errs, unmountBelow(l.dir))
 	for _, n := range names {
-		errs = append(errs, deleteNetns(n))
+		errs = append(errs, netns.Delete(n))
 	}
 	releaseNetnsDir()
 	if err := errors.Join(errs...); err != nil {

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"os"
 
+	"github.com/weirnet/weir/adapters/internal/netns"
 	"github.com/weirnet/weir/core/cluster"
 	"github.com/weirnet/weir/ports"
 )
@@ -25,7 +26,7 @@ func (l *Lab) Exec(place string, argv []string) error {
 		return err
 	}
 	if place == OutsideName {
-		return enterAndExec(netnsPath(l.lanNetns()), l.agentsCgroup(), OutsideName, argv)
+		return enterAndExec(netns.Path(l.lanNetns()), l.agentsCgroup(), OutsideName, argv)
 	}
 	name, err := cluster.ParseName(place)
 	if err != nil {
@@ -37,11 +38,11 @@ func (l *Lab) Exec(place string, argv []string) error {
 	}
 	if p != nil {
 		os.Setenv("WEIR_SOCKET", l.Socket(p.Node))
-		return enterAndExec(netnsPath(l.netnsOf(p)), l.podCgroup(p.Node, p.Name), p.Name.Name, argv)
+		return enterAndExec(netns.Path(l.netnsOf(p)), l.podCgroup(p.Node, p.Name), p.Name.Name, argv)
 	}
 	if name.Namespace == NodeNamespace && l.node(name.Name) != nil {
 		os.Setenv("WEIR_SOCKET", l.Socket(name.Name))
-		return enterAndExec(netnsPath(l.nodeNetns(name.Name)), l.hostCgroup(name.Name), name.Name, argv)
+		return enterAndExec(netns.Path(l.nodeNetns(name.Name)), l.hostCgroup(name.Name), name.Name, argv)
 	}
 	return fmt.Errorf("lab %q: no pod %s: %w", l.o.Name, name, ports.ErrNotFound)
 }

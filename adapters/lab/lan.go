@@ -6,6 +6,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/weirnet/weir/adapters/internal/netns"
 )
 
 // bridgeName is the LAN's bridge in its namespace; its own addresses are the outside host.
@@ -16,7 +18,7 @@ const nodeLink = "eth0"
 
 // buildNetwork makes the LAN and the nodes' namespaces, joined by veth pairs.
 func (l *Lab) buildNetwork() error {
-	if err := createNetns(l.lanNetns()); err != nil {
+	if _, err := netns.Create(l.lanNetns()); err != nil {
 		return err
 	}
 	lan, err := dialNetns(l.lanNetns())
@@ -46,7 +48,7 @@ func (l *Lab) buildNetwork() error {
 
 func (l *Lab) buildNode(lan *netConn, bridge uint32, i int, n *nodeState) error {
 	name := l.nodeNetns(n.Name)
-	if err := createNetns(name); err != nil {
+	if _, err := netns.Create(name); err != nil {
 		return err
 	}
 	if err := enableIPv6(name); err != nil {
@@ -121,10 +123,7 @@ func underlayPrefix(a netip.Addr) netip.Prefix {
 // enableIPv6 makes sure of IPv6 in a namespace of the lab on hosts that turn it off by default. The
 // settings are the namespace's own; a kernel without IPv6 is left as it is.
 func enableIPv6(name string) error {
-	return onOwnThread(func() error {
-		if err := setNetns(netnsPath(name)); err != nil {
-			return err
-		}
+	return netns.Do(netns.Path(name), func() error {
 		for _, scope := range []string{"all", "default"} {
 			path := filepath.Join("/proc/sys/net/ipv6/conf", scope, "disable_ipv6")
 			b, err := os.ReadFile(path)

@@ -11,6 +11,8 @@ import (
 	"github.com/jsimonetti/rtnetlink/v2/driver"
 	"github.com/mdlayher/netlink"
 	"golang.org/x/sys/unix"
+
+	"github.com/weirnet/weir/adapters/internal/netns"
 )
 
 // netConn is a route netlink connection into a named namespace.
@@ -21,7 +23,7 @@ type netConn struct {
 }
 
 func dialNetns(name string) (*netConn, error) {
-	f, err := os.Open(netnsPath(name))
+	f, err := os.Open(netns.Path(name))
 	if err != nil {
 		return nil, fmt.Errorf("network namespace %s: %w", name, err)
 	}
@@ -130,15 +132,6 @@ func (c *netConn) newVeth(port string, bridge uint32, other *netConn, link strin
 		return 0, err
 	}
 	return there, errors.Join(c.up(here), other.up(there))
-}
-
-func loopbackUp(name string) error {
-	c, err := dialNetns(name)
-	if err != nil {
-		return err
-	}
-	defer c.Close()
-	return c.up(1)
 }
 
 func family(a netip.Addr) uint8 {

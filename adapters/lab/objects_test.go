@@ -103,3 +103,20 @@ func TestServiceFamilies(t *testing.T) {
 		require.Len(t, m.addresses(), want, text)
 	}
 }
+
+func TestLabelsOf(t *testing.T) {
+	l, err := New(Options{Root: t.TempDir()})
+	require.NoError(t, err)
+	for _, o := range parseAll(t, `
+{kind: Namespace, metadata: {name: shop, labels: {stage: live}}}
+---
+{kind: Pod, metadata: {name: p, namespace: shop, labels: {app: web}}, spec: {serviceAccountName: robot}}`) {
+		_, err := l.write(o)
+		require.NoError(t, err)
+	}
+	require.Equal(t, cluster.PodLabels(
+		cluster.Pod{Name: cluster.Name{Namespace: "shop", Name: "p"}, Labels: map[string]string{"app": "web"}, ServiceAccount: "robot"},
+		cluster.Namespace{Name: "shop", Labels: map[string]string{"stage": "live"}},
+	).Strings(), l.labelsOf(cluster.Name{Namespace: "shop", Name: "p"}))
+	require.Nil(t, l.labelsOf(cluster.Name{Namespace: "shop", Name: "q"}))
+}

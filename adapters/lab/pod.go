@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/weirnet/weir/adapters/internal/netns"
 	"github.com/weirnet/weir/core/cluster"
 )
 
@@ -158,7 +159,7 @@ func (l *Lab) createPod(ctx context.Context, o *object, p *podState) (err error)
 	if p.HostNetwork {
 		p.IPs = l.node(p.Node).Addresses
 	} else {
-		if err := createNetns(l.podNetns(p.Name)); err != nil {
+		if _, err := netns.Create(l.podNetns(p.Name)); err != nil {
 			return err
 		}
 		if err := enableIPv6(l.podNetns(p.Name)); err != nil {
@@ -225,7 +226,7 @@ func (l *Lab) removePod(ctx context.Context, p *podState) error {
 		errs = append(errs, removeCgroup(l.podCgroup(p.Node, p.Name), 5*time.Second))
 	}
 	if !p.HostNetwork {
-		errs = append(errs, l.cniDel(ctx, p), deleteNetns(l.podNetns(p.Name)))
+		errs = append(errs, l.cniDel(ctx, p), netns.Delete(l.podNetns(p.Name)))
 	}
 	if err := errors.Join(errs...); err != nil {
 		return fmt.Errorf("pod %s: remove: %w", p.Name, err)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/rand/v2"
 	"net"
 	"net/netip"
 	"strings"
@@ -36,7 +37,14 @@ type probeJob struct {
 	Targets  []probeTarget   `json:"targets"`
 	Tries    []time.Duration `json:"tries"`    // how long each try waits; the next begins when it failed
 	Parallel int             `json:"parallel"` // probes at one time
+
+	// echo is where the identifiers of echo requests begin. Runs differ, so that none continues the
+	// flow of an earlier one.
+	echo int
 }
+
+// echoID is the identifier of a target's echo requests, never 0.
+func (j *probeJob) echoID(t probeTarget) uint16 { return uint16(1 + (j.echo+t.ID)%65535) }
 
 // probeOutcome is what became of a target; the prober writes one a line.
 type probeOutcome struct {
@@ -57,6 +65,7 @@ func probeInside(in io.Reader, out io.Writer) error {
 	if err := json.NewDecoder(in).Decode(&job); err != nil {
 		return fmt.Errorf("read job: %w", err)
 	}
+	job.echo = rand.IntN(65535)
 	slots := make(chan struct{}, max(job.Parallel, 1))
 	var mu sync.Mutex
 	var wg sync.WaitGroup
@@ -65,7 +74,7 @@ func probeInside(in io.Reader, out io.Writer) error {
 	for _, t := range job.Targets {
 		slots <- struct{}{}
 		wg.Go(func() {
-			o := probeOne(t, job.Tries)
+			o := job.probe(t)
 			<-slots
 			mu.Lock()
 			defer mu.Unlock()
@@ -76,10 +85,10 @@ func probeInside(in io.Reader, out io.Writer) error {
 	return writeErr
 }
 
-func probeOne(t probeTarget, tries []time.Duration) probeOutcome {
+func (j *probeJob) probe(t probeTarget) probeOutcome {
 	o := probeOutcome{ID: t.ID}
-	for i, wait := range tries {
-		answer, err := try(t, i, wait)
+	for i, wait := range j.Tries {
+		answer, err := j.try(t, i, wait)
 		switch {
 		case err == nil:
 			return probeOutcome{ID: t.ID, Answer: answer, Passed: true}
@@ -93,7 +102,7 @@ func probeOne(t probeTarget, tries []time.Duration) probeOutcome {
 	return o
 }
 
-func try(t probeTarget, attempt int, wait time.Duration) (string, error) {
+func (j *probeJob) try(t probeTarget, attempt int, wait time.Duration) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), wait)
 	defer cancel()
 	switch t.Protocol {
@@ -102,7 +111,7 @@ func try(t probeTarget, attempt int, wait time.Duration) (string, error) {
 	case protoUDP:
 		return tryUDP(ctx, t.Addr, fmt.Sprintf("probe %d.%d", t.ID, attempt))
 	case protoICMP:
-		return "", tryICMP(ctx, t.Addr.Addr(), uint16(t.ID), uint16(attempt+1))
+		return "", tryICMP(ctx, t.Addr.Addr(), j.echoID(t), uint16(attempt+1))
 	}
 	return "", fmt.Errorf("protocol %q: TCP, UDP or ICMP is allowed", t.Protocol)
 }

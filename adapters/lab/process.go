@@ -13,6 +13,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/weirnet/weir/adapters/internal/netns"
 )
 
 // process names a running process. The start time (clock ticks since boot) guards against a number
@@ -104,8 +106,8 @@ func (p process) wait(timeout time.Duration) bool {
 
 // command prepares argv to run in a network namespace and cgroup of the lab. The caller closes the
 // returned file after the start.
-func (l *Lab) command(netns, cgroup string, argv ...string) (*exec.Cmd, *os.File, error) {
-	args := append([]string{helperRunIn, "--netns", netnsPath(netns), "--"}, argv...)
+func (l *Lab) command(space, cgroup string, argv ...string) (*exec.Cmd, *os.File, error) {
+	args := append([]string{helperRunIn, "--netns", netns.Path(space), "--"}, argv...)
 	cmd := exec.Command(l.o.Self, args...)
 	dir, err := os.OpenFile(cgroup, unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
 	if err != nil {

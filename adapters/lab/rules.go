@@ -3,6 +3,7 @@ package lab
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
 	"slices"
 	"time"
@@ -12,25 +13,29 @@ import (
 	"github.com/weirnet/weir/ports"
 )
 
-// observe collects recorded flows of all agents that run, oldest first. An agent that does not answer
-// adds nothing.
-func (l *Lab) observe(ctx context.Context, q flow.Query) []flow.Flow {
+// observe collects recorded flows of all agents that run, oldest first. If an agent does not answer,
+// there are the flows of the others, and an error.
+func (l *Lab) observe(ctx context.Context, q flow.Query) ([]flow.Flow, error) {
 	var out []flow.Flow
+	var errs []error
 	for _, n := range l.st.Nodes {
 		if !n.Agent.alive() {
 			continue
 		}
 		octx, cancel := context.WithTimeout(ctx, 5*time.Second)
-		_ = l.agent(n.Name).Observe(octx, q, func(e flow.Entry) error {
+		err := l.agent(n.Name).Observe(octx, q, func(e flow.Entry) error {
 			if e.Flow != nil {
 				out = append(out, *e.Flow)
 			}
 			return nil
 		})
 		cancel()
+		if err != nil {
+			errs = append(errs, fmt.Errorf("node %s: observe: %w", n.Name, err))
+		}
 	}
 	slices.SortStableFunc(out, func(a, b flow.Flow) int { return a.Time.Compare(b.Time) })
-	return out
+	return out, errors.Join(errs...)
 }
 
 // LastDrops implements ports.Lab.
@@ -41,8 +46,8 @@ func (l *Lab) LastDrops(ctx context.Context, n int) ([]flow.Flow, error) {
 	if n < 1 {
 		return nil, errors.New("last drops: at least one must be asked for")
 	}
-	out := l.observe(ctx, flow.Query{Last: uint64(n), Allow: []flow.Filter{{Verdict: []string{"DROPPED"}}}})
-	return out[max(0, len(out)-n):], nil
+	out, err := l.observe(ctx, flow.Query{Last: uint64(n), Allow: []flow.Filter{{Verdict: []string{"DROPPED"}}}})
+	return out[max(0, len(out)-n):], err
 }
 
 // flowKey is what a probe and its recorded flow have in common.
@@ -54,10 +59,14 @@ type flowKey struct {
 
 // addRules fills in the rules that decided, from the flows recorded since the probes began. The egress
 // rule is known at the source's node, the ingress rule at the destination's; a flow that egress dropped
-// has no ingress rule.
+// has no ingress rule. What the agents cannot tell stays empty.
 func (l *Lab) addRules(ctx context.Context, since time.Time, rows []*measurement, out []ports.LabResult) {
 	egress, ingress := map[flowKey]string{}, map[flowKey]string{}
-	for _, f := range l.observe(ctx, flow.Query{All: true, Since: since}) {
+	flows, err := l.observe(ctx, flow.Query{Since: since})
+	if err != nil {
+		l.o.Log("some rules are not known: %v", err)
+	}
+	for _, f := range flows {
 		e := f.Event
 		if e.Reply || e.Type == datapath.EventClose {
 			continue

@@ -217,7 +217,7 @@ func (s *settlement) missingEndpoints(list []ports.EndpointInfo, node string, po
 // labelsOf gives the labels that decide a pod's identity, as agents list them; nil if they cannot be
 // told.
 func (l *Lab) labelsOf(n cluster.Name) []string {
-	var meta struct {
+	type manifest struct {
 		Metadata struct {
 			Labels map[string]string `json:"labels"`
 		} `json:"metadata"`
@@ -225,16 +225,18 @@ func (l *Lab) labelsOf(n cluster.Name) []string {
 			ServiceAccountName string `json:"serviceAccountName"`
 		} `json:"spec"`
 	}
+	var pod, namespace manifest
 	o, err := l.stored("Pod", n.Namespace, n.Name)
-	if err != nil || o.decode(&meta) != nil {
+	if err != nil || o.decode(&pod) != nil {
 		return nil
 	}
-	p := cluster.Pod{Name: n, Labels: meta.Metadata.Labels, ServiceAccount: meta.Spec.ServiceAccountName}
-	ns := cluster.Namespace{Name: n.Namespace}
-	if o, err := l.stored("Namespace", "", n.Namespace); err == nil && o.decode(&meta) == nil {
-		ns.Labels = meta.Metadata.Labels
+	if o, err := l.stored("Namespace", "", n.Namespace); err == nil && o.decode(&namespace) != nil {
+		return nil
 	}
-	return cluster.PodLabels(p, ns).Strings()
+	return cluster.PodLabels(
+		cluster.Pod{Name: n, Labels: pod.Metadata.Labels, ServiceAccount: pod.Spec.ServiceAccountName},
+		cluster.Namespace{Name: n.Namespace, Labels: namespace.Metadata.Labels},
+	).Strings()
 }
 
 // missingIdentities names a pod of another node whose address an agent does not have, or with another

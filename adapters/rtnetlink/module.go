@@ -6,7 +6,7 @@ import (
 	"github.com/weirnet/weir/ports"
 )
 
-// Module provides ports.Network from a Config.
+// Module provides *Network, as itself and as ports.Network. It needs a Config.
 var Module = fx.Module("rtnetlink",
-	fx.Provide(func(c Config) ports.Network { return New(c) }),
+	fx.Provide(New, func(n *Network) ports.Network { return n }),
 )

@@ -50,21 +50,26 @@ type Deps struct {
 
 // Agent is one node's agent. It implements ports.Endpoints and ports.Inspector.
 type Agent struct {
+	agent
+	inbox  chan func()         // from other goroutines, run by the loop
+	events chan datapath.Event // from the kernel
+	done   chan struct{}       // closed when the loop ends
+}
+
+// agent is an agent without its goroutines: the state that belongs to the loop, and what the loop
+// does with it. Stepper drives the same for simulations.
+type agent struct {
 	cfg     Config
 	deps    Deps
 	started time.Time
+	ready   atomic.Bool   // datapath open, adopted and live
+	lost    atomic.Uint64 // kernel events that found the queue full
+	record  *flowRecord
+	wishes  *wishes
 
-	inbox  chan func()         // from other goroutines, run by the loop
-	events chan datapath.Event // from the kernel
-	lost   atomic.Uint64       // kernel events that found the queue full
-	done   chan struct{}       // closed when the loop ends
-	ready  atomic.Bool         // datapath open, adopted and live
-	writer *clusterWriter
-	record *flowRecord
-
-	// What follows belongs to the loop.
+	early    []cluster.Event // until the own node is known
 	dp       ports.Datapath
-	engine   *engine.Engine
+	engine   *engine.Engine // nil until the datapath is open
 	exec     *executor
 	pool     *ipam.Allocator
 	builder  *flow.Builder
@@ -79,6 +84,15 @@ type Agent struct {
 
 // New prepares an agent; nothing happens before Run.
 func New(cfg Config, deps Deps) *Agent {
+	return &Agent{
+		agent:  newAgent(cfg, deps),
+		inbox:  make(chan func(), 1024),
+		events: make(chan datapath.Event, 16384),
+		done:   make(chan struct{}),
+	}
+}
+
+func newAgent(cfg Config, deps Deps) agent {
 	if cfg.VXLANPort == 0 {
 		cfg.VXLANPort = 8472
 	}
@@ -88,12 +102,10 @@ func New(cfg Config, deps Deps) *Agent {
 	if cfg.IdentityGrace == 0 {
 		cfg.IdentityGrace = 15 * time.Minute
 	}
-	return &Agent{
+	return agent{
 		cfg: cfg, deps: deps, started: deps.Clock.Now(),
-		inbox:    make(chan func(), 1024),
-		events:   make(chan datapath.Event, 16384),
-		done:     make(chan struct{}),
 		record:   newFlowRecord(cfg.FlowCapacity),
+		wishes:   newWishes(deps, cfg.Node),
 		attached: map[attachmentKey]*ports.Attachment{},
 	}
 }
@@ -127,18 +139,13 @@ func (a *Agent) Run(ctx context.Context) error {
 		})
 	})
 
-	early, err := a.awaitOwnNode(ctx, feed, failed)
-	if err != nil {
-		return err
-	}
-	if err := a.open(ctx); err != nil {
+	if err := a.awaitOwnNode(ctx, feed, failed); err != nil {
 		return err
 	}
 	if c, ok := a.dp.(interface{ Close() error }); ok {
 		defer func() { cancel(); wg.Wait(); _ = c.Close() }()
 	}
-	a.writer = newClusterWriter(a.deps.Publisher, a.deps.Identities, a.deps.Clock, a.deps.Log, a.cfg.Node)
-	start("write to the cluster", func() error { return a.writer.run(ctx, a.post) })
+	start("write to the cluster", func() error { return a.wishes.run(ctx, a.answer) })
 	start("read kernel events", func() error {
 		return a.dp.Events(ctx, func(ev datapath.Event) {
 			select {
@@ -148,41 +155,57 @@ func (a *Agent) Run(ctx context.Context) error {
 			}
 		})
 	})
-	a.restore()
-	for _, ev := range early {
-		a.apply(ev)
-	}
 	return a.loop(ctx, feed, failed)
 }
 
-// awaitOwnNode collects events until this node's description with its pod ranges has come.
-func (a *Agent) awaitOwnNode(ctx context.Context, feed <-chan cluster.Event, failed <-chan error) ([]cluster.Event, error) {
-	var early []cluster.Event
+// awaitOwnNode serves what needs no datapath until the datapath is open.
+func (a *Agent) awaitOwnNode(ctx context.Context, feed <-chan cluster.Event, failed <-chan error) error {
 	told := a.deps.Clock.After(2 * time.Second)
-	for {
+	for a.engine == nil {
 		select {
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return ctx.Err()
 		case err := <-failed:
-			return nil, err
+			return err
 		case f := <-a.inbox:
 			f()
 		case <-told:
-			a.deps.Log.Info("waiting for this node's object with podCIDRs", "node", a.cfg.Node)
+			a.deps.Log.Info("waiting for this node's object with podCIDRs")
 		case ev := <-feed:
-			early = append(early, ev)
-			n, ok := ev.(cluster.NodeUpsert)
-			if !ok || n.Node.Name != a.cfg.Node || len(n.Node.PodCIDRs) == 0 || len(n.Node.Addresses) == 0 {
-				continue
+			if err := a.feed(ctx, ev); err != nil {
+				return err
 			}
-			a.self = n.Node
-			return early, nil
 		}
 	}
+	return nil
+}
+
+// feed takes one event of the cluster. The one that completes this node's description opens the
+// datapath; an error means that it can't be opened.
+func (a *agent) feed(ctx context.Context, ev cluster.Event) error {
+	if a.engine != nil {
+		a.apply(ev)
+		return nil
+	}
+	a.early = append(a.early, ev)
+	n, ok := ev.(cluster.NodeUpsert)
+	if !ok || n.Node.Name != a.cfg.Node || len(n.Node.PodCIDRs) == 0 || len(n.Node.Addresses) == 0 {
+		return nil
+	}
+	a.self = n.Node
+	if err := a.open(ctx); err != nil {
+		return err
+	}
+	a.restore()
+	for _, ev := range a.early {
+		a.apply(ev)
+	}
+	a.early = nil
+	return nil
 }
 
 // open builds devices and datapath and takes over what is there.
-func (a *Agent) open(ctx context.Context) error {
+func (a *agent) open(ctx context.Context) error {
 	var err error
 	if a.pool, err = ipam.New(a.self.PodCIDRs); err != nil {
 		return fmt.Errorf("pod ranges of node %s: %w", a.cfg.Node, err)
@@ -208,11 +231,11 @@ func (a *Agent) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.engine = engine.New(a.cfg.Node, adopted, a.deps.Clock.Now())
 	a.builder = flow.NewBuilder(a.cfg.Node, uint64(a.started.UnixNano()), lookups{a})
 	if err := a.deps.Publisher.PublishNode(ctx, a.self); err != nil {
 		a.deps.Log.Warn("publish this node", "err", err)
 	}
+	a.engine = engine.New(a.cfg.Node, adopted, a.deps.Clock.Now())
 	return nil
 }
 
@@ -267,17 +290,21 @@ func drain[T any](c <-chan T, n int, f func(T)) {
 }
 
 // apply gives one event to the engine and sorts its operations.
-func (a *Agent) apply(ev engine.Event) {
+func (a *agent) apply(ev engine.Event) {
 	if n, ok := ev.(cluster.NodeUpsert); ok && n.Node.Name == a.cfg.Node {
 		n.Node.Routers = a.self.Routers // ours to choose
 		ev = n
 		a.noteOwnNode(n.Node)
 	}
+	if n, ok := ev.(cluster.NodeDelete); ok && n.Name == a.cfg.Node {
+		a.deps.Log.Warn("this node's object was deleted; its last version stays in force")
+		return
+	}
 	var kernel []engine.Op
 	for _, op := range a.engine.Apply(a.deps.Clock.Now(), ev) {
 		switch op.Table {
 		case engine.Published, engine.Identity:
-			a.writer.submit(op)
+			a.wishes.add(op)
 		default:
 			kernel = append(kernel, op)
 		}
@@ -287,14 +314,14 @@ func (a *Agent) apply(ev engine.Event) {
 
 // noteOwnNode takes changes of the own node's description. Its pod ranges can't change while pods
 // use them.
-func (a *Agent) noteOwnNode(n cluster.Node) {
+func (a *agent) noteOwnNode(n cluster.Node) {
 	if !slices.Equal(n.PodCIDRs, a.self.PodCIDRs) && len(n.PodCIDRs) > 0 {
 		a.deps.Log.Error("podCIDRs of this node changed; restart the agent to use them", "was", a.self.PodCIDRs, "is", n.PodCIDRs)
 	}
 }
 
 // settle writes what is due and wakes who waits for it.
-func (a *Agent) settle() time.Time {
+func (a *agent) settle() time.Time {
 	now := a.deps.Clock.Now()
 	next := a.exec.run(now)
 	if a.exec.wantsRebase(now) {
@@ -305,7 +332,7 @@ func (a *Agent) settle() time.Time {
 			next = a.exec.run(now)
 		}
 	}
-	if a.rebased && a.exec.adoption == nil && a.exec.idle() {
+	if a.rebased && a.exec.adoption == nil && a.exec.settled() {
 		if err := a.exec.sweep(a.engine.Generation()); err != nil {
 			a.deps.Log.Warn("sweep", "err", err)
 			next = now.Add(time.Second)
@@ -315,7 +342,7 @@ func (a *Agent) settle() time.Time {
 			next = a.exec.run(now)
 		}
 	}
-	if a.engine.Live() && a.exec.adoption != nil && a.exec.idle() {
+	if a.engine.Live() && a.exec.adoption != nil && a.exec.settled() {
 		if err := a.exec.prune(); err != nil {
 			a.deps.Log.Warn("prune", "err", err)
 			next = now.Add(time.Second)
@@ -331,7 +358,7 @@ func (a *Agent) settle() time.Time {
 }
 
 // housekeep collects expired flows and unused identities.
-func (a *Agent) housekeep() {
+func (a *agent) housekeep() {
 	now := a.deps.Clock.Now()
 	if now.Sub(a.gcFlows) >= 30*time.Second {
 		a.gcFlows = now
@@ -344,20 +371,18 @@ func (a *Agent) housekeep() {
 	}
 	if now.Sub(a.lastGC) >= time.Minute {
 		a.lastGC = now
-		a.writer.collect(a.cfg.IdentityGrace)
+		a.wishes.collect(a.cfg.IdentityGrace)
 	}
 	if lost, err := a.dp.Lost(); err == nil {
 		a.record.noteLost(lost, a.lost.Load(), now)
 	}
 }
 
-// post hands a function to the loop; it reports whether the loop still runs.
-func (a *Agent) post(f func()) bool {
+// answer hands the answer to a wish for an identity to the loop.
+func (a *Agent) answer(got engine.Allocated) {
 	select {
-	case a.inbox <- f:
-		return true
+	case a.inbox <- func() { a.apply(got) }:
 	case <-a.done:
-		return false
 	}
 }
 

@@ -10,7 +10,6 @@ import (
 	"github.com/weirnet/weir/core/engine"
 	"github.com/weirnet/weir/core/identity"
 	"github.com/weirnet/weir/core/ipam"
-	"github.com/weirnet/weir/core/labels"
 	"github.com/weirnet/weir/ports"
 )
 
@@ -26,8 +25,7 @@ type waiter struct {
 }
 
 // restore takes over the endpoints of the predecessor. One whose link is gone is forgotten.
-func (a *Agent) restore() {
-	a.writer.allocated = a.onAllocated
+func (a *agent) restore() {
 	saved, err := a.deps.Attachments.Load()
 	if err != nil {
 		a.deps.Log.Error("load endpoints of before", "err", err)
@@ -47,7 +45,7 @@ func (a *Agent) restore() {
 			if err := a.deps.Attachments.Delete(s.ContainerID, s.Interface); err != nil {
 				a.deps.Log.Warn("forget endpoint", "pod", s.Pod, "err", err)
 			}
-			a.writer.submit(engine.Op{Table: engine.Published, Key: s.Pod})
+			a.wishes.add(engine.Op{Table: engine.Published, Key: s.Pod})
 			continue
 		}
 		att := s
@@ -59,12 +57,8 @@ func (a *Agent) restore() {
 	}
 }
 
-func (a *Agent) onAllocated(ls labels.Set, id identity.ID) {
-	a.apply(engine.Allocated{Labels: ls, ID: id})
-}
-
 // attach puts the programs on a link and tells the engine.
-func (a *Agent) attach(att ports.Attachment, restored bool) error {
+func (a *agent) attach(att ports.Attachment, restored bool) error {
 	if err := a.dp.AttachPod(att.Ifindex); err != nil {
 		a.deps.Log.Error("attach pod programs", "pod", att.Pod, "device", att.HostDevice, "err", err)
 		return fmt.Errorf("attach programs to %s of pod %s: %w", att.HostDevice, att.Pod, err)
@@ -77,7 +71,7 @@ func (a *Agent) attach(att ports.Attachment, restored bool) error {
 // The programs of a link are never taken off while the link exists: an interface without them would
 // pass everything. They go with the link; what the datapath remembers of links that are gone is
 // dropped when it lists them.
-func (a *Agent) forgetLinks() {
+func (a *agent) forgetLinks() {
 	if _, err := a.dp.AttachedPods(); err != nil {
 		a.deps.Log.Warn("list attached programs", "err", err)
 	}
@@ -97,7 +91,7 @@ func (a *Agent) Reserve(ctx context.Context, r ports.ReserveRequest) (ports.Rese
 	return ask(ctx, a, func() (ports.Reservation, error) { return a.reserve(r) })
 }
 
-func (a *Agent) reserve(r ports.ReserveRequest) (ports.Reservation, error) {
+func (a *agent) reserve(r ports.ReserveRequest) (ports.Reservation, error) {
 	if a.engine == nil {
 		return ports.Reservation{}, errNotOpen
 	}
@@ -128,7 +122,7 @@ func (a *Agent) reserve(r ports.ReserveRequest) (ports.Reservation, error) {
 }
 
 // freeID gives numbers in turn: one that has just become free is the last to be used again.
-func (a *Agent) freeID() (datapath.EndpointID, error) {
+func (a *agent) freeID() (datapath.EndpointID, error) {
 	used := map[datapath.EndpointID]bool{}
 	for _, att := range a.attached {
 		used[att.ID] = true
@@ -144,7 +138,7 @@ func (a *Agent) freeID() (datapath.EndpointID, error) {
 	return 0, fmt.Errorf("endpoint ids 1 to 65535 are all in use: %w", ports.ErrFull)
 }
 
-func (a *Agent) reservation(att *ports.Attachment) ports.Reservation {
+func (a *agent) reservation(att *ports.Attachment) ports.Reservation {
 	r := ports.Reservation{ID: att.ID, HostDevice: att.HostDevice, Addresses: slices.Clone(att.IPs), MTU: a.cfg.MTU}
 	for _, ip := range att.IPs {
 		for _, g := range a.self.Routers {
@@ -176,7 +170,7 @@ func (a *Agent) Activate(ctx context.Context, containerID, ifname string, link p
 	}
 }
 
-func (a *Agent) activate(key attachmentKey, link ports.PodLinkState) (*waiter, error) {
+func (a *agent) activate(key attachmentKey, link ports.PodLinkState) (*waiter, error) {
 	att, ok := a.attached[key]
 	if !ok {
 		return nil, fmt.Errorf("container %s interface %s has no reservation: %w", key.container, key.ifname, ports.ErrNotFound)
@@ -196,7 +190,7 @@ func (a *Agent) activate(key attachmentKey, link ports.PodLinkState) (*waiter, e
 }
 
 // wake tells those whose endpoint is in force, or gone.
-func (a *Agent) wake() {
+func (a *agent) wake() {
 	a.waiters = slices.DeleteFunc(a.waiters, func(w *waiter) bool {
 		if !a.inForce(w.id) {
 			if _, exists := a.engine.Endpoint(w.id); exists {
@@ -209,10 +203,10 @@ func (a *Agent) wake() {
 	})
 }
 
-func (a *Agent) inForce(id datapath.EndpointID) bool { return a.whyNotInForce(id) == "" }
+func (a *agent) inForce(id datapath.EndpointID) bool { return a.whyNotInForce(id) == "" }
 
 // whyNotInForce is empty when the kernel enforces the endpoint's policy.
-func (a *Agent) whyNotInForce(id datapath.EndpointID) string {
+func (a *agent) whyNotInForce(id datapath.EndpointID) string {
 	if a.engine == nil {
 		return errNotOpen.Error()
 	}
@@ -237,7 +231,7 @@ func (a *Agent) Release(ctx context.Context, containerID, ifname string) error {
 	return tell(ctx, a, func() error { return a.release(attachmentKey{containerID, ifname}) })
 }
 
-func (a *Agent) release(key attachmentKey) error {
+func (a *agent) release(key attachmentKey) error {
 	if a.engine == nil {
 		return errNotOpen
 	}

@@ -116,8 +116,19 @@ func (x *executor) run(now time.Time) time.Time {
 	return next
 }
 
-// idle says whether every operation was executed.
-func (x *executor) idle() bool { return len(x.security) == 0 && len(x.order) == 0 }
+// settled says whether nothing more can be done now: the security lane is empty, and what is left of
+// the service lane was tried and failed (perhaps for the lack of the space that pruning makes).
+func (x *executor) settled() bool {
+	if len(x.security) > 0 {
+		return false
+	}
+	for _, k := range x.order {
+		if x.services[k].stall.err == nil {
+			return false
+		}
+	}
+	return true
+}
 
 func (x *executor) runSecurity(now time.Time) {
 	if !x.stuck.next.IsZero() && now.Before(x.stuck.next) {

@@ -27,7 +27,7 @@ func read[T any](ctx context.Context, a *Agent, question func() (T, error)) (T, 
 // Status implements ports.Inspector. It answers before the datapath is open, too.
 func (a *Agent) Status(ctx context.Context) (ports.Status, error) { return ask(ctx, a, a.status) }
 
-func (a *Agent) status() (ports.Status, error) {
+func (a *agent) status() (ports.Status, error) {
 	s := ports.Status{
 		Node: a.cfg.Node, Version: a.cfg.Version, Started: a.started, Features: a.cfg.Features,
 		Kernel: a.cfg.Kernel, Datapath: a.cfg.Datapath, Attach: a.cfg.Attach, Routing: "Tunnel [vxlan]",
@@ -111,16 +111,19 @@ func info[K comparable, V any](key string, t ports.Table[K, V]) tableInfo {
 
 // Endpoints implements ports.Inspector.
 func (a *Agent) Endpoints(ctx context.Context) ([]ports.EndpointInfo, error) {
-	return read(ctx, a, func() (out []ports.EndpointInfo, _ error) {
-		for _, att := range a.attached {
-			out = append(out, a.endpointInfo(att))
-		}
-		slices.SortFunc(out, func(x, y ports.EndpointInfo) int { return int(x.ID) - int(y.ID) })
-		return out, nil
-	})
+	return read(ctx, a, func() ([]ports.EndpointInfo, error) { return a.endpointInfos(), nil })
 }
 
-func (a *Agent) endpointInfo(att *ports.Attachment) ports.EndpointInfo {
+func (a *agent) endpointInfos() []ports.EndpointInfo {
+	out := make([]ports.EndpointInfo, 0, len(a.attached))
+	for _, att := range a.attached {
+		out = append(out, a.endpointInfo(att))
+	}
+	slices.SortFunc(out, func(x, y ports.EndpointInfo) int { return int(x.ID) - int(y.ID) })
+	return out
+}
+
+func (a *agent) endpointInfo(att *ports.Attachment) ports.EndpointInfo {
 	i := ports.EndpointInfo{Attachment: *att, State: "waiting-for-identity"}
 	s, ok := a.engine.Endpoint(att.ID)
 	if !ok {

@@ -261,7 +261,8 @@ __noinline int decide(__u32 inner, __u32 renew)
 		return r;
 	}
 	if (w->renewal) {
-		is_new = f->egress_cookie != old->egress_cookie || f->ingress_cookie != old->ingress_cookie;
+		is_new = f->egress_cookie != old->egress_cookie || f->ingress_cookie != old->ingress_cookie ||
+			 (old->flags & FLOW_DENIED);
 	} else {
 		is_new = true;
 		f->created_ns = now_ns();

@@ -51,7 +51,7 @@ static __always_inline struct backend *pick_backend(struct service *s, const str
 	struct backend *b = NULL;
 	struct affinity last = {.used_ns = now_ns()};
 
-	if (s->affinity_s) {
+	if (s->affinity_s && s->count) {
 		struct affinity *row = bpf_map_lookup_elem(&affinity_v1, &client);
 
 		if (row && last.used_ns - row->used_ns < s->affinity_s * NSEC_PER_SEC) {

@@ -86,6 +86,14 @@ static __always_inline bool is_icmp_error(const struct pkt *p)
 	return p->key.proto == PROTO_ICMPV6 && p->icmp_type >= 1 && p->icmp_type <= 4;
 }
 
+/* An ICMP message that answers nothing: of some, both directions have the same flow key. */
+static __always_inline bool is_icmp_asking(const struct pkt *p)
+{
+	if (p->key.proto == PROTO_ICMP)
+		return p->icmp_type != 0;
+	return p->key.proto == PROTO_ICMPV6 && p->icmp_type != 129;
+}
+
 /* A SYN that opens a connection. */
 static __always_inline bool is_opening(const struct pkt *p)
 {

@@ -113,6 +113,8 @@ static __always_inline enum reason read_ipv4(struct __sk_buff *ctx, struct pkt *
 			return REASON_INVALID_PACKET;
 		p->end = off + total;
 	}
+	if (off + hlen > p->end) /* an ICMP error quotes less than the options */
+		return REASON_INVALID_PACKET;
 	p->family = 4;
 	p->l4_off = off + hlen;
 	p->hop_limit = h.ttl;

@@ -6,7 +6,7 @@
 #include "serve.h"
 
 /*
- * Finds the allowed flow that an ICMP error speaks of. Goes on if there is none; then the error is
+ * Finds the allowed flow that an ICMP error (see is_icmp_error) speaks of. Goes on if there is none; then the error is
  * judged as a message of its own. p->sender becomes the side opposite to the one that the error is for,
  * whoever reports it, so that delivery finds its way.
  */
@@ -19,7 +19,7 @@ static __always_inline struct verdict read_related(struct __sk_buff *ctx, struct
 	struct flow *f;
 	__u32 k;
 
-	if (p->fragment || !is_icmp_error(p))
+	if (p->fragment)
 		return go_on();
 	__builtin_memset(in, 0, sizeof(*in));
 	in->hook = HOOK_NONE;
@@ -31,6 +31,8 @@ static __always_inline struct verdict read_related(struct __sk_buff *ctx, struct
 	k = in->sender & 1;
 	inner_src = src_of(in);
 	if (!addr_equal(inner_src, reader))
+		return go_on();
+	if (p->hook == HOOK_FROM_POD && !addr_equal(dst_of(in), src_of(p)))
 		return go_on();
 	f = find_flow(&in->key);
 	if (!f)

@@ -48,6 +48,8 @@ static __always_inline enum usage flow_usage(const struct pkt *p, struct flow *f
 
 	if (f->state == FLOW_TCP_CLOSING && is_opening(p))
 		return JUDGE;
+	if (p->sender != f->initiator && is_icmp_asking(p))
+		return JUDGE;
 	if (!flow_is_current(f))
 		return RENEW;
 	if (f->flags & FLOW_DENIED)

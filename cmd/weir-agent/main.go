@@ -3,6 +3,8 @@
 package main
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"os"
 
@@ -43,8 +45,17 @@ The agent works in the network namespace it is started in. Programs and tables a
 			if err := app.Err(); err != nil {
 				return err
 			}
-			app.Run()
-			return o.failure()
+			if err := app.Start(context.Background()); err != nil {
+				return err
+			}
+			code := (<-app.Wait()).ExitCode
+			if err := app.Stop(context.Background()); err != nil {
+				return err
+			}
+			if code != 0 {
+				return errors.New("ended by a failure; the log has it")
+			}
+			return nil
 		},
 	}
 	o.flags(c.Flags())

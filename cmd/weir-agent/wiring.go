@@ -1,7 +1,6 @@
 package main
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -9,8 +8,6 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
-	"sync/atomic"
-	"time"
 
 	"github.com/spf13/pflag"
 	"go.uber.org/fx"
@@ -31,12 +28,9 @@ type options struct {
 	flows                                   int
 	debug                                   bool
 	sizes                                   ebpf.Sizes
-
-	failed *atomic.Pointer[error]
 }
 
 func (o *options) flags(f *pflag.FlagSet) {
-	o.failed = &atomic.Pointer[error]{}
 	f.StringVar(&o.node, "node-name", os.Getenv("K8S_NODE_NAME"), "name of this node's object (default $K8S_NODE_NAME)")
 	f.StringVar(&o.clusterDir, "cluster-dir", "", "directory of Kubernetes YAML or JSON that describes the cluster")
 	f.StringVar(&o.runDir, "run-dir", "/run/weir", "where the socket and the state of endpoints live")
@@ -64,24 +58,27 @@ func (o *options) check() error {
 	return nil
 }
 
-func (o *options) failure() error {
-	if e := o.failed.Load(); e != nil {
-		return *e
-	}
-	return nil
-}
-
 // wiring is the agent's object graph. Constructors do nothing but construct.
 func wiring(o options) fx.Option {
+	log := newLogger(o)
 	return fx.Options(
-		fx.Supply(&o),
 		fx.WithLogger(func() fxevent.Logger { return fxevent.NopLogger }),
-		fx.Provide(newLogger, newStore, newNetwork, newAgent, newServer),
-		fx.Invoke(run),
+		fx.Supply(
+			log, o,
+			filestore.Options{Dir: o.clusterDir, StateDir: filepath.Join(o.runDir, "last-good")},
+			filestore.AttachmentsDir(filepath.Join(o.runDir, "endpoints")),
+			rtnetlink.Config{},
+			ebpf.Config{BPFFS: o.bpffs, Cgroup: o.cgroup, Sizes: o.sizes, Logger: log},
+			api.SocketPath(filepath.Join(o.runDir, "weir.sock")),
+		),
+		filestore.Module, rtnetlink.Module, ebpf.Module,
+		fx.Provide(agentConfig, agentDeps),
+		runtime.Module,
+		api.Module,
 	)
 }
 
-func newLogger(o *options) *slog.Logger {
+func newLogger(o options) *slog.Logger {
 	level := slog.LevelInfo
 	if o.debug {
 		level = slog.LevelDebug
@@ -89,46 +86,34 @@ func newLogger(o *options) *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{Level: level})).With("node", o.node)
 }
 
-func newStore(o *options) (*filestore.Store, error) {
-	return filestore.Open(filestore.Options{Dir: o.clusterDir, StateDir: filepath.Join(o.runDir, "last-good")})
-}
-
-func newNetwork() *rtnetlink.Network { return rtnetlink.New(rtnetlink.Config{}) }
-
-type agentParams struct {
-	fx.In
-	Options *options
-	Log     *slog.Logger
-	Store   *filestore.Store
-	Net     *rtnetlink.Network
-}
-
-func newAgent(p agentParams) (*runtime.Agent, error) {
-	o := p.Options
-	attachments, err := filestore.OpenAttachments(filepath.Join(o.runDir, "endpoints"))
-	if err != nil {
-		return nil, err
+func agentConfig(o options, features []ports.Feature) runtime.Config {
+	return runtime.Config{
+		Node: o.node, Version: Version, MTU: o.mtu, FlowCapacity: o.flows,
+		Features: features, Kernel: kernelRelease(), Attach: attachMode(features), Datapath: "ebpf",
 	}
-	features := ebpf.Probe()
-	return runtime.New(
-		runtime.Config{
-			Node: o.node, Version: Version, MTU: o.mtu, FlowCapacity: o.flows,
-			Features: features, Kernel: kernelRelease(), Attach: attachMode(features), Datapath: "ebpf",
+}
+
+type depsParams struct {
+	fx.In
+	Source      ports.Source
+	Publisher   ports.Publisher
+	Identities  ports.Identities
+	Attachments ports.Attachments
+	Network     *rtnetlink.Network
+	Open        ebpf.Opener
+	Log         *slog.Logger
+}
+
+func agentDeps(p depsParams) runtime.Deps {
+	return runtime.Deps{
+		Source: p.Source, Publisher: p.Publisher, Identities: p.Identities, Attachments: p.Attachments,
+		Network: p.Network, OpenDatapath: p.Open,
+		PodMTU: func(node netip.Addr) (int, error) {
+			underlay, err := p.Network.UnderlayMTU(node)
+			return rtnetlink.OverlayMTU(underlay, node), err
 		},
-		runtime.Deps{
-			Source: p.Store, Publisher: p.Store, Identities: p.Store, Attachments: attachments, Network: p.Net,
-			OpenDatapath: func(l ports.OverlayLinks) (ports.Datapath, error) {
-				return ebpf.Open(ebpf.Config{
-					BPFFS: o.bpffs, Cgroup: o.cgroup, OverlayIfindex: l.VXLAN, HostIfindex: l.Host,
-					Sizes: o.sizes, Logger: p.Log,
-				})
-			},
-			PodMTU: func(node netip.Addr) (int, error) {
-				underlay, err := p.Net.UnderlayMTU(node)
-				return rtnetlink.OverlayMTU(underlay, node), err
-			},
-			Clock: runtime.SystemClock{}, Log: p.Log,
-		}), nil
+		Clock: runtime.SystemClock{}, Log: p.Log,
+	}
 }
 
 // attachMode is how the programs sit on devices, in the words of `weir status`.
@@ -147,45 +132,4 @@ func kernelRelease() string {
 		return "unknown"
 	}
 	return strings.TrimSpace(string(b))
-}
-
-func newServer(a *runtime.Agent) *api.Server { return api.NewServer(a, a) }
-
-// run ties agent and server to the application's life.
-func run(lc fx.Lifecycle, shut fx.Shutdowner, o *options, a *runtime.Agent, s *api.Server, log *slog.Logger) {
-	ctx, cancel := context.WithCancel(context.Background())
-	ended := make(chan struct{})
-	lc.Append(fx.Hook{
-		OnStart: func(context.Context) error {
-			l, err := api.Listen(filepath.Join(o.runDir, "weir.sock"))
-			if err != nil {
-				return err
-			}
-			go func() {
-				if err := s.Serve(l); err != nil {
-					log.Error("serve the agent's API", "err", err)
-				}
-			}()
-			log.Info("agent starts", "version", Version)
-			go func() {
-				defer close(ended)
-				if err := a.Run(ctx); err != nil && ctx.Err() == nil {
-					log.Error("agent failed", "err", err)
-					o.failed.Store(&err)
-					_ = shut.Shutdown(fx.ExitCode(1))
-				}
-			}()
-			return nil
-		},
-		OnStop: func(stop context.Context) error {
-			cancel()
-			select {
-			case <-ended:
-			case <-time.After(5 * time.Second):
-				log.Warn("the agent's loop does not end; leaving")
-			}
-			log.Info("agent ends; the datapath stays")
-			return s.Shutdown(stop)
-		},
-	})
 }

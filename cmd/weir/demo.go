@@ -17,7 +17,7 @@ import (
 	"github.com/weirnet/weir/ports"
 )
 
-// demoName is the lab that the demo builds.
+// demoName is the lab that the demo builds if it is not told another name.
 const demoName = "demo"
 
 // fakeLab builds a lab of fakes with n nodes and applies the manifests. Tests put their own here.
@@ -25,6 +25,7 @@ var fakeLab = newSimulation
 
 func newDemoCommand(g *globals) *cobra.Command {
 	var keep, fake bool
+	var name string
 	c := &cobra.Command{
 		Use:   "demo",
 		Short: "Show a two-node cluster at work, step by step, and check each step",
@@ -41,17 +42,18 @@ Where eBPF is not permitted the same story runs on the fake kernel; the first li
 		Args:    args(cobra.NoArgs),
 	}
 	c.Flags().BoolVar(&keep, "keep", false, "leave the lab up")
+	c.Flags().StringVar(&name, "name", demoName, "the lab's name")
 	c.Flags().BoolVar(&fake, "fake", false, "use the fake kernel even where eBPF is permitted")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		s := &story{out: g.out, colours: colourful(g), pause: 2 * time.Second}
 		keep = keep || truthy(g.getenv("KEEP"))
-		return runDemo(c.Context(), g, s, keep, fake)
+		return runDemo(c.Context(), g, s, name, keep, fake)
 	}
 	return c
 }
 
 // runDemo builds the lab, tells the story, and clears away.
-func runDemo(ctx context.Context, g *globals, s *story, keep, fake bool) (err error) {
+func runDemo(ctx context.Context, g *globals, s *story, name string, keep, fake bool) (err error) {
 	shop, err := demoManifests("shop")
 	if err != nil {
 		return err
@@ -67,7 +69,7 @@ func runDemo(ctx context.Context, g *globals, s *story, keep, fake bool) (err er
 	var l ports.Lab
 	if why == nil {
 		fmt.Fprintf(s.out, "weir demo on eBPF: real packets through the kernel (Linux %s)\n", kernelRelease())
-		l, err = realLab(ctx, g, shop)
+		l, err = realLab(ctx, g, name, shop)
 	} else {
 		fmt.Fprintf(s.out, "weir demo on the FAKE KERNEL: no packet leaves this process (%s)\n", oneLine(why))
 		l, err = fakeLab(ctx, 2, shop)
@@ -84,15 +86,15 @@ func runDemo(ctx context.Context, g *globals, s *story, keep, fake bool) (err er
 			"  weir lab exec production/frontend -- sh\n"+
 			"  weir lab probe --from visitors/stranger\n"+
 			"  weir --socket %s observe --last 20\n"+
-			"  weir lab down", lab.DefaultRoot+"/"+demoName+"/nodes/node1/run/weir.sock")
+			"  weir lab down", lab.DefaultRoot+"/"+name+"/nodes/node1/run/weir.sock")
 	} else if err := l.Down(context.WithoutCancel(ctx)); err != nil {
 		failed = append(failed, "clearing away: "+err.Error())
 	}
 	return s.end(failed, time.Since(begin))
 }
 
-func realLab(ctx context.Context, g *globals, shop []ports.LabManifest) (ports.Lab, error) {
-	l, err := newLab(g, demoName)
+func realLab(ctx context.Context, g *globals, name string, shop []ports.LabManifest) (ports.Lab, error) {
+	l, err := newLab(g, name)
 	if err != nil {
 		return nil, err
 	}

@@ -21,7 +21,8 @@ func newLabProbeCommand(f *labFlags) *cobra.Command {
 		Short: "Measure with real packets who can reach whom",
 		Long: `weir lab probe tries every ordered pair of pods and every containerPort of the destination, TCP and UDP,
 IPv4 and IPv6, from inside the source pod, and prints what happened on the wire. Rules are those
-that the agents recorded for the probes' flows.
+that the agents recorded for the probes' flows. Through a Service, "allowed" means that one of three
+tries reached a backend.
 
 Exit status 1 if something was not as it should be: the families differ, another pod answered, a
 server does not listen. The row has a note then.`,

@@ -115,7 +115,7 @@ func (e *Engine) upsertRemote(ep cluster.Endpoint) {
 	}
 	a.byNode[ep.Node][ep.Name] = true
 	// The new identity's ports come first, so that an identity in use is never without them.
-	e.useIdentity(ep.Identity, ep.Name, ep.Ports)
+	e.useIdentity(ep.Identity, user{pod: ep.Name}, ep.Ports)
 	for _, ip := range ep.IPs {
 		if !known || !slices.Contains(old.IPs, ip) {
 			a.claim(ip, ep.Name)
@@ -130,7 +130,7 @@ func (e *Engine) upsertRemote(ep cluster.Endpoint) {
 			}
 		}
 		if old.Identity != ep.Identity {
-			e.releaseIdentity(old.Identity, ep.Name)
+			e.releaseIdentity(old.Identity, user{pod: ep.Name})
 		}
 	}
 }
@@ -150,7 +150,7 @@ func (e *Engine) deleteRemote(name cluster.Name) {
 		a.unclaim(ip, name)
 		e.emitAddress(ip)
 	}
-	e.releaseIdentity(old.Identity, name)
+	e.releaseIdentity(old.Identity, user{pod: name})
 }
 
 // emitAddress brings the ipcache row of one address up to date.

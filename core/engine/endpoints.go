@@ -61,7 +61,7 @@ func (e *Engine) detach(id datapath.EndpointID) {
 		}
 		e.emitAddress(ip)
 	}
-	e.releaseIdentity(ep.identity, ep.pod)
+	e.releaseIdentity(ep.identity, user{ep.pod, true})
 	e.remove(Published, ep.pod)
 }
 
@@ -105,10 +105,10 @@ func (e *Engine) resolve(ep *endpoint) bool {
 	}
 	old := ep.identity
 	ep.identity, ep.labels, ep.ports = id, ls, slices.Clone(pod.Ports)
-	e.useIdentity(id, ep.pod, ep.ports)
+	e.useIdentity(id, user{ep.pod, true}, ep.ports)
 	e.compiler.UpsertSubject(ep.ID, ls, namedOnly(ep.ports))
 	if old != id && old != identity.Unknown {
-		defer e.releaseIdentity(old, ep.pod)
+		defer e.releaseIdentity(old, user{ep.pod, true})
 	}
 	if !e.live {
 		return true

@@ -164,10 +164,10 @@ func (e *Engine) Apply(now time.Time, ev Event) []Op {
 	return e.out
 }
 
-// put and remove append an operation. Before the engine is live only requests for identities pass:
-// goLive emits everything else in one go.
+// put and remove append an operation. Before the engine is live only what goes to the cluster
+// passes (requests for identities, endpoints that are gone): goLive emits everything else in one go.
 func (e *Engine) put(t Table, key, row any) {
-	if e.live || t == Identity {
+	if e.live || t == Identity || t == Published {
 		e.out = append(e.out, Op{t, key, row})
 	}
 }

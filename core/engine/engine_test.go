@@ -395,3 +395,25 @@ func TestEmptyClusterLeavesEmptyTables(t *testing.T) {
 		}
 	}
 }
+
+func TestPodThatMovedHereKeepsItsNamedPorts(t *testing.T) {
+	n := newNode(t, newRegistry())
+	n.apply(nodes()...)
+	n.apply(cluster.Synced{})
+	web := []policy.NamedPort{{Name: "web", Proto: datapath.ProtoTCP, Port: 8080}}
+	moved := pod("client", "client", "node1")
+	moved.Pod.Ports = web
+	ref := policy.Ref{Kind: "NetworkPolicy", Namespace: "shop", Name: "out"}
+	n.apply(pod("server", "server", "node1"), attach(1, "server", "10.244.1.5"), moved, attach(2, "client", "10.244.1.6"),
+		cluster.PolicyUpsert{Policy: policy.Policy{Ref: ref, Specs: []policy.Spec{{
+			Subject: *selector(t, "app=server"), IsolateEgress: true,
+			Rules: []policy.Rule{{Ref: policy.RuleRef{Policy: ref, Direction: datapath.Egress, Path: "egress[0]"},
+				AnyPeer: true, Ports: []policy.Port{{Proto: datapath.ProtoTCP, Name: "web"}}}},
+		}}}})
+	id := n.rows[engine.Endpoints][ip("10.244.1.6")].(datapath.Endpoint).Identity
+	require.Equal(t, "allowed", n.verdict(1, datapath.Egress, id, datapath.ProtoTCP, 8080))
+	there := remote("client", id, "10.244.2.9")
+	there.Endpoint.Ports = web
+	n.apply(there, cluster.EndpointDelete{Name: there.Endpoint.Name})
+	require.Equal(t, "allowed", n.verdict(1, datapath.Egress, id, datapath.ProtoTCP, 8080), "its former node withdrew it")
+}

@@ -1,6 +1,8 @@
 package engine
 
 import (
+	"cmp"
+	"maps"
 	"slices"
 
 	"github.com/weirnet/weir/core/cluster"
@@ -22,8 +24,15 @@ type identities struct {
 type known struct {
 	labels  labels.Set
 	defined bool // the cluster has it
-	users   map[cluster.Name][]policy.NamedPort
+	users   map[user][]policy.NamedPort
 	ports   map[policy.NamedPort]int
+}
+
+// user is an endpoint that has an identity. A pod that moves here from another node is two for a
+// while: the local attachment, and what its former node published.
+type user struct {
+	pod   cluster.Name
+	local bool
 }
 
 func newIdentities() *identities {
@@ -43,7 +52,7 @@ func (i *identities) known(id identity.ID) bool {
 func (i *identities) entry(id identity.ID) *known {
 	k := i.byID[id]
 	if k == nil {
-		k = &known{users: map[cluster.Name][]policy.NamedPort{}, ports: map[policy.NamedPort]int{}}
+		k = &known{users: map[user][]policy.NamedPort{}, ports: map[policy.NamedPort]int{}}
 		i.byID[id] = k
 	}
 	return k
@@ -70,9 +79,9 @@ func (e *Engine) learnIdentity(id identity.ID, ls labels.Set) {
 	}
 	e.compiler.UpsertIdentity(identity.Identity{ID: id, Labels: ls}, portList(k.ports))
 	e.flushPolicy()
-	for _, name := range sortedNames(k.users) {
-		if ep, ok := e.addresses.remote[name]; ok {
-			for _, ip := range ep.IPs {
+	for _, u := range sortedUsers(k.users) {
+		if !u.local {
+			for _, ip := range e.addresses.remote[u.pod].IPs {
 				e.emitAddress(ip)
 			}
 		}
@@ -109,7 +118,7 @@ func (e *Engine) forgetIdentity(id identity.ID) {
 }
 
 // useIdentity notes that an endpoint has an identity and declares ports.
-func (e *Engine) useIdentity(id identity.ID, user cluster.Name, ports []policy.NamedPort) {
+func (e *Engine) useIdentity(id identity.ID, u user, ports []policy.NamedPort) {
 	if id == identity.Unknown || id.IsReserved() {
 		return
 	}
@@ -122,21 +131,21 @@ func (e *Engine) useIdentity(id identity.ID, user cluster.Name, ports []policy.N
 		k.ports[p]++
 		changed = changed || k.ports[p] == 1
 	}
-	changed = e.subtractPorts(k, user) || changed
-	k.users[user] = slices.Clone(ports)
+	changed = e.subtractPorts(k, u) || changed
+	k.users[u] = slices.Clone(ports)
 	if changed && k.labels.Len() > 0 {
 		e.compiler.UpsertIdentity(identity.Identity{ID: id, Labels: k.labels}, portList(k.ports))
 		e.flushPolicy()
 	}
 }
 
-func (e *Engine) releaseIdentity(id identity.ID, user cluster.Name) {
+func (e *Engine) releaseIdentity(id identity.ID, u user) {
 	k, ok := e.identities.byID[id]
 	if !ok {
 		return
 	}
-	changed := e.subtractPorts(k, user)
-	delete(k.users, user)
+	changed := e.subtractPorts(k, u)
+	delete(k.users, u)
 	if changed && k.labels.Len() > 0 {
 		e.compiler.UpsertIdentity(identity.Identity{ID: id, Labels: k.labels}, portList(k.ports))
 		e.flushPolicy()
@@ -144,8 +153,8 @@ func (e *Engine) releaseIdentity(id identity.ID, user cluster.Name) {
 	e.dropUnused(id)
 }
 
-func (e *Engine) subtractPorts(k *known, user cluster.Name) (changed bool) {
-	for _, p := range k.users[user] {
+func (e *Engine) subtractPorts(k *known, u user) (changed bool) {
+	for _, p := range k.users[u] {
 		if p.Name == "" {
 			continue
 		}
@@ -180,31 +189,12 @@ func portList(m map[policy.NamedPort]int) []policy.NamedPort {
 	for p := range m {
 		out = append(out, p)
 	}
-	slices.SortFunc(out, func(a, b policy.NamedPort) int {
-		switch {
-		case a.Name != b.Name:
-			if a.Name < b.Name {
-				return -1
-			}
-			return 1
-		case a.Proto != b.Proto:
-			return int(a.Proto) - int(b.Proto)
-		}
-		return int(a.Port) - int(b.Port)
-	})
+	slices.SortFunc(out, policy.NamedPort.Compare)
 	return out
 }
 
-func sortedNames(m map[cluster.Name][]policy.NamedPort) []cluster.Name {
-	out := make([]cluster.Name, 0, len(m))
-	for n := range m {
-		out = append(out, n)
-	}
-	slices.SortFunc(out, func(a, b cluster.Name) int {
-		if a.String() < b.String() {
-			return -1
-		}
-		return 1
+func sortedUsers(m map[user][]policy.NamedPort) []user {
+	return slices.SortedFunc(maps.Keys(m), func(a, b user) int {
+		return cmp.Or(cmp.Compare(a.pod.Namespace, b.pod.Namespace), cmp.Compare(a.pod.Name, b.pod.Name))
 	})
-	return out
 }

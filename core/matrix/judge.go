@@ -107,7 +107,9 @@ func (w *World) prepare() *judge {
 func (j *judge) address(a netip.Addr) end {
 	for _, p := range j.pods {
 		if !p.HostNetwork && slices.Contains(p.IPs, a) {
-			return podEnd(p)
+			e := podEnd(p)
+			e.addrs = []netip.Addr{a} // who names an address asks about its family
+			return e
 		}
 	}
 	for _, n := range j.nodes {

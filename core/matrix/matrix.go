@@ -132,8 +132,10 @@ func (w *World) Rows(q Query) []Row {
 	return out
 }
 
-// Judge explains one connection; for ICMP, echo requests, and the port is not looked at. An end is the namespace/name of a pod, or an address: a pod's, a
-// node's, or one outside the cluster. The error names the end that is neither.
+// Judge explains one connection; for ICMP, echo requests, and the port is not looked at. An end is the
+// namespace/name of a pod, or an address: a pod's, a node's, or one outside the cluster. Echo requests of
+// a pod that is named are those of both families, as in Rows; an address asks about its own. The error
+// names the end that is neither.
 func (w *World) Judge(from, to string, proto uint8, port uint16) (Row, error) {
 	j := w.prepare()
 	f, err := j.find(from)

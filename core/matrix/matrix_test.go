@@ -238,6 +238,19 @@ func TestEchoRequests(t *testing.T) {
 	}
 }
 
+func TestEchoRequestsByAddress(t *testing.T) {
+	icmp4 := policy.Rule{AnyPeer: true, ICMP: []policy.ICMP{{Type: 8}}}
+	w := matrix.New([]cluster.Event{
+		pod("shop/a", "n1", addrs("10.0.0.1", "fd00::1")), pod("shop/b", "n1", addrs("10.0.0.2", "fd00::2")), allowIngress("p", "b", icmp4),
+	})
+	for to, want := range map[string]bool{"10.0.0.2": true, "fd00::2": false, "shop/b": false} {
+		row, err := w.Judge("shop/a", to, datapath.ProtoICMP, 0)
+		require.NoError(t, err)
+		require.Equal(t, want, row.Allowed(), to)
+		require.Equal(t, "shop/b", row.To)
+	}
+}
+
 func TestParseProto(t *testing.T) {
 	p, err := matrix.ParseProto("sctp")
 	require.NoError(t, err)

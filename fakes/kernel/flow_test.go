@@ -8,6 +8,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/weirnet/weir/core/datapath"
+	"github.com/weirnet/weir/core/identity"
 	"github.com/weirnet/weir/fakes/kernel"
 	"github.com/weirnet/weir/fakes/packet"
 )
@@ -327,6 +328,13 @@ func TestWrongDoors(t *testing.T) {
 		w.fromDB().passes(t, back(syn|ack), kernel.RedirectPeer)
 		require.Equal(t, [2]uint64{2, 1}, w.flow(w.one).Packets)
 	})
+	t.Run("whoever answers for a pod is judged as that pod", func(t *testing.T) {
+		w := newWorld(t)
+		w.fromWeb().passes(t, forth(syn), kernel.RedirectPeer)
+		w.enforce(w.one, epDB, polClosed)
+		w.toWeb().refuses(t, back(syn|ack), datapath.ReasonPolicyDenied)
+		require.True(t, w.flow(w.one).Denied)
+	})
 	t.Run("a reply through the overlay is still a reply", func(t *testing.T) {
 		w := newWorld(t)
 		p := packet.UDP(at(web4, 1), at(node2v4, 53), "")
@@ -340,6 +348,26 @@ func TestWrongDoors(t *testing.T) {
 			w.fromWeb().passes(t, p, kernel.Pass)
 		}
 	})
+}
+
+// A node is known by its address (here as an API server), but what it sends carries the VNI of any node.
+func TestRepliesOfANodeAreServedByTheEntry(t *testing.T) {
+	w := newWorld(t)
+	w.ok(w.one.Tables().IPCache.Put(pfx("10.2.0.1/32"), datapath.IPCache{Identity: identity.KubeAPIServer, Tunnel: node2v4}))
+	w.class(identity.KubeAPIServer, 7)
+	w.policyOf(w.one, epWeb, newPolicy(1), rows{{Class: 7, Direction: datapath.Egress, AnyProto: true}: {Allow: true, Cookie: 1}})
+	question, answer := packet.UDP(at(web4, 1), at(router2, 443), ""), packet.UDP(at(router2, 443), at(web4, 1), "")
+	w.fromWeb().passes(t, question, kernel.Tunnel)
+	w.tunnelled(identity.Host).passes(t, answer, kernel.RedirectPeer)
+	require.Equal(t, identity.KubeAPIServer, w.flow(w.one).DstIdentity)
+
+	// Another cookie without a new epoch shows whether the slow path is taken.
+	w.allow(w.one, datapath.PolicyKey{Policy: newPolicy(1), Class: 7, Direction: datapath.Egress, AnyProto: true}, 2)
+	require.Empty(t, w.tunnelled(identity.Host).passes(t, answer, kernel.RedirectPeer).Events)
+	w.ok(w.one.BumpAll())
+	require.Len(t, w.fromWeb().passes(t, question, kernel.Tunnel).Events, 1)
+	w.allow(w.one, datapath.PolicyKey{Policy: newPolicy(1), Class: 7, Direction: datapath.Egress, AnyProto: true}, 3)
+	require.Empty(t, w.tunnelled(identity.Host).passes(t, answer, kernel.RedirectPeer).Events, "a renewal remembers the VNI")
 }
 
 func TestVNIOfAnotherIdentityRenews(t *testing.T) {

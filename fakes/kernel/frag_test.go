@@ -1,6 +1,7 @@
 package kernel_test
 
 import (
+	"net/netip"
 	"strings"
 	"testing"
 
@@ -121,4 +122,21 @@ func TestFragmentTableForgetsTheOldest(t *testing.T) {
 	w.fromWeb().passes(t, pieces["IPv6"][0], kernel.RedirectPeer)
 	w.fromWeb().refuses(t, pieces["IPv4"][1], datapath.ReasonFragmentNotFound)
 	w.fromWeb().passes(t, pieces["IPv6"][1], kernel.RedirectPeer)
+}
+
+func TestDropsOfLaterFragmentsNameTheirPorts(t *testing.T) {
+	w := newWorld(t)
+	pieces := bigDatagrams()["IPv4"]
+	unread := w.host().refuses(t, pieces[1], datapath.ReasonInvalidSource)
+	require.Zero(t, unread.Src.Port())
+	w.fromWeb().passes(t, pieces[0], kernel.RedirectPeer)
+	noKey := w.tunnelled(idJob)
+	noKey.meta.Remote = netip.Addr{}
+	for _, e := range []datapath.Event{
+		w.host().refuses(t, pieces[1], datapath.ReasonInvalidSource),
+		noKey.refuses(t, pieces[1], datapath.ReasonTunnelKey),
+	} {
+		require.Equal(t, at(web4, 5000), e.Src)
+		require.Equal(t, at(db4, 53), e.Dst)
+	}
 }

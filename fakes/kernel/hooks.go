@@ -80,6 +80,7 @@ type run struct {
 	meta    Meta
 	frame   []byte
 	p       reading
+	lost    bool // a later fragment whose first was not seen
 
 	vni     identity.ID // that the tunnel key tells, as read
 	src     side        // of the packet, as far as known
@@ -99,6 +100,9 @@ func (k *Kernel) Inject(h Hook, ifindex uint32, frame []byte, m Meta) Result {
 	r := &run{k: k, now: k.clock.Now(), hook: h, ifindex: ifindex, meta: m, frame: frame}
 	var drop datapath.Reason
 	r.p, drop = parse(frame, m.VLAN)
+	if drop == 0 {
+		r.lost = !k.completeFragment(&r.p)
+	}
 	r.src.addr, r.dst.addr = r.p.src, r.p.dst
 	switch {
 	case drop != 0:
@@ -127,7 +131,7 @@ func (r *run) fromPod() {
 		r.drop(datapath.ReasonForbiddenICMPv6)
 		return
 	}
-	if !r.k.completeFragment(&r.p) {
+	if r.lost {
 		r.drop(datapath.ReasonFragmentNotFound)
 		return
 	}
@@ -154,8 +158,7 @@ func (r *run) fromOverlay() {
 	if r.vni == identity.Unknown || r.vni == identity.Host {
 		r.vni = identity.RemoteNode
 	}
-	complete := r.k.completeFragment(&r.p)
-	if !complete || !r.senderKnown() {
+	if r.lost || !r.senderKnown() {
 		if _, ok := r.k.nodes.rows[r.meta.Remote]; !ok {
 			r.drop(datapath.ReasonUnknownSender)
 			return
@@ -168,7 +171,7 @@ func (r *run) fromOverlay() {
 		case ep.Host:
 			r.pass()
 			return
-		case !complete:
+		case r.lost:
 			r.drop(datapath.ReasonFragmentNotFound)
 			return
 		}
@@ -192,7 +195,7 @@ func (r *run) toPod() {
 		r.pass()
 		return
 	}
-	if !r.k.completeFragment(&r.p) {
+	if r.lost {
 		r.drop(datapath.ReasonFragmentNotFound)
 		return
 	}
@@ -203,8 +206,12 @@ func (r *run) toPod() {
 	r.serve()
 }
 
-// fromHost looks at the destination only: the node's own packets are not judged.
+// fromHost looks at the addresses only: the node's own packets are not judged.
 func (r *run) fromHost() {
+	if ep, ok := r.k.endpoints.rows[r.p.src]; !ok || !ep.Host {
+		r.drop(datapath.ReasonInvalidSource)
+		return
+	}
 	row, _ := r.k.lookupIPCache(r.p.dst)
 	if !row.Tunnel.IsValid() {
 		r.pass()
@@ -249,7 +256,7 @@ func (r *run) serve() {
 	sender, receiver := &e.side[from], &e.side[1-from]
 	opens, entered := r.p.opensTCP(), sender.in == r.in()
 	switch {
-	case e.state == stateClosing && opens:
+	case e.state == stateClosing && opens, from == 1 && r.p.asksICMP():
 		r.open()
 	case !r.k.current(e):
 		r.renew(e, from)
@@ -367,8 +374,9 @@ func (r *run) rejudge(key datapath.FlowKey, e *entry, from int) (changed bool, d
 		}
 		return false, 0
 	}
+	denied := e.denied
 	e.denied = false
-	return e.outcome.egressCookie != before.egressCookie || e.outcome.ingressCookie != before.ingressCookie, 0
+	return denied || e.outcome.egressCookie != before.egressCookie || e.outcome.ingressCookie != before.ingressCookie, 0
 }
 
 // forward lets a packet of an entry through, and reports what is worth it.

@@ -1,6 +1,7 @@
 package kernel_test
 
 import (
+	"net/netip"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -96,6 +97,11 @@ func TestFromPodRoutes(t *testing.T) {
 		require.True(t, e.EgressJudged)
 		require.False(t, e.IngressJudged, "there is no host policy")
 		require.Equal(t, identity.Host, e.DstIdentity)
+
+		// What the node is to others does not matter to itself.
+		w.ok(w.one.Tables().IPCache.Put(pfx("10.1.0.1/32"), datapath.IPCache{Identity: identity.RemoteNode, Tunnel: node1v4}))
+		res = w.fromWeb().passes(t, packet.UDP(at(web4, 2), at(router1, 53), ""), kernel.Pass)
+		require.Equal(t, identity.Host, res.Events[0].DstIdentity)
 	})
 	t.Run("to a pod of another node", func(t *testing.T) {
 		p := packet.UDP(at(web6, 1), at(job6, 53), "")
@@ -261,6 +267,10 @@ func TestFromHost(t *testing.T) {
 	w.host().passes(t, packet.UDP(at(router1, 1), at(outside4, 53), ""), kernel.Pass)
 	w.host().passes(t, packet.UDP(at(router1, 1), at(web4, 53), ""), kernel.Pass)
 	w.noFlows(w.one)
+	for _, src := range []netip.Addr{web4, job4, outside4} {
+		w.host().refuses(t, packet.UDP(at(src, 1), at(job4, 53), ""), datapath.ReasonInvalidSource)
+		w.host().refuses(t, packet.UDP(at(src, 1), at(outside4, 53), ""), datapath.ReasonInvalidSource)
+	}
 	e := w.host().refuses(t, p.With(func(p *packet.Packet) { p.VLANs = []uint16{1} }), datapath.ReasonVLAN)
 	require.Equal(t, datapath.PointFromStack, e.Point)
 	require.Equal(t, datapath.Egress, e.Direction)
@@ -288,4 +298,18 @@ func TestCounters(t *testing.T) {
 		{Reason: datapath.ReasonInvalidSource, Direction: datapath.Egress, Packets: 1, Bytes: n},
 		{Reason: datapath.ReasonUnknownTarget, Direction: datapath.Ingress, Packets: 2, Bytes: 2 * n},
 	}, got)
+}
+
+func TestFromHostTakesTheHostsOwnPacketsOnly(t *testing.T) {
+	w := newWorld(t)
+	for _, src := range []netip.Addr{web4, job4, outside4, ip("10.1.0.99")} {
+		for _, dst := range []netip.Addr{job4, outside4} {
+			e := w.host().refuses(t, packet.UDP(at(src, 1), at(dst, 53), ""), datapath.ReasonInvalidSource)
+			require.Equal(t, datapath.PointFromStack, e.Point)
+			require.Equal(t, datapath.Egress, e.Direction)
+		}
+	}
+	w.host().passes(t, packet.UDP(at(router1, 1), at(job4, 53), ""), kernel.Tunnel)
+	w.ok(w.one.Tables().Endpoints.Delete(router1))
+	w.host().refuses(t, packet.UDP(at(router1, 1), at(job4, 53), ""), datapath.ReasonInvalidSource)
 }

@@ -59,7 +59,7 @@ func (r *run) related() (side, bool) {
 		return side{}, false
 	}
 	inner, ok := r.p.quoted()
-	if !ok || inner.src != r.p.dst || !r.k.completeFragment(&inner) {
+	if !ok || inner.src != r.p.dst || r.hook == FromPod && inner.dst != r.p.src || !r.k.completeFragment(&inner) {
 		return side{}, false
 	}
 	key, fromB := datapath.NewFlowKey(inner.src, inner.dst, inner.sport, inner.dport, inner.proto)

@@ -176,3 +176,38 @@ func TestErrorsQuotingFragmentsAndExtensions(t *testing.T) {
 		require.Empty(t, res.Events, "fragment %d", i)
 	}
 }
+
+// Both directions of these messages have the same flow key: without care, whoever may be asked might ask.
+func TestOnlyAnEchoReplyIsAnAnswer(t *testing.T) {
+	for name, c := range map[string]struct{ ask, answer, counter packet.Packet }{
+		"IPv4 echo with identifier 0": {packet.Echo(web4, db4, 0, false), packet.Echo(db4, web4, 0, true), packet.Echo(db4, web4, 0, false)},
+		"IPv6 echo with identifier 0": {packet.Echo(web6, db6, 0, false), packet.Echo(db6, web6, 0, true), packet.Echo(db6, web6, 0, false)},
+		"IPv4 timestamp":              {packet.ICMP(web4, db4, 13, 0), packet.Packet{}, packet.ICMP(db4, web4, 13, 0)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.policyOf(w.one, epWeb, newPolicy(1), rows{{Direction: datapath.Egress, AnyProto: true}: {Allow: true}})
+			w.fromWeb().passes(t, c.ask, kernel.RedirectPeer)
+			require.Empty(t, w.fromWeb().passes(t, c.ask, kernel.RedirectPeer).Events)
+			if c.answer.Src.IsValid() {
+				require.Empty(t, w.fromDB().passes(t, c.answer, kernel.RedirectPeer).Events)
+			}
+			w.fromDB().refuses(t, c.counter, datapath.ReasonPolicyDenied)
+			require.Equal(t, uint64(2), w.flow(w.one).Packets[0], "the flow is as it was")
+
+			w.enforce(w.one, epWeb, polOpen)
+			res := w.fromDB().passes(t, c.counter, kernel.RedirectPeer)
+			require.Equal(t, []datapath.EventType{datapath.EventNew}, eventTypes(res))
+			require.False(t, res.Events[0].Reply)
+			require.Equal(t, c.counter.Src, w.flow(w.one).Src.Addr(), "a flow of its own")
+		})
+	}
+}
+
+func TestPodMaySpeakOnlyOfPacketsThatItGot(t *testing.T) {
+	w := newWorld(t)
+	foreign := packet.UDP(at(db4, 53), at(outside4, 5000), "to another")
+	w.fromDB().passes(t, foreign, kernel.Pass)
+	w.enforce(w.one, epWeb, polClosed)
+	w.fromWeb().refuses(t, packet.ICMPError(web4, db4, 3, 3, foreign.Bytes(), 28), datapath.ReasonPolicyDenied)
+}

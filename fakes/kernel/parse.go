@@ -243,6 +243,12 @@ func icmpPorts(proto, typ, code uint8, id uint16) (sport, dport uint16) {
 	return both, both
 }
 
+// asksICMP says whether the packet is an ICMP message that answers nothing: of some, both directions
+// have the same flow key.
+func (p *reading) asksICMP() bool {
+	return p.proto == datapath.ProtoICMP && p.icmpType != 0 || p.proto == datapath.ProtoICMPv6 && p.icmpType != 129
+}
+
 // opensTCP says whether the packet asks for a new TCP connection.
 func (p *reading) opensTCP() bool {
 	return p.proto == datapath.ProtoTCP && p.flags&(datapath.TCPSyn|datapath.TCPAck) == datapath.TCPSyn

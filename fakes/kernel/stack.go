@@ -133,6 +133,7 @@ func (p *party) receiveTCP(pkt packet.Packet) {
 	case pkt.Flags&datapath.TCPRst != 0:
 		if s != nil {
 			s.refused, s.established = true, false
+			delete(p.sockets, key)
 		}
 		return
 	case isSyn && p.listening[listener{pkt.Proto, pkt.DPort}]:

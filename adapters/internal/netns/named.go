@@ -37,7 +37,7 @@ func Create(name string) (string, error) {
 	if taken {
 		return "", fmt.Errorf("create network namespace %s: %w", name, fs.ErrExist)
 	}
-	err = onThread(func() error {
+	err = OnThread(func() error {
 		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 			return fmt.Errorf("unshare: %w", err)
 		}

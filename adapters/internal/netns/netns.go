@@ -85,7 +85,7 @@ func Do(path string, f func() error) error {
 		return err
 	}
 	defer file.Close()
-	return onThread(func() error {
+	return OnThread(func() error {
 		if err := unix.Setns(int(file.Fd()), unix.CLONE_NEWNET); err != nil {
 			return fmt.Errorf("network namespace %s: enter: %w", path, err)
 		}
@@ -98,8 +98,8 @@ type outcome struct {
 	panicked any
 }
 
-// onThread runs f on an operating system thread that ends afterwards. A panic of f reaches the caller.
-func onThread(f func() error) error {
+// OnThread runs f on an operating system thread that ends afterwards. A panic of f reaches the caller.
+func OnThread(f func() error) error {
 	done := make(chan outcome, 1)
 	go runAndEnd(f, done)
 	o := <-done

@@ -1,0 +1,385 @@
+package differential_test
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
+	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
+
+	adapter "github.com/weirnet/weir/adapters/ebpf"
+	"github.com/weirnet/weir/bpf"
+	"github.com/weirnet/weir/core/datapath"
+	"github.com/weirnet/weir/fakes/kernel"
+	"github.com/weirnet/weir/fakes/packet"
+	"github.com/weirnet/weir/ports"
+)
+
+// needs skips where programs cannot be loaded, and says what is missing; with REQUIRE=root or REQUIRE=bpf in
+// the environment that is a failure.
+func needs(t *testing.T) {
+	t.Helper()
+	what, missing := "bpf", ""
+	m, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 4, MaxEntries: 1})
+	switch {
+	case os.Geteuid() != 0:
+		what, missing = "root", "root is needed"
+	case err != nil:
+		missing = "BPF maps cannot be created: " + err.Error()
+	default:
+		_ = m.Close()
+	}
+	if _, err := exec.LookPath("ip"); err != nil && missing == "" {
+		missing = "the ip command is needed (iproute2)"
+	}
+	if missing == "" {
+		return
+	}
+	required := strings.Split(os.Getenv("REQUIRE"), ",")
+	if slices.Contains(required, what) || slices.Contains(required, "bpf") {
+		t.Fatalf("REQUIRE=%s: %s", os.Getenv("REQUIRE"), missing)
+	}
+	t.Skip(missing)
+}
+
+// Slots are interfaces: those of pods, then the overlay device and one of the node.
+const (
+	podSlots    = 5
+	slotOverlay = podSlots
+	slotHost    = podSlots + 1
+	slots       = podSlots + 2
+)
+
+// rig is a datapath in the kernel, and what is needed to run its programs on frames. It belongs to the
+// test's goroutine, whose thread is in a network namespace of its own.
+type rig struct {
+	real     *adapter.Datapath
+	tables   ports.Tables
+	ifindex  [slots]uint32
+	progs    map[kernel.Hook]*ebpf.Program
+	notes    *ebpf.Map
+	flows    *ebpf.Map
+	frags    *ebpf.Map
+	expires  uint32 // offset of the time in a flow entry
+	events   chan datapath.Event
+	marks    int                     // that were sent, but not read yet
+	undo     map[string]func() error // deletes of the rows that were written since reset
+	counters map[counterKey]ports.Counter
+}
+
+type counterKey struct {
+	reason    datapath.Reason
+	direction datapath.Direction
+}
+
+func newRig(t *testing.T) *rig {
+	t.Helper()
+	needs(t)
+	runtime.LockOSThread() // never unlocked: the thread and its namespace go with the test's goroutine
+	require.NoError(t, unix.Unshare(unix.CLONE_NEWNET))
+	r := &rig{progs: map[kernel.Hook]*ebpf.Program{}, events: make(chan datapath.Event, 1024), undo: map[string]func() error{}}
+	for i := range slots {
+		name := fmt.Sprintf("slot%d", i)
+		out, err := exec.Command("ip", "link", "add", name, "type", "veth", "peer", "name", name+"p").CombinedOutput()
+		require.NoError(t, err, "%s", out)
+		dev, err := net.InterfaceByName(name)
+		require.NoError(t, err)
+		r.ifindex[i] = uint32(dev.Index)
+	}
+	bpffs := filepath.Join(t.TempDir(), "bpf")
+	require.NoError(t, os.Mkdir(bpffs, 0o700))
+	require.NoError(t, unix.Mount("bpf", bpffs, "bpf", 0, ""))
+	t.Cleanup(func() { require.NoError(t, unix.Unmount(bpffs, unix.MNT_DETACH)) })
+	dir := filepath.Join(bpffs, "weir")
+
+	var err error
+	r.real, err = adapter.Open(adapter.Config{
+		BPFFS: dir, OverlayIfindex: r.ifindex[slotOverlay],
+		Sizes: adapter.Sizes{
+			Endpoints: 256, IPCache: 1024, Policy: 4096, Nodes: 64, Services: 64, Slots: 64, Backends: 64,
+			Affinity: 64, SockRev: 64, Flows: 4096, Frags: 1024, EventRing: 1 << 18,
+		},
+	})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, r.real.Close()) })
+	r.tables, r.notes = r.real.Tables(), newNotes(t)
+	r.load(t, dir)
+	r.listen(t)
+	return r
+}
+
+// load loads the programs once more over the same maps: with the tunnel key taken from skb->cb, and spied on.
+func (r *rig) load(t *testing.T, dir string) {
+	t.Helper()
+	for hook, load := range map[kernel.Hook]func() (*ebpf.CollectionSpec, error){
+		kernel.FromPod: bpf.LoadFromPod, kernel.ToPod: bpf.LoadToPod,
+		kernel.FromOverlay: bpf.LoadFromOverlay, kernel.FromHost: bpf.LoadFromHost,
+	} {
+		spec, err := load()
+		require.NoError(t, err)
+		for name, v := range map[string]any{"overlay_ifindex": r.ifindex[slotOverlay], "test_tunnel_from_cb": uint8(1)} {
+			if x := spec.Variables[name]; x != nil {
+				require.NoError(t, x.Set(v))
+			}
+		}
+		replace := map[string]*ebpf.Map{}
+		for name, ms := range spec.Maps {
+			if ms.Pinning != ebpf.PinByName {
+				continue
+			}
+			m, err := ebpf.LoadPinnedMap(filepath.Join(dir, name), nil)
+			require.NoError(t, err)
+			t.Cleanup(func() { _ = m.Close() })
+			ms.Pinning, ms.MaxEntries, replace[name] = ebpf.PinNone, m.MaxEntries(), m
+			switch name {
+			case bpf.FromPodMapFlowsV1:
+				r.flows, r.expires = m, offsetOf(t, ms.Value, "expires_ns")
+			case bpf.FromPodMapFragsV1:
+				r.frags = m
+			}
+		}
+		spyOn(spec.Programs[hook.String()], r.notes)
+		coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: replace})
+		require.NoError(t, err)
+		r.progs[hook] = coll.DetachProgram(hook.String())
+		t.Cleanup(func() { _ = r.progs[hook].Close() })
+		coll.Close()
+	}
+}
+
+// offsetOf finds a field of 8 bytes.
+func offsetOf(t *testing.T, typ btf.Type, field string) uint32 {
+	t.Helper()
+	s, ok := btf.UnderlyingType(typ).(*btf.Struct)
+	require.True(t, ok, "%v", typ)
+	for _, m := range s.Members {
+		if m.Name == field {
+			return m.Offset.Bytes()
+		}
+	}
+	t.Fatalf("%v has no field %s", typ, field)
+	return 0
+}
+
+// listen starts the reader of events. It ends when the datapath is closed.
+func (r *rig) listen(t *testing.T) {
+	ctx, cancel := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- r.real.Events(ctx, func(e datapath.Event) {
+			select {
+			case r.events <- e:
+			case <-ctx.Done():
+			}
+		})
+	}()
+	t.Cleanup(func() {
+		cancel()
+		require.ErrorIs(t, <-ended, context.Canceled)
+	})
+}
+
+// skb is the head of struct __sk_buff, as far as test runs take it in.
+type skb struct {
+	Len, PktType, Mark, Queue, Protocol, VlanPresent, VlanTci, VlanProto, Priority uint32
+	IngressIfindex, Ifindex, TcIndex                                               uint32
+	Cb                                                                             [5]uint32
+}
+
+// What TC programs return.
+const (
+	tcOK       = 0
+	tcShot     = 2
+	tcRedirect = 7
+)
+
+// errNotRun is a frame that this kernel makes no test runs of.
+var errNotRun = errors.New("not run")
+
+// tooShort says whether a kernel may refuse a test run: some insist on a whole IP header.
+func tooShort(b []byte) bool {
+	switch {
+	case len(b) <= packet.EthernetLen:
+		return true
+	case b[12] == 8 && b[13] == 0:
+		return len(b) < packet.EthernetLen+packet.IPv4Len
+	case b[12] == 0x86 && b[13] == 0xdd:
+		return len(b) < packet.EthernetLen+packet.IPv6Len
+	}
+	return false
+}
+
+// run sends a frame through a program and translates what came of it.
+func (r *rig) run(i *injection) (kernel.Result, error) {
+	var res kernel.Result
+	if err := r.notes.Put(uint32(0), make([]byte, notesLen)); err != nil {
+		return res, fmt.Errorf("clear notes: %w", err)
+	}
+	ctx := skb{Ifindex: r.ifindex[i.Slot]}
+	if i.Hook == kernel.FromOverlay && i.Remote.IsValid() {
+		a := i.Remote.As4()
+		ctx.Cb = [5]uint32{i.VNI, uint32(a[0])<<24 | uint32(a[1])<<16 | uint32(a[2])<<8 | uint32(a[3])}
+	}
+	opts := &ebpf.RunOptions{Data: i.Frame, DataOut: make([]byte, len(i.Frame)+64), Context: ctx}
+	code, err := r.progs[i.Hook].Run(opts)
+	if errors.Is(err, unix.EINVAL) && tooShort(i.Frame) {
+		return res, errNotRun
+	}
+	if err != nil {
+		return res, fmt.Errorf("run %s on %d bytes: %w", i.Hook, len(i.Frame), err)
+	}
+	var raw []byte
+	if raw, err = r.notes.LookupBytes(uint32(0)); err != nil {
+		return res, fmt.Errorf("read notes: %w", err)
+	}
+	notes := readNotes(raw)
+	switch {
+	case code == tcShot:
+		res.Action = kernel.Drop
+	case code == tcOK:
+		res.Action, res.Frame = kernel.Pass, opts.DataOut
+	case code == tcRedirect && notes.redirect == redirectPeer:
+		res.Action, res.Ifindex, res.Frame = kernel.RedirectPeer, notes.ifindex, opts.DataOut
+	case code == tcRedirect && notes.redirect == redirectOut && notes.tunnel:
+		res.Action, res.Ifindex, res.Frame = kernel.Tunnel, notes.ifindex, opts.DataOut
+		res.VNI, res.Remote = notes.vni, notes.remote
+	default:
+		return res, fmt.Errorf("%s returned %d after %+v", i.Hook, code, notes)
+	}
+	// Frames never bear the address of their device: so what is for this node must have been made so.
+	forUs := res.Action == kernel.RedirectPeer || i.Hook == kernel.FromOverlay && res.Action == kernel.Pass
+	if forUs && !notes.retyped {
+		return res, fmt.Errorf("%s delivers a packet of another type than PACKET_HOST", i.Hook)
+	}
+	return res, r.sendMark()
+}
+
+// markLen is the length of the frames that tell where the events of one packet end: their drop is reported last.
+const markLen = 1237
+
+var mark = &injection{
+	Hook: kernel.FromPod, Slot: slotHost,
+	Frame: append(make([]byte, 12), append([]byte{0x81, 0x00}, make([]byte, markLen-14)...)...),
+}
+
+func (r *rig) sendMark() error {
+	opts := &ebpf.RunOptions{Data: mark.Frame, Context: skb{Ifindex: r.ifindex[mark.Slot]}}
+	if _, err := r.progs[mark.Hook].Run(opts); err != nil {
+		return fmt.Errorf("run the mark: %w", err)
+	}
+	r.marks++
+	return nil
+}
+
+// eventsOfOne returns the events up to the next mark.
+func (r *rig) eventsOfOne() ([]datapath.Event, error) {
+	var out []datapath.Event
+	timeout := time.NewTimer(10 * time.Second)
+	defer timeout.Stop()
+	for {
+		select {
+		case e := <-r.events:
+			if e.Length == markLen {
+				r.marks--
+				return out, nil
+			}
+			out = append(out, e)
+		case <-timeout.C:
+			return out, errors.New("the events of a packet did not come within 10 seconds")
+		}
+	}
+}
+
+// catchUp reads what a sequence left behind that ended early.
+func (r *rig) catchUp() error {
+	for r.marks > 0 {
+		if _, err := r.eventsOfOne(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// age makes all flow entries of the kernel older.
+func (r *rig) age(d time.Duration) error {
+	return r.eachFlow(func(key, value []byte) error {
+		at := value[r.expires:]
+		before := native.Uint64(at)
+		native.PutUint64(at, before-min(before, uint64(d)))
+		return r.flows.Put(key, value)
+	})
+}
+
+func (r *rig) eachFlow(f func(key, value []byte) error) error {
+	type row struct{ key, value []byte }
+	var rows []row
+	var key, value []byte
+	it := r.flows.Iterate()
+	for it.Next(&key, &value) {
+		rows = append(rows, row{slices.Clone(key), slices.Clone(value)})
+	}
+	if err := it.Err(); err != nil {
+		return fmt.Errorf("read flows: %w", err)
+	}
+	for _, x := range rows {
+		if err := f(x.key, x.value); err != nil {
+			return fmt.Errorf("change flow: %w", err)
+		}
+	}
+	return nil
+}
+
+// reset empties the tables.
+func (r *rig) reset() error {
+	for name, f := range r.undo {
+		if err := f(); err != nil {
+			return fmt.Errorf("reset %s: %w", name, err)
+		}
+	}
+	clear(r.undo)
+	if _, err := r.real.FlushFlows(); err != nil {
+		return err
+	}
+	var keys [][]byte
+	var key, value []byte
+	it := r.frags.Iterate()
+	for it.Next(&key, &value) {
+		keys = append(keys, slices.Clone(key))
+	}
+	for _, k := range keys {
+		if err := r.frags.Delete(k); err != nil {
+			return fmt.Errorf("reset frags: %w", err)
+		}
+	}
+	var err error
+	r.counters, err = r.count()
+	return errors.Join(it.Err(), err)
+}
+
+func (r *rig) count() (map[counterKey]ports.Counter, error) {
+	rows, err := r.real.Counters()
+	if err != nil {
+		return nil, err
+	}
+	return byKey(rows), nil
+}
+
+func byKey(rows []ports.Counter) map[counterKey]ports.Counter {
+	out := map[counterKey]ports.Counter{}
+	for _, c := range rows {
+		out[counterKey{c.Reason, c.Direction}] = c
+	}
+	return out
+}

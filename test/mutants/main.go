@@ -1,0 +1,231 @@
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"sync"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// options are the flags.
+type options struct {
+	only     *regexp.Regexp
+	list     bool
+	jobs     int
+	limit    time.Duration
+	baseline bool
+}
+
+func parseFlags(args []string, stderr io.Writer) (options, error) {
+	var o options
+	f := flag.NewFlagSet("mutants", flag.ContinueOnError)
+	f.SetOutput(stderr)
+	only := f.String("run", "", "try only mutants whose name matches `regexp`")
+	f.BoolVar(&o.list, "list", false, "show the mutants and try none")
+	f.IntVar(&o.jobs, "jobs", 2, "mutants to try at the same time")
+	f.DurationVar(&o.limit, "limit", 3*time.Minute, "time for one run of tests")
+	f.BoolVar(&o.baseline, "baseline", true, "first check that the tests pass without any mutant")
+	if err := f.Parse(args); err != nil {
+		return o, err
+	}
+	var err error
+	if o.only, err = regexp.Compile(*only); err != nil {
+		return o, fmt.Errorf("-run: %w", err)
+	}
+	if f.NArg() > 0 || o.jobs < 1 {
+		return o, fmt.Errorf("want no arguments and at least one job; see -help")
+	}
+	return o, nil
+}
+
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	o, err := parseFlags(args, stderr)
+	if err != nil {
+		fmt.Fprintln(stderr, "mutants:", err)
+		return 2
+	}
+	var chosen []mutant
+	for _, m := range all() {
+		if o.only.MatchString(m.name) {
+			chosen = append(chosen, m)
+		}
+	}
+	if o.list {
+		for _, m := range chosen {
+			fmt.Fprintf(stdout, "%-36s %-32s %s\n", m.name, m.file, m.why)
+		}
+		fmt.Fprintf(stdout, "%d mutants\n", len(chosen))
+		return 0
+	}
+	ok, err := check(ctx, o, chosen, stdout)
+	switch {
+	case err != nil:
+		fmt.Fprintln(stderr, "mutants:", err)
+		return 2
+	case !ok:
+		return 1
+	}
+	return 0
+}
+
+// check tries the mutants and reports; ok: none survived, and all could be tried or skipped.
+func check(ctx context.Context, o options, chosen []mutant, w io.Writer) (ok bool, err error) {
+	source, err := moduleRoot()
+	if err != nil {
+		return false, err
+	}
+	temp, err := os.MkdirTemp("", "weir-mutants-")
+	if err != nil {
+		return false, err
+	}
+	defer os.RemoveAll(temp)
+	var runners []*runner
+	lane, noBPF := make(chan struct{}, 1), whyNoBPF(source)
+	for i := range min(o.jobs, max(1, len(chosen))) {
+		t, err := copyTree(source, filepath.Join(temp, fmt.Sprint(i)))
+		if err != nil {
+			return false, err
+		}
+		runners = append(runners, &runner{tree: t, limit: o.limit, bpf: noBPF, bpfLane: lane})
+	}
+	if o.baseline {
+		unsteady, err := baseline(ctx, runners[0], chosen, w)
+		if err != nil {
+			return false, err
+		}
+		for _, r := range runners {
+			r.unsteady = unsteady
+		}
+	}
+	return report(w, chosen, tryAll(ctx, runners, chosen, w)), ctx.Err()
+}
+
+// baseline runs every step that is to notice a mutant on the unchanged tree, and returns those that passed only
+// at the second attempt. Tests that fail anyway would "notice" everything.
+func baseline(ctx context.Context, r *runner, chosen []mutant, w io.Writer) (unsteady map[string]bool, err error) {
+	unsteady = map[string]bool{}
+	seen := map[string]bool{}
+	for _, m := range chosen {
+		if m.by.bpf && r.bpf != "" {
+			continue
+		}
+		for _, s := range m.by.steps {
+			s = r.present(s)
+			if s == nil || seen[s.String()] {
+				continue
+			}
+			seen[s.String()] = true
+			begin := time.Now()
+			out, err := r.test(ctx, s)
+			if err != nil && ctx.Err() == nil {
+				fmt.Fprintf(w, "unsteady: %s failed (%s) without any mutant; once more\n", s, noticedBy(out))
+				unsteady[s.String()] = true
+				out, err = r.test(ctx, s)
+			}
+			if err != nil {
+				return nil, fmt.Errorf("%s fails without any mutant: %w\n%s", s, err, tail(out))
+			}
+			fmt.Fprintf(w, "unchanged  %5.1fs  %s\n", time.Since(begin).Seconds(), s)
+		}
+	}
+	return unsteady, r.tree.sweep()
+}
+
+// tryAll shares the mutants out among the runners. Those that need the machine for themselves begin first, so
+// that the others fill the time beside them.
+func tryAll(ctx context.Context, runners []*runner, chosen []mutant, w io.Writer) []outcome {
+	out := make([]outcome, len(chosen))
+	var order [2][]int
+	for i, m := range chosen {
+		if m.by.bpf {
+			order[0] = append(order[0], i)
+		} else {
+			order[1] = append(order[1], i)
+		}
+	}
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	done := 0
+	for n, r := range runners {
+		// The first runner prefers what needs the kernel, the others everything else.
+		first, second := n%2, 1-n%2
+		if len(runners) > 1 && n > 1 {
+			first, second = 1, 0
+		}
+		wg.Go(func() {
+			for {
+				mu.Lock()
+				from := first
+				if len(order[from]) == 0 {
+					from = second
+				}
+				if len(order[from]) == 0 || ctx.Err() != nil {
+					mu.Unlock()
+					return
+				}
+				i := order[from][0]
+				order[from] = order[from][1:]
+				mu.Unlock()
+				o := r.try(ctx, chosen[i])
+				mu.Lock()
+				out[i] = o
+				done++
+				fmt.Fprintf(w, "%3d/%d  %-8s  %5.1fs  %-36s %s\n", done, len(chosen), o.fate, o.took.Seconds(), chosen[i].name, firstLine(o.how))
+				mu.Unlock()
+			}
+		})
+	}
+	wg.Wait()
+	return out
+}
+
+// report writes what needs attention in full, and the counts.
+func report(w io.Writer, chosen []mutant, out []outcome) bool {
+	counts := map[fate]int{}
+	for i, o := range out {
+		if o.fate == "" {
+			o = outcome{fate: skipped, how: "interrupted"}
+		}
+		counts[o.fate]++
+		switch o.fate {
+		case survived:
+			fmt.Fprintf(w, "\nSURVIVED %s (%s): %s\n  %s\n-> %s\nno test noticed: %s\n", chosen[i].name, chosen[i].file, chosen[i].why,
+				indent(chosen[i].old), indent(chosen[i].new), chosen[i].by.steps)
+		case broken:
+			fmt.Fprintf(w, "\nBROKEN %s (%s):\n  %s\n", chosen[i].name, chosen[i].file, indent(o.how))
+		}
+	}
+	fmt.Fprintf(w, "\n%d mutants: %d killed, %d survived, %d broken, %d skipped\n", len(chosen), counts[killed], counts[survived], counts[broken], counts[skipped])
+	return counts[survived]+counts[broken] == 0
+}
+
+func indent(s string) string { return strings.ReplaceAll(strings.TrimSpace(s), "\n", "\n  ") }
+
+func firstLine(s string) string {
+	line, _, _ := strings.Cut(s, "\n")
+	return line
+}
+
+// moduleRoot is the folder of the module that the program is run in.
+func moduleRoot() (string, error) {
+	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}").Output()
+	if err != nil {
+		return "", fmt.Errorf("find the module: go list -m: %w", err)
+	}
+	return strings.TrimSpace(string(out)), nil
+}

@@ -1,0 +1,76 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// mutant is one change that some test must notice.
+type mutant struct {
+	name string // area/what
+	file string // below the root
+	old  string // stands in the file exactly once
+	new  string
+	why  string // what would go wrong, in one line
+	by   suite  // the tests that should notice
+}
+
+// suite is a way of finding a mutant. Steps run until one notices: the fastest first, and what they would
+// repeat of each other left out.
+type suite struct {
+	bpf   bool // the programs are compiled anew first; needs root and clang
+	steps []step
+}
+
+// step is the arguments of a "go test".
+type step []string
+
+func (s step) String() string { return "go test " + strings.Join(s, " ") }
+
+// tests is a suite of ordinary tests, one step for each list of packages.
+func tests(packages ...string) suite {
+	var s suite
+	for _, p := range packages {
+		s.steps = append(s.steps, step(strings.Fields(p)))
+	}
+	return s
+}
+
+// Packages by the room whose mutants they find. A later step is for what only a wired agent shows.
+var (
+	inPolicy  = tests("./core/policy", "./test/policycases")
+	inLB      = tests("./core/lb")
+	inEngine  = tests("./core/engine", "./fakes ./fakes/cluster", "./adapters/runtime ./cmd/weir", "./test/sim")
+	inRuntime = tests("./adapters/runtime", "./fakes ./fakes/cluster ./cmd/weir", "./test/sim")
+	inFake    = tests("./fakes/kernel", "./test/differential")
+	inMatrix  = tests("./core/identity ./core/labels ./core/manifest ./core/ipam", "./test/policycases")
+)
+
+// slowLive are the tests of adapters/ebpf that need seconds each.
+const slowLive = "^(TestLive.*|TestPort|TestRestartAdoptsEverything|TestChangeOfMechanismLeavesOneProgram)$"
+
+// inBPF runs single packets first, then connections between real namespaces.
+var inBPF = suite{bpf: true, steps: []step{
+	{"./adapters/ebpf", "-skip", slowLive},
+	{"./test/differential"},
+	{"./adapters/ebpf", "-run", slowLive},
+}}
+
+// all lists every mutant.
+func all() []mutant {
+	return slices.Concat(policyMutants, lbMutants, engineMutants, runtimeMutants, fakeMutants, bpfMutants)
+}
+
+// apply makes the change in a file's text.
+func (m mutant) apply(text string) (string, error) {
+	switch n := strings.Count(text, m.old); {
+	case m.old == m.new:
+		return "", fmt.Errorf("%s: old and new text are the same", m.name)
+	case n == 0:
+		return "", fmt.Errorf("%s: %s does not hold the text any more:\n%s", m.name, m.file, m.old)
+	case n > 1:
+		return "", fmt.Errorf("%s: %s holds the text %d times; name more of it:\n%s", m.name, m.file, n, m.old)
+	}
+	return strings.Replace(text, m.old, m.new, 1), nil
+}
