@@ -386,24 +386,41 @@ func (a *Agent) answer(got engine.Allocated) {
 	}
 }
 
-// ask runs a function in the loop and waits for it.
-func (a *Agent) ask(ctx context.Context, f func()) error {
-	ran := make(chan struct{})
+// ask runs a question in the loop and waits for the answer. When it returns early, with the context's
+// error or ErrClosed, the question is not run any more or its answer is lost.
+func ask[T any](ctx context.Context, a *Agent, question func() (T, error)) (T, error) {
+	type answer struct {
+		value T
+		err   error
+	}
+	var none T
+	answered := make(chan answer, 1)
 	select {
-	case a.inbox <- func() { f(); close(ran) }:
+	case a.inbox <- func() {
+		if ctx.Err() == nil {
+			v, err := question()
+			answered <- answer{v, err}
+		}
+	}:
 	case <-a.done:
-		return fmt.Errorf("agent: %w", ports.ErrClosed)
+		return none, fmt.Errorf("agent: %w", ports.ErrClosed)
 	case <-ctx.Done():
-		return ctx.Err()
+		return none, ctx.Err()
 	}
 	select {
-	case <-ran:
-		return nil
+	case r := <-answered:
+		return r.value, r.err
 	case <-a.done:
-		return fmt.Errorf("agent: %w", ports.ErrClosed)
+		return none, fmt.Errorf("agent: %w", ports.ErrClosed)
 	case <-ctx.Done():
-		return ctx.Err()
+		return none, ctx.Err()
 	}
+}
+
+// tell is ask for what has no answer but its error.
+func tell(ctx context.Context, a *Agent, f func() error) error {
+	_, err := ask(ctx, a, func() (struct{}, error) { return struct{}{}, f() })
+	return err
 }
 
 // errNotOpen is the answer while the agent waits for its node object or its kernel.

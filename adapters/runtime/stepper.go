@@ -62,7 +62,8 @@ func (s *Stepper) Reserve(r ports.ReserveRequest) (ports.Reservation, error) { r
 // Activate is the first half of ports.Endpoints' Activate: it does not wait. InForce tells when the
 // policy is in force.
 func (s *Stepper) Activate(containerID, ifname string, link ports.PodLinkState) error {
-	return s.activate(attachmentKey{containerID, ifname}, link, &waiter{done: make(chan struct{})})
+	_, err := s.activate(attachmentKey{containerID, ifname}, link)
+	return err
 }
 
 // InForce is nil when the kernel enforces the endpoint's policy, else it says why not.
@@ -87,7 +88,7 @@ func (s *Stepper) Ready() bool { return s.ready.Load() }
 
 // Quiet says whether nothing waits to be written: to the kernel, to the cluster, to be pruned.
 func (s *Stepper) Quiet() bool {
-	return s.engine != nil && s.Ready() && len(s.exec.security) == 0 && len(s.exec.services) == 0 && s.wishes.len() == 0
+	return s.engine != nil && s.Ready() && !s.rebased && len(s.exec.security) == 0 && len(s.exec.services) == 0 && s.wishes.len() == 0
 }
 
 // Status is ports.Inspector's Status.
