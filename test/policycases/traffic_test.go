@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -69,60 +70,73 @@ const (
 // A connection is cut at its next packet when a policy denies it, and lives on when the policy goes. What
 // only answers needs no rule.
 func (b *bench) liveConnections(t *testing.T) {
-	type live struct {
-		name, to string
-	}
-	var all []live
+	var toY, elsewhere []string
 	for _, to := range []string{"y/a", "y/b", "n1", "n2", "out"} {
 		for _, proto := range []string{"TCP", "UDP"} {
 			for _, v6 := range []bool{false, true} {
-				l := live{cell{"x/a", to, 80, proto, v6}.String(), to}
-				require.NoError(t, b.do(t, "x/a", order{Do: "open", Name: l.name, Targets: []target{targetAt(to, 80, proto, v6)}, Wait: 2 * time.Second}), l.name)
-				all = append(all, l)
+				name := cell{"x/a", to, 80, proto, v6}.String()
+				o := order{Do: "open", Names: []string{name}, Targets: []target{targetAt(to, 80, proto, v6)}, Wait: 2 * time.Second}
+				require.NoError(t, b.do(t, "x/a", o), name)
+				if to[0] == 'y' {
+					toY = append(toY, name)
+				} else {
+					elsewhere = append(elsewhere, name)
+				}
 			}
 		}
 	}
-	ask := func(l live, wait time.Duration) error {
-		return b.do(t, "x/a", order{Do: "ask", Name: l.name, Size: 100, Wait: wait})
+	all := slices.Concat(toY, elsewhere)
+	// ask returns the connections that answered and those that did not.
+	ask := func(names []string, wait time.Duration) (well, dead []string) {
+		if len(names) == 0 {
+			return nil, nil
+		}
+		r, err := b.workers["x/a"].do(order{Do: "askall", Names: names, Size: 100, Wait: wait})
+		require.NoError(t, err)
+		for i, name := range names {
+			if r.Passed[i] {
+				well = append(well, name)
+			} else {
+				dead = append(dead, name)
+			}
+		}
+		return well, dead
+	}
+	cut := func(names []string) {
+		t.Helper()
+		if well, _ := ask(names, 300*time.Millisecond); len(well) > 0 {
+			t.Errorf("not cut: %s", well)
+		}
 	}
 	// A segment that was lost is sent again after pauses that double; datagrams are not.
-	revives := func(l live) {
+	alive := func(names []string) {
 		t.Helper()
-		var err error
-		for deadline := time.Now().Add(time.Minute); time.Now().Before(deadline); {
-			if err = ask(l, 3*time.Second); err == nil {
-				return
+		for deadline := time.Now().Add(time.Minute); len(names) > 0; {
+			if _, names = ask(names, 2*time.Second); time.Now().After(deadline) {
+				break
 			}
 		}
-		t.Errorf("%s does not live on: %v", l.name, err)
+		if len(names) > 0 {
+			t.Errorf("dead: %s", names)
+		}
 	}
-	for _, l := range all {
-		revives(l)
-	}
-	toY := func(l live) bool { return l.to[0] == 'y' }
+	alive(all)
 	for _, c := range []struct {
 		name, policy string
-		cuts         func(live) bool
+		cuts, spares []string
 	}{
-		{"default deny of the destination", isolateY, toY},
-		{"default deny of the source", isolateX, func(live) bool { return true }},
-		{"deny rule", denyXByY, toY},
-		{"isolation that concerns replies only", repliesOnly, func(live) bool { return false }},
-		{"policy that allows it", stillAllowed, func(live) bool { return false }},
+		{"default deny of the destination", isolateY, toY, elsewhere},
+		{"default deny of the source", isolateX, all, nil},
+		{"deny rule", denyXByY, toY, elsewhere},
+		{"isolation that concerns replies only", repliesOnly, nil, all},
+		{"policy that allows it", stillAllowed, nil, all},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			b.with(t, c.policy, func() {
-				for _, l := range all {
-					if !c.cuts(l) {
-						revives(l)
-					} else if ask(l, 250*time.Millisecond) == nil {
-						t.Errorf("%s goes on", l.name)
-					}
-				}
+				cut(c.cuts)
+				alive(c.spares)
 			})
-			for _, l := range all {
-				revives(l)
-			}
+			alive(all)
 		})
 	}
 	t.Run("labels of the source", func(t *testing.T) {
@@ -134,22 +148,16 @@ func (b *bench) liveConnections(t *testing.T) {
 		}
 		b.with(t, friendsOfY, func() {
 			for range 2 {
-				for _, l := range all {
-					if toY(l) && ask(l, 250*time.Millisecond) == nil {
-						t.Errorf("%s goes on", l.name)
-					}
-				}
+				cut(toY)
+				alive(elsewhere)
 				relabel(`pod: a, app: web, friend: "yes"`)
-				for _, l := range all {
-					revives(l)
-				}
+				alive(all)
 				relabel("pod: a, app: web")
 			}
 		})
+		alive(all)
 	})
-	for _, l := range all {
-		require.NoError(t, b.do(t, "x/a", order{Do: "close", Name: l.name}))
-	}
+	require.NoError(t, b.do(t, "x/a", order{Do: "close", Names: all}))
 }
 
 const friendsOfY = `{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: friends, namespace: "y"}, spec: {podSelector: {}, ingress: [{from: [{namespaceSelector: {}, podSelector: {matchLabels: {friend: "yes"}}}]}]}}`

@@ -51,11 +51,11 @@ func TestMain(m *testing.M) {
 
 // order is what a worker is told to do, on one line; it answers with a report.
 type order struct {
-	Do      string // probe, open, ask, close, transfer, bigudp
+	Do      string // probe, open, askall, close, transfer, bigudp
 	Targets []target
 	Wait    time.Duration // for each try
 	Tries   int           // of a probe; 0: 1
-	Name    string        // of a connection
+	Names   []string      // of connections
 	Size    int
 }
 
@@ -67,7 +67,7 @@ type target struct {
 
 // report is the outcome.
 type report struct {
-	Passed []bool // of the targets of a probe
+	Passed []bool // of the targets of a probe, the connections of askall
 	Error  string // empty: done
 }
 
@@ -166,11 +166,19 @@ func carryOut(o order, conns map[string]net.Conn) report {
 	case "probe":
 		return report{Passed: probeAll(o)}
 	case "open":
-		conns[o.Name], err = open(o.Targets[0], o.Wait)
-	case "ask":
-		err = ask(conns[o.Name], o.Wait, o.Size)
+		conns[o.Names[0]], err = open(o.Targets[0], o.Wait)
+	case "askall":
+		passed := make([]bool, len(o.Names))
+		var wg sync.WaitGroup
+		for i, name := range o.Names {
+			wg.Go(func() { passed[i] = ask(conns[name], o.Wait, o.Size) == nil })
+		}
+		wg.Wait()
+		return report{Passed: passed}
 	case "close":
-		err = conns[o.Name].Close()
+		for _, name := range o.Names {
+			err = errors.Join(err, conns[name].Close())
+		}
 	case "transfer":
 		err = transfer(o.Targets[0], o.Wait, o.Size)
 	case "bigudp":
