@@ -23,6 +23,9 @@ const (
 	// Our filter among others on the same side: first in order, and with a handle that names it.
 	filterPriority = 1
 	filterHandle   = 0x7765
+
+	// freshMark begins the name of a pin that is about to become a mark.
+	freshMark = "new_"
 )
 
 func filterMessage(parent, ifindex uint32) tc.Msg {
@@ -74,8 +77,14 @@ func (d *Datapath) attachFilter(prog string, ifindex uint32) error {
 	if err != nil {
 		return err
 	}
-	mark := d.pin(filtersDir, prog, ifindex)
-	if err := removePin(mark); err != nil {
+	return d.markFilter(prog, ifindex)
+}
+
+// markFilter pins the program as the mark of its filter. An older mark is exchanged, not removed first:
+// however the process ends, an interface that carries the filter keeps its mark.
+func (d *Datapath) markFilter(prog string, ifindex uint32) error {
+	fresh := d.pin(filtersDir, freshMark+prog, ifindex)
+	if err := removePin(fresh); err != nil {
 		return err
 	}
 	// A clone, because pinning binds a program to its path.
@@ -84,7 +93,10 @@ func (d *Datapath) attachFilter(prog string, ifindex uint32) error {
 		return err
 	}
 	defer clone.Close()
-	return clone.Pin(mark)
+	if err := clone.Pin(fresh); err != nil {
+		return err
+	}
+	return os.Rename(fresh, d.pin(filtersDir, prog, ifindex))
 }
 
 // haveFilter says whether the interface carries our filter.

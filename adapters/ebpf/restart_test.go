@@ -193,3 +193,34 @@ func TestBootClock(t *testing.T) {
 	require.NoError(t, err)
 	require.WithinDuration(t, time.Now().Add(-time.Hour), at, time.Second)
 }
+
+// A process that was killed while it exchanged the mark of a filter leaves the new one beside the old.
+func TestMarkThatWasBeingExchanged(t *testing.T) {
+	needBPF(t)
+	newNetns(t).enter(t)
+	mustIP(t, "link", "add", "lxca", "type", "veth", "peer", "name", "lxcb")
+	ifindex := ifindexOf(t, "lxca")
+	cfg := Config{BPFFS: newBPFFS(t), Sizes: smallSizes, ClassicTC: true}
+	d, err := Open(cfg)
+	require.NoError(t, err)
+	require.NoError(t, d.AttachPod(ifindex))
+	fresh := d.pin(filtersDir, freshMark+progFromPod, ifindex)
+	clone, err := d.progs[progFromPod].Clone()
+	require.NoError(t, err)
+	require.NoError(t, clone.Pin(fresh))
+	require.NoError(t, clone.Close())
+	require.NoError(t, d.Close())
+
+	d, err = Open(cfg)
+	require.NoError(t, err)
+	attached, err := d.AttachedPods()
+	require.NoError(t, err)
+	require.Equal(t, []uint32{ifindex}, attached)
+	require.NoFileExists(t, fresh)
+	require.FileExists(t, d.pin(filtersDir, progFromPod, ifindex))
+	require.NoError(t, d.DetachPod(ifindex))
+	attached, err = d.AttachedPods()
+	require.NoError(t, err)
+	require.Empty(t, attached)
+	require.NoError(t, d.Close())
+}
