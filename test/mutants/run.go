@@ -106,7 +106,12 @@ func (r *runner) present(s step) step {
 // test runs a step. With -trimpath both trees share the compilers' cache.
 func (r *runner) test(ctx context.Context, s step) (string, error) {
 	args := []string{"test", "-trimpath", "-vet=off", "-count=1", "-failfast", "-timeout", r.limit.String()}
-	return r.command(ctx, "go", append(args, s...)...)
+	args = append(args, s...)
+	if r.tree.drawn(s) {
+		// That a property fails is enough; nobody reads its smallest example.
+		args = append(args, "-args", "-rapid.shrinktime=0s", "-rapid.nofailfile")
+	}
+	return r.command(ctx, "go", args...)
 }
 
 // command runs a program in the tree with all that it starts, and ends them all when the time is over.
