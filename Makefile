@@ -20,12 +20,16 @@ GENERATED := 'bpf/*_bpf*.go' 'bpf/*.o'
 FUZZTIME ?= 10s
 PKGS     ?= ./...
 
+SEED    ?= 1
+SEEDS   ?= 20
+PACKETS ?= 50000
+
 # Tests that start weir's programs find them in $PATH; a later test must not be answered from the
 # cache of a run on another kernel or as another user.
 TEST := PATH="$(CURDIR)/bin:$$PATH" go run ./test/cmd/testreport -count=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build generate check-generated fmt lint test race test-bpf test-netns fuzz mutants bench check clean
+.PHONY: help demo build generate check-generated fmt lint test race test-bpf soak test-netns test-kernels fuzz mutants bench check clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -68,10 +72,16 @@ race: build ## the same with the race detector (needs a C compiler)
 	@CGO_ENABLED=1 $(TEST) -race $(PKGS)
 
 test-bpf: build ## the eBPF programs, as root; nothing may be skipped
-	@REQUIRE=root,bpf $(TEST) ./bpf/... ./adapters/ebpf/...
+	@REQUIRE=root,bpf $(TEST) ./bpf/... ./adapters/ebpf/... ./test/differential/...
+
+soak: ## programs against the fake kernel, as root: SEEDS random runs of PACKETS packets from SEED on
+	@REQUIRE=root,bpf go test -v -count=1 -timeout 0 -run '^TestRandom$$' ./test/differential -seed $(SEED) -seeds $(SEEDS) -packets $(PACKETS)
 
 test-netns: build ## what needs network namespaces, as root; nothing may be skipped
 	@REQUIRE=root $(TEST) ./adapters/... ./cmd/... ./test/...
+
+test-kernels: ## programs, adapters and a lab on Debian's 6.1 and 6.12 under QEMU (KERNELS="6.1")
+	@go run ./test/kernels $(KERNELS)
 
 fuzz: ## each fuzz target for FUZZTIME (10s); what it finds stays in the package's testdata/fuzz
 	@ran=0; bad=; for dir in $$(go list -f '{{.Dir}}' $(PKGS)); do \

@@ -75,6 +75,7 @@ type LabProbe struct {
 	Service   cluster.Name   // instead of pods: this service's addresses and ports
 	Port      uint16         // instead of the containerPorts
 	Protocols []string       // TCP, UDP, ICMP
+	Patience  time.Duration  // how long silence lasts until it means "denied"; 0: 1.6 seconds
 	Rules     bool           // look for the deciding rules in the recorded flows
 }
 

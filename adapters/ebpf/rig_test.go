@@ -72,9 +72,8 @@ const (
 )
 
 var (
-	otherNode   = netip.MustParseAddr("192.0.2.2")
-	strangeNode = netip.MustParseAddr("192.0.2.66")
-	tunnelTo    = [2]uint32{remoteIdentity, 0xc0000202} // VNI and sender of packets from otherNode
+	otherNode = netip.MustParseAddr("192.0.2.2")
+	tunnelTo  = [2]uint32{remoteIdentity, 0xc0000202} // VNI and sender of packets from otherNode
 )
 
 // newRig opens a datapath whose tunnel keys come from skb->cb, in a namespace of its own.

@@ -18,13 +18,24 @@ import (
 	"github.com/weirnet/weir/ports"
 )
 
-// How probes go: what is not answered is tried again, longer, before it counts as denied, so that a
-// busy machine does not look like a policy.
-var probeTries = []time.Duration{400 * time.Millisecond, 400 * time.Millisecond, 800 * time.Millisecond}
+// defaultPatience is how long a probe goes unanswered, in all, before it counts as denied: long enough that
+// a busy machine does not look like a policy.
+const defaultPatience = 1600 * time.Millisecond
 
+// probeTries says how probes go: what is not answered is tried again, longer, unless patience is so short
+// that a try would end before a busy machine answers.
+func probeTries(patience time.Duration) []time.Duration {
+	p := cmp.Or(patience, defaultPatience)
+	if p < defaultPatience/2 {
+		return []time.Duration{p}
+	}
+	return []time.Duration{p / 4, p / 4, p / 2}
+}
+
+// Probes wait more than they work, so that there can be many of them.
 const (
-	probesAtOnce  = 32 // in one pod
-	probersAtOnce = 4  // pods at one time
+	probesAtOnce  = 128 // in one pod
+	probersAtOnce = 16  // pods at one time
 )
 
 // measurement is one row of the result: probes of one or two families.
@@ -53,7 +64,7 @@ func (l *Lab) Probe(ctx context.Context, q ports.LabProbe) ([]ports.LabResult, e
 		return nil, err
 	}
 	begin := time.Now()
-	if err := l.measure(ctx, rows); err != nil {
+	if err := l.measure(ctx, rows, probeTries(q.Patience)); err != nil {
 		return nil, err
 	}
 	out := make([]ports.LabResult, len(rows))
@@ -176,7 +187,7 @@ func common(from *podState, to []netip.Addr) []netip.Addr {
 }
 
 // measure runs one prober in each source pod.
-func (l *Lab) measure(ctx context.Context, rows []*measurement) error {
+func (l *Lab) measure(ctx context.Context, rows []*measurement, tries []time.Duration) error {
 	bySource := map[cluster.Name][]*measurement{}
 	var order []cluster.Name
 	for _, r := range rows {
@@ -192,7 +203,7 @@ func (l *Lab) measure(ctx context.Context, rows []*measurement) error {
 		slots <- struct{}{}
 		wg.Go(func() {
 			defer func() { <-slots }()
-			errs[i] = l.measureFrom(ctx, bySource[name], probeTries)
+			errs[i] = l.measureFrom(ctx, bySource[name], tries)
 		})
 	}
 	wg.Wait()

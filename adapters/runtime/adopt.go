@@ -3,6 +3,8 @@ package runtime
 import (
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 
 	"github.com/weirnet/weir/core/datapath"
 	"github.com/weirnet/weir/core/engine"
@@ -39,6 +41,26 @@ func (a *adoption) holds(op engine.Op) bool {
 	}
 	delete(a.have, k)
 	return false
+}
+
+// unwanted lists the rows of a table that nobody wants, always in the same order.
+func (a *adoption) unwanted(table engine.Table) []rowKey {
+	type named struct {
+		key  rowKey
+		name string
+	}
+	var out []named
+	for k := range a.have {
+		if k.table == table && !a.want[k] {
+			out = append(out, named{k, fmt.Sprint(k.key)})
+		}
+	}
+	slices.SortFunc(out, func(x, y named) int { return strings.Compare(x.name, y.name) })
+	keys := make([]rowKey, len(out))
+	for i, n := range out {
+		keys[i] = n.key
+	}
+	return keys
 }
 
 // adopt reads the kernel. It is called once, before the engine's first operation.
@@ -133,10 +155,8 @@ func (x *executor) prune() error {
 	pruned := 0
 	for _, table := range []engine.Table{engine.Endpoints, engine.EndpointPolicy, engine.Services, engine.Slots,
 		engine.Backends, engine.Nodes, engine.IPCache, engine.Policy, engine.Classes} {
-		for k, row := range x.adoption.have {
-			if k.table != table || x.adoption.want[k] {
-				continue
-			}
+		for _, k := range x.adoption.unwanted(table) {
+			row := x.adoption.have[k]
 			if err := x.execute(engine.Op{Table: k.table, Key: k.key}); err != nil {
 				x.adoption.have[k] = row // executing made it forgotten; it is still there
 				return fmt.Errorf("prune: %w", err)

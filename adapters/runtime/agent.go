@@ -50,21 +50,26 @@ type Deps struct {
 
 // Agent is one node's agent. It implements ports.Endpoints and ports.Inspector.
 type Agent struct {
+	agent
+	inbox  chan func()         // from other goroutines, run by the loop
+	events chan datapath.Event // from the kernel
+	done   chan struct{}       // closed when the loop ends
+}
+
+// agent is an agent without its goroutines: the state that belongs to the loop, and what the loop
+// does with it. Stepper drives the same for simulations.
+type agent struct {
 	cfg     Config
 	deps    Deps
 	started time.Time
+	ready   atomic.Bool   // datapath open, adopted and live
+	lost    atomic.Uint64 // kernel events that found the queue full
+	record  *flowRecord
+	wishes  *wishes
 
-	inbox  chan func()         // from other goroutines, run by the loop
-	events chan datapath.Event // from the kernel
-	lost   atomic.Uint64       // kernel events that found the queue full
-	done   chan struct{}       // closed when the loop ends
-	ready  atomic.Bool         // datapath open, adopted and live
-	writer *clusterWriter
-	record *flowRecord
-
-	// What follows belongs to the loop.
+	early    []cluster.Event // until the own node is known
 	dp       ports.Datapath
-	engine   *engine.Engine
+	engine   *engine.Engine // nil until the datapath is open
 	exec     *executor
 	pool     *ipam.Allocator
 	builder  *flow.Builder
@@ -73,11 +78,21 @@ type Agent struct {
 	waiters  []*waiter
 	lastID   datapath.EndpointID
 	lastGC   time.Time
+	rebased  bool // the engine planned anew, and remains of the old plan may be in the kernel
 	gcFlows  time.Time
 }
 
 // New prepares an agent; nothing happens before Run.
 func New(cfg Config, deps Deps) *Agent {
+	return &Agent{
+		agent:  newAgent(cfg, deps),
+		inbox:  make(chan func(), 1024),
+		events: make(chan datapath.Event, 16384),
+		done:   make(chan struct{}),
+	}
+}
+
+func newAgent(cfg Config, deps Deps) agent {
 	if cfg.VXLANPort == 0 {
 		cfg.VXLANPort = 8472
 	}
@@ -87,12 +102,10 @@ func New(cfg Config, deps Deps) *Agent {
 	if cfg.IdentityGrace == 0 {
 		cfg.IdentityGrace = 15 * time.Minute
 	}
-	return &Agent{
+	return agent{
 		cfg: cfg, deps: deps, started: deps.Clock.Now(),
-		inbox:    make(chan func(), 1024),
-		events:   make(chan datapath.Event, 16384),
-		done:     make(chan struct{}),
 		record:   newFlowRecord(cfg.FlowCapacity),
+		wishes:   newWishes(deps, cfg.Node),
 		attached: map[attachmentKey]*ports.Attachment{},
 	}
 }
@@ -126,18 +139,13 @@ func (a *Agent) Run(ctx context.Context) error {
 		})
 	})
 
-	early, err := a.awaitOwnNode(ctx, feed, failed)
-	if err != nil {
-		return err
-	}
-	if err := a.open(ctx); err != nil {
+	if err := a.awaitOwnNode(ctx, feed, failed); err != nil {
 		return err
 	}
 	if c, ok := a.dp.(interface{ Close() error }); ok {
 		defer func() { cancel(); wg.Wait(); _ = c.Close() }()
 	}
-	a.writer = newClusterWriter(a.deps.Publisher, a.deps.Identities, a.deps.Clock, a.deps.Log, a.cfg.Node)
-	start("write to the cluster", func() error { return a.writer.run(ctx, a.post) })
+	start("write to the cluster", func() error { return a.wishes.run(ctx, a.answer) })
 	start("read kernel events", func() error {
 		return a.dp.Events(ctx, func(ev datapath.Event) {
 			select {
@@ -147,41 +155,57 @@ func (a *Agent) Run(ctx context.Context) error {
 			}
 		})
 	})
-	a.restore()
-	for _, ev := range early {
-		a.apply(ev)
-	}
 	return a.loop(ctx, feed, failed)
 }
 
-// awaitOwnNode collects events until this node's description with its pod ranges has come.
-func (a *Agent) awaitOwnNode(ctx context.Context, feed <-chan cluster.Event, failed <-chan error) ([]cluster.Event, error) {
-	var early []cluster.Event
+// awaitOwnNode serves what needs no datapath until the datapath is open.
+func (a *Agent) awaitOwnNode(ctx context.Context, feed <-chan cluster.Event, failed <-chan error) error {
 	told := a.deps.Clock.After(2 * time.Second)
-	for {
+	for a.engine == nil {
 		select {
 		case <-ctx.Done():
-			return nil, ctx.Err()
+			return ctx.Err()
 		case err := <-failed:
-			return nil, err
+			return err
 		case f := <-a.inbox:
 			f()
 		case <-told:
 			a.deps.Log.Info("waiting for this node's object with podCIDRs")
 		case ev := <-feed:
-			early = append(early, ev)
-			n, ok := ev.(cluster.NodeUpsert)
-			if !ok || n.Node.Name != a.cfg.Node || len(n.Node.PodCIDRs) == 0 || len(n.Node.Addresses) == 0 {
-				continue
+			if err := a.feed(ctx, ev); err != nil {
+				return err
 			}
-			a.self = n.Node
-			return early, nil
 		}
 	}
+	return nil
+}
+
+// feed takes one event of the cluster. The one that completes this node's description opens the
+// datapath; an error means that it can't be opened.
+func (a *agent) feed(ctx context.Context, ev cluster.Event) error {
+	if a.engine != nil {
+		a.apply(ev)
+		return nil
+	}
+	a.early = append(a.early, ev)
+	n, ok := ev.(cluster.NodeUpsert)
+	if !ok || n.Node.Name != a.cfg.Node || len(n.Node.PodCIDRs) == 0 || len(n.Node.Addresses) == 0 {
+		return nil
+	}
+	a.self = n.Node
+	if err := a.open(ctx); err != nil {
+		return err
+	}
+	a.restore()
+	for _, ev := range a.early {
+		a.apply(ev)
+	}
+	a.early = nil
+	return nil
 }
 
 // open builds devices and datapath and takes over what is there.
-func (a *Agent) open(ctx context.Context) error {
+func (a *agent) open(ctx context.Context) error {
 	var err error
 	if a.pool, err = ipam.New(a.self.PodCIDRs); err != nil {
 		return fmt.Errorf("pod ranges of node %s: %w", a.cfg.Node, err)
@@ -207,11 +231,11 @@ func (a *Agent) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	a.engine = engine.New(a.cfg.Node, adopted, a.deps.Clock.Now())
 	a.builder = flow.NewBuilder(a.cfg.Node, uint64(a.started.UnixNano()), lookups{a})
 	if err := a.deps.Publisher.PublishNode(ctx, a.self); err != nil {
 		a.deps.Log.Warn("publish this node", "err", err)
 	}
+	a.engine = engine.New(a.cfg.Node, adopted, a.deps.Clock.Now())
 	return nil
 }
 
@@ -266,7 +290,7 @@ func drain[T any](c <-chan T, n int, f func(T)) {
 }
 
 // apply gives one event to the engine and sorts its operations.
-func (a *Agent) apply(ev engine.Event) {
+func (a *agent) apply(ev engine.Event) {
 	if n, ok := ev.(cluster.NodeUpsert); ok && n.Node.Name == a.cfg.Node {
 		n.Node.Routers = a.self.Routers // ours to choose
 		ev = n
@@ -280,7 +304,7 @@ func (a *Agent) apply(ev engine.Event) {
 	for _, op := range a.engine.Apply(a.deps.Clock.Now(), ev) {
 		switch op.Table {
 		case engine.Published, engine.Identity:
-			a.writer.submit(op)
+			a.wishes.add(op)
 		default:
 			kernel = append(kernel, op)
 		}
@@ -290,20 +314,31 @@ func (a *Agent) apply(ev engine.Event) {
 
 // noteOwnNode takes changes of the own node's description. Its pod ranges can't change while pods
 // use them.
-func (a *Agent) noteOwnNode(n cluster.Node) {
+func (a *agent) noteOwnNode(n cluster.Node) {
 	if !slices.Equal(n.PodCIDRs, a.self.PodCIDRs) && len(n.PodCIDRs) > 0 {
 		a.deps.Log.Error("podCIDRs of this node changed; restart the agent to use them", "was", a.self.PodCIDRs, "is", n.PodCIDRs)
 	}
 }
 
 // settle writes what is due and wakes who waits for it.
-func (a *Agent) settle() time.Time {
+func (a *agent) settle() time.Time {
 	now := a.deps.Clock.Now()
 	next := a.exec.run(now)
 	if a.exec.wantsRebase(now) {
 		if err := a.exec.rebase(now, a.engine.Rebase); err != nil {
 			a.deps.Log.Error("plan the policies anew", "err", err)
 		} else {
+			a.rebased = true
+			next = a.exec.run(now)
+		}
+	}
+	if a.rebased && a.exec.adoption == nil && a.exec.settled() {
+		if err := a.exec.sweep(a.engine.Generation()); err != nil {
+			a.deps.Log.Warn("sweep", "err", err)
+			next = now.Add(time.Second)
+		} else {
+			a.rebased = false
+			a.exec.submit(a.engine.Pruned())
 			next = a.exec.run(now)
 		}
 	}
@@ -312,7 +347,8 @@ func (a *Agent) settle() time.Time {
 			a.deps.Log.Warn("prune", "err", err)
 			next = now.Add(time.Second)
 		} else {
-			a.engine.Pruned()
+			a.exec.submit(a.engine.Pruned())
+			next = a.exec.run(now)
 			a.forgetLinks()
 			a.ready.Store(true)
 		}
@@ -322,7 +358,7 @@ func (a *Agent) settle() time.Time {
 }
 
 // housekeep collects expired flows and unused identities.
-func (a *Agent) housekeep() {
+func (a *agent) housekeep() {
 	now := a.deps.Clock.Now()
 	if now.Sub(a.gcFlows) >= 30*time.Second {
 		a.gcFlows = now
@@ -335,41 +371,56 @@ func (a *Agent) housekeep() {
 	}
 	if now.Sub(a.lastGC) >= time.Minute {
 		a.lastGC = now
-		a.writer.collect(a.cfg.IdentityGrace)
+		a.wishes.collect(a.cfg.IdentityGrace)
 	}
 	if lost, err := a.dp.Lost(); err == nil {
 		a.record.noteLost(lost, a.lost.Load(), now)
 	}
 }
 
-// post hands a function to the loop; it reports whether the loop still runs.
-func (a *Agent) post(f func()) bool {
+// answer hands the answer to a wish for an identity to the loop.
+func (a *Agent) answer(got engine.Allocated) {
 	select {
-	case a.inbox <- f:
-		return true
+	case a.inbox <- func() { a.apply(got) }:
 	case <-a.done:
-		return false
 	}
 }
 
-// ask runs a function in the loop and waits for it.
-func (a *Agent) ask(ctx context.Context, f func()) error {
-	ran := make(chan struct{})
+// ask runs a question in the loop and waits for the answer. When it returns early, with the context's
+// error or ErrClosed, the question is not run any more or its answer is lost.
+func ask[T any](ctx context.Context, a *Agent, question func() (T, error)) (T, error) {
+	type answer struct {
+		value T
+		err   error
+	}
+	var none T
+	answered := make(chan answer, 1)
 	select {
-	case a.inbox <- func() { f(); close(ran) }:
+	case a.inbox <- func() {
+		if ctx.Err() == nil {
+			v, err := question()
+			answered <- answer{v, err}
+		}
+	}:
 	case <-a.done:
-		return fmt.Errorf("agent: %w", ports.ErrClosed)
+		return none, fmt.Errorf("agent: %w", ports.ErrClosed)
 	case <-ctx.Done():
-		return ctx.Err()
+		return none, ctx.Err()
 	}
 	select {
-	case <-ran:
-		return nil
+	case r := <-answered:
+		return r.value, r.err
 	case <-a.done:
-		return fmt.Errorf("agent: %w", ports.ErrClosed)
+		return none, fmt.Errorf("agent: %w", ports.ErrClosed)
 	case <-ctx.Done():
-		return ctx.Err()
+		return none, ctx.Err()
 	}
+}
+
+// tell is ask for what has no answer but its error.
+func tell(ctx context.Context, a *Agent, f func() error) error {
+	_, err := ask(ctx, a, func() (struct{}, error) { return struct{}{}, f() })
+	return err
 }
 
 // errNotOpen is the answer while the agent waits for its node object or its kernel.

@@ -1,7 +1,11 @@
 package runtime_test
 
 import (
+	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -9,6 +13,7 @@ import (
 
 	"github.com/weirnet/weir/core/cluster"
 	"github.com/weirnet/weir/core/datapath"
+	"github.com/weirnet/weir/core/policy"
 	"github.com/weirnet/weir/fakes"
 	objects "github.com/weirnet/weir/fakes/cluster"
 	"github.com/weirnet/weir/ports"
@@ -219,4 +224,38 @@ func TestReserveThatCantBeRemembered(t *testing.T) {
 	s, err := n.Agent().Status(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, r.Addresses, s.Allocated, "the failed one holds nothing")
+}
+
+// The agent is held up in a write while the cluster says something and somebody asks about it.
+func TestAnswersKnowWhatTheClusterSaid(t *testing.T) {
+	type pause struct{ begun, end chan struct{} }
+	var next atomic.Pointer[pause]
+	c := newCluster(t, fakes.Options{OnWrite: func(w fakes.Write) {
+		if w.Node != "node1" {
+			return
+		}
+		if p := next.Swap(nil); p != nil {
+			close(p.begun)
+			<-p.end
+		}
+	}})
+	apply(t, c, shop)
+	n := c.Node("node1")
+	for i := range 20 {
+		p := &pause{make(chan struct{}), make(chan struct{})}
+		next.Store(p)
+		c.Objects().Apply([]byte([]string{guard, otherGuard}[i%2]))
+		<-p.begun
+		name := fmt.Sprintf("extra-%d", i)
+		c.Objects().Apply([]byte(strings.Replace(guard, "name: db", "name: "+name, 1)))
+		eventually(t, "it is delivered", n.Source.Idle)
+		known := make(chan bool)
+		go func() {
+			info, err := n.Agent().Policies(t.Context())
+			known <- err == nil && slices.ContainsFunc(info.Policies, func(p policy.Policy) bool { return p.Ref.Name == name })
+		}()
+		time.Sleep(time.Millisecond) // for the question to stand in the queue
+		close(p.end)
+		require.True(t, <-known)
+	}
 }

@@ -10,7 +10,6 @@ import (
 	"github.com/weirnet/weir/core/engine"
 	"github.com/weirnet/weir/core/identity"
 	"github.com/weirnet/weir/core/ipam"
-	"github.com/weirnet/weir/core/labels"
 	"github.com/weirnet/weir/ports"
 )
 
@@ -26,8 +25,7 @@ type waiter struct {
 }
 
 // restore takes over the endpoints of the predecessor. One whose link is gone is forgotten.
-func (a *Agent) restore() {
-	a.writer.allocated = a.onAllocated
+func (a *agent) restore() {
 	saved, err := a.deps.Attachments.Load()
 	if err != nil {
 		a.deps.Log.Error("load endpoints of before", "err", err)
@@ -47,7 +45,7 @@ func (a *Agent) restore() {
 			if err := a.deps.Attachments.Delete(s.ContainerID, s.Interface); err != nil {
 				a.deps.Log.Warn("forget endpoint", "pod", s.Pod, "err", err)
 			}
-			a.writer.submit(engine.Op{Table: engine.Published, Key: s.Pod})
+			a.wishes.add(engine.Op{Table: engine.Published, Key: s.Pod})
 			continue
 		}
 		att := s
@@ -59,12 +57,8 @@ func (a *Agent) restore() {
 	}
 }
 
-func (a *Agent) onAllocated(ls labels.Set, id identity.ID) {
-	a.apply(engine.Allocated{Labels: ls, ID: id})
-}
-
 // attach puts the programs on a link and tells the engine.
-func (a *Agent) attach(att ports.Attachment, restored bool) error {
+func (a *agent) attach(att ports.Attachment, restored bool) error {
 	if err := a.dp.AttachPod(att.Ifindex); err != nil {
 		a.deps.Log.Error("attach pod programs", "pod", att.Pod, "device", att.HostDevice, "err", err)
 		return fmt.Errorf("attach programs to %s of pod %s: %w", att.HostDevice, att.Pod, err)
@@ -77,7 +71,7 @@ func (a *Agent) attach(att ports.Attachment, restored bool) error {
 // The programs of a link are never taken off while the link exists: an interface without them would
 // pass everything. They go with the link; what the datapath remembers of links that are gone is
 // dropped when it lists them.
-func (a *Agent) forgetLinks() {
+func (a *agent) forgetLinks() {
 	if _, err := a.dp.AttachedPods(); err != nil {
 		a.deps.Log.Warn("list attached programs", "err", err)
 	}
@@ -86,21 +80,18 @@ func (a *Agent) forgetLinks() {
 func owner(a ports.Attachment) string { return a.ContainerID + "/" + a.Interface }
 
 // Reserve implements ports.Endpoints.
-func (a *Agent) Reserve(ctx context.Context, r ports.ReserveRequest) (res ports.Reservation, err error) {
+func (a *Agent) Reserve(ctx context.Context, r ports.ReserveRequest) (ports.Reservation, error) {
+	var res ports.Reservation
 	if r.ContainerID == "" || r.Interface == "" {
 		return res, fmt.Errorf("reserve: container id %q and interface %q must not be empty", r.ContainerID, r.Interface)
 	}
 	if r.Pod.Namespace == "" || r.Pod.Name == "" {
 		return res, fmt.Errorf("reserve: container %s: no pod name: K8S_POD_NAMESPACE and K8S_POD_NAME are needed in CNI_ARGS", r.ContainerID)
 	}
-	asked := a.ask(ctx, func() { res, err = a.reserve(r) })
-	if asked != nil {
-		return res, asked
-	}
-	return res, err
+	return ask(ctx, a, func() (ports.Reservation, error) { return a.reserve(r) })
 }
 
-func (a *Agent) reserve(r ports.ReserveRequest) (ports.Reservation, error) {
+func (a *agent) reserve(r ports.ReserveRequest) (ports.Reservation, error) {
 	if a.engine == nil {
 		return ports.Reservation{}, errNotOpen
 	}
@@ -131,7 +122,7 @@ func (a *Agent) reserve(r ports.ReserveRequest) (ports.Reservation, error) {
 }
 
 // freeID gives numbers in turn: one that has just become free is the last to be used again.
-func (a *Agent) freeID() (datapath.EndpointID, error) {
+func (a *agent) freeID() (datapath.EndpointID, error) {
 	used := map[datapath.EndpointID]bool{}
 	for _, att := range a.attached {
 		used[att.ID] = true
@@ -147,7 +138,7 @@ func (a *Agent) freeID() (datapath.EndpointID, error) {
 	return 0, fmt.Errorf("endpoint ids 1 to 65535 are all in use: %w", ports.ErrFull)
 }
 
-func (a *Agent) reservation(att *ports.Attachment) ports.Reservation {
+func (a *agent) reservation(att *ports.Attachment) ports.Reservation {
 	r := ports.Reservation{ID: att.ID, HostDevice: att.HostDevice, Addresses: slices.Clone(att.IPs), MTU: a.cfg.MTU}
 	for _, ip := range att.IPs {
 		for _, g := range a.self.Routers {
@@ -161,12 +152,7 @@ func (a *Agent) reservation(att *ports.Attachment) ports.Reservation {
 
 // Activate implements ports.Endpoints.
 func (a *Agent) Activate(ctx context.Context, containerID, ifname string, link ports.PodLinkState) error {
-	w := &waiter{done: make(chan struct{})}
-	var err error
-	asked := a.ask(ctx, func() { err = a.activate(attachmentKey{containerID, ifname}, link, w) })
-	if asked != nil {
-		return asked
-	}
+	w, err := ask(ctx, a, func() (*waiter, error) { return a.activate(attachmentKey{containerID, ifname}, link) })
 	if err != nil {
 		return err
 	}
@@ -176,34 +162,35 @@ func (a *Agent) Activate(ctx context.Context, containerID, ifname string, link p
 	case <-a.done:
 		return fmt.Errorf("agent: %w", ports.ErrClosed)
 	case <-ctx.Done():
-		why := "the policy is not in force yet"
-		shortly := context.WithoutCancel(ctx)
-		_ = a.ask(shortly, func() { why = a.whyNotInForce(w.id) })
+		why, err := ask(context.WithoutCancel(ctx), a, func() (string, error) { return a.whyNotInForce(w.id), nil })
+		if err != nil || why == "" {
+			why = "the policy is not in force yet"
+		}
 		return fmt.Errorf("endpoint of container %s: %s: %w", containerID, why, ctx.Err())
 	}
 }
 
-func (a *Agent) activate(key attachmentKey, link ports.PodLinkState, w *waiter) error {
+func (a *agent) activate(key attachmentKey, link ports.PodLinkState) (*waiter, error) {
 	att, ok := a.attached[key]
 	if !ok {
-		return fmt.Errorf("container %s interface %s has no reservation: %w", key.container, key.ifname, ports.ErrNotFound)
+		return nil, fmt.Errorf("container %s interface %s has no reservation: %w", key.container, key.ifname, ports.ErrNotFound)
 	}
-	w.id = att.ID
 	if att.Ifindex != link.Ifindex || att.MAC != link.MAC || att.NodeMAC != link.NodeMAC {
 		att.Ifindex, att.MAC, att.NodeMAC = link.Ifindex, link.MAC, link.NodeMAC
 		if err := a.deps.Attachments.Save(*att); err != nil {
-			return fmt.Errorf("remember endpoint of pod %s: %w", att.Pod, err)
+			return nil, fmt.Errorf("remember endpoint of pod %s: %w", att.Pod, err)
 		}
 	}
 	if err := a.attach(*att, false); err != nil {
-		return err
+		return nil, err
 	}
+	w := &waiter{id: att.ID, done: make(chan struct{})}
 	a.waiters = append(a.waiters, w)
-	return nil
+	return w, nil
 }
 
 // wake tells those whose endpoint is in force, or gone.
-func (a *Agent) wake() {
+func (a *agent) wake() {
 	a.waiters = slices.DeleteFunc(a.waiters, func(w *waiter) bool {
 		if !a.inForce(w.id) {
 			if _, exists := a.engine.Endpoint(w.id); exists {
@@ -216,10 +203,10 @@ func (a *Agent) wake() {
 	})
 }
 
-func (a *Agent) inForce(id datapath.EndpointID) bool { return a.whyNotInForce(id) == "" }
+func (a *agent) inForce(id datapath.EndpointID) bool { return a.whyNotInForce(id) == "" }
 
 // whyNotInForce is empty when the kernel enforces the endpoint's policy.
-func (a *Agent) whyNotInForce(id datapath.EndpointID) string {
+func (a *agent) whyNotInForce(id datapath.EndpointID) string {
 	if a.engine == nil {
 		return errNotOpen.Error()
 	}
@@ -240,15 +227,11 @@ func (a *Agent) whyNotInForce(id datapath.EndpointID) string {
 }
 
 // Release implements ports.Endpoints.
-func (a *Agent) Release(ctx context.Context, containerID, ifname string) (err error) {
-	asked := a.ask(ctx, func() { err = a.release(attachmentKey{containerID, ifname}) })
-	if asked != nil {
-		return asked
-	}
-	return err
+func (a *Agent) Release(ctx context.Context, containerID, ifname string) error {
+	return tell(ctx, a, func() error { return a.release(attachmentKey{containerID, ifname}) })
 }
 
-func (a *Agent) release(key attachmentKey) error {
+func (a *agent) release(key attachmentKey) error {
 	if a.engine == nil {
 		return errNotOpen
 	}
@@ -269,23 +252,23 @@ func (a *Agent) release(key attachmentKey) error {
 
 // Lookup implements ports.Endpoints.
 func (a *Agent) Lookup(ctx context.Context, containerID, ifname string) (r ports.Reservation, inForce bool, err error) {
-	asked := a.ask(ctx, func() {
+	type found struct {
+		r       ports.Reservation
+		inForce bool
+	}
+	f, err := ask(ctx, a, func() (found, error) {
 		att, ok := a.attached[attachmentKey{containerID, ifname}]
 		if !ok {
-			err = fmt.Errorf("container %s interface %s: %w", containerID, ifname, ports.ErrNotFound)
-			return
+			return found{}, fmt.Errorf("container %s interface %s: %w", containerID, ifname, ports.ErrNotFound)
 		}
-		r, inForce = a.reservation(att), att.Ifindex != 0 && a.inForce(att.ID)
+		return found{a.reservation(att), att.Ifindex != 0 && a.inForce(att.ID)}, nil
 	})
-	if asked != nil {
-		return r, false, asked
-	}
-	return r, inForce, err
+	return f.r, f.inForce, err
 }
 
 // Retain implements ports.Endpoints.
-func (a *Agent) Retain(ctx context.Context, valid []ports.ContainerInterface) (devices []string, err error) {
-	asked := a.ask(ctx, func() {
+func (a *Agent) Retain(ctx context.Context, valid []ports.ContainerInterface) ([]string, error) {
+	return ask(ctx, a, func() (devices []string, err error) {
 		keep := map[attachmentKey]bool{}
 		for _, v := range valid {
 			keep[attachmentKey{v.ContainerID, v.Interface}] = true
@@ -301,11 +284,8 @@ func (a *Agent) Retain(ctx context.Context, valid []ports.ContainerInterface) (d
 			devices = append(devices, att.HostDevice)
 		}
 		slices.Sort(devices)
+		return devices, err
 	})
-	if asked != nil {
-		return nil, asked
-	}
-	return devices, err
 }
 
 // Ready implements ports.Endpoints.
@@ -313,17 +293,20 @@ func (a *Agent) Ready(ctx context.Context) error {
 	if a.ready.Load() {
 		return nil
 	}
-	why := ""
-	if err := a.ask(ctx, func() {
+	why, err := ask(ctx, a, func() (string, error) {
 		switch {
+		case a.ready.Load():
+			return "", nil
 		case a.engine == nil:
-			why = errNotOpen.Error()
+			return errNotOpen.Error(), nil
 		case !a.engine.Live():
-			why = "the cluster's initial lists are not complete yet"
-		default:
-			why = fmt.Sprintf("taking over the datapath: %v", a.exec.stuck.err)
+			return "the cluster's initial lists are not complete yet", nil
+		case a.exec.stuck.err != nil:
+			return fmt.Sprintf("taking over the datapath: %v", a.exec.stuck.err), nil
 		}
-	}); err != nil {
+		return "taking over the datapath", nil
+	})
+	if err != nil || why == "" {
 		return err
 	}
 	return fmt.Errorf("agent of node %s is not ready: %s", a.cfg.Node, why)

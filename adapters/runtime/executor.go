@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/weirnet/weir/core/datapath"
@@ -203,16 +204,55 @@ func (x *executor) rebase(now time.Time, plan func(engine.Adopted) []engine.Op) 
 			x.adoption.note(op)
 		}
 	}
-	var classes, others []engine.Op
-	for i, op := range planned {
-		if op.Table != engine.Classes {
-			others = planned[i:]
-			break
-		}
-		classes = append(classes, op) // inherited ones come first
+	// What has to go and inherited classes come first.
+	n := 0
+	for n < len(planned) && (planned[n].Table == engine.Classes || planned[n].Table == engine.EndpointPolicy && planned[n].Row == nil) {
+		n++
 	}
+	classes, others := slices.Clone(planned[:n]), planned[n:]
 	x.security = append(append(append(classes, prefixes...), others...), rest...)
 	x.stuck.clear()
+	return nil
+}
+
+// sweep removes what given up plans left in the kernel: rows of policies that no endpoint uses, classes
+// of generations that neither an endpoint nor the engine does. It is called when every operation was
+// executed.
+func (x *executor) sweep(generation uint8) error {
+	t := x.dp.Tables()
+	words, err := t.EndpointPolicy.Dump()
+	if err != nil {
+		return fmt.Errorf("%s: dump: %w", t.EndpointPolicy.Name(), err)
+	}
+	inForce, generations := map[datapath.PolicyID]bool{}, map[uint8]bool{generation: true}
+	for _, w := range words {
+		inForce[w.Value.Policy] = true
+		if w.Value.Policy != 0 {
+			generations[w.Value.Policy.Generation()] = true
+		}
+	}
+	rows, err := t.Policy.Dump()
+	if err != nil {
+		return fmt.Errorf("%s: dump: %w", t.Policy.Name(), err)
+	}
+	for _, r := range rows {
+		if !inForce[r.Key.Policy] {
+			if err := t.Policy.Delete(r.Key); err != nil {
+				return fmt.Errorf("%s: delete %v: %w", t.Policy.Name(), r.Key, err)
+			}
+		}
+	}
+	classes, err := t.Classes.Dump()
+	if err != nil {
+		return fmt.Errorf("%s: dump: %w", t.Classes.Name(), err)
+	}
+	for _, r := range classes {
+		if !generations[r.Key.Generation] {
+			if err := t.Classes.Delete(r.Key); err != nil {
+				return fmt.Errorf("%s: delete %v: %w", t.Classes.Name(), r.Key, err)
+			}
+		}
+	}
 	return nil
 }
 

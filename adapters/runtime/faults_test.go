@@ -72,19 +72,19 @@ spec: {containers: [{name: c, ports: [{containerPort: 80}]}]}
 	requireLikeFresh(t, w.Cluster, shop+"---"+guard)
 }
 
-// manyPorts does not fit into a small policy table.
-func manyPorts(n int) string {
+// manyPorts does not fit into a small policy table if they are too many.
+func manyPorts(n int, peers string) string {
 	var b strings.Builder
-	b.WriteString(`
+	fmt.Fprintf(&b, `
 apiVersion: networking.k8s.io/v1
 kind: NetworkPolicy
 metadata: {name: many, namespace: shop}
 spec:
   podSelector: {matchLabels: {app: db}}
   ingress:
-  - from: [{namespaceSelector: {}}]
+  - from: [%s]
     ports:
-`)
+`, peers)
 	for i := range n {
 		fmt.Fprintf(&b, "    - {port: %d}\n", 10000+7*i)
 	}
@@ -97,7 +97,7 @@ func TestFullPolicyTableKeepsTheLastCompletePolicy(t *testing.T) {
 	apply(t, c, shop+"---"+guard)
 	tr := openTraffic(t, c)
 
-	_, err := c.Apply(manyPorts(100))
+	_, err := c.Apply(manyPorts(100, "{namespaceSelector: {}}, {ipBlock: {cidr: 172.30.0.0/28}}"))
 	require.ErrorContains(t, err, "not-ready")
 	require.Empty(t, tr.wrong(), "the old policy is complete")
 	require.False(t, c.Probe("default/stranger", "shop/db", 10000, "TCP").Allowed, "the new one is not half in force")
@@ -142,9 +142,9 @@ func TestFullPolicyTableMakesRoomForWhatFits(t *testing.T) {
 	clk := clock.New(time.Time{})
 	c := newCluster(t, fakes.Options{Capacities: kernel.Capacities{Policy: 40}, Clock: clk, Patience: 300 * time.Millisecond})
 	apply(t, c, shop+"---"+guard)
-	_, err := c.Apply(manyPorts(100))
+	_, err := c.Apply(manyPorts(100, "{namespaceSelector: {}}, {ipBlock: {cidr: 172.30.0.0/28}}"))
 	require.Error(t, err)
-	c.Objects().Apply([]byte(manyPorts(3)))
+	c.Objects().Apply([]byte(manyPorts(3, "{namespaceSelector: {}}")))
 	eventually(t, "what fits is in force", func() bool {
 		clk.Advance(5 * time.Second)
 		return c.Reconcile(within(t, 50*time.Millisecond)) == nil
@@ -152,6 +152,7 @@ func TestFullPolicyTableMakesRoomForWhatFits(t *testing.T) {
 	require.True(t, c.Probe("default/stranger", "shop/db", 10007, "TCP").Allowed)
 	require.False(t, c.Probe("default/stranger", "shop/db", 5432, "TCP").Allowed)
 	require.True(t, c.Probe("shop/web", "shop/db", 5432, "TCP").Allowed)
+	requireLikeFresh(t, c, shop+"---"+guard+"---"+manyPorts(3, "{namespaceSelector: {}}"))
 }
 
 func problemOf(s ports.Status, table string) ports.TableStatus {
@@ -177,8 +178,8 @@ func TestFullServiceTableHoldsUpNobodyElse(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, problemOf(s, "services").Error, "10.96.0.11:5432/TCP")
 
-	_, err = c.Delete("{apiVersion: v1, kind: Service, metadata: {name: web, namespace: shop}}")
-	require.NoError(t, c.Settle(), "room was made: %v", err)
+	_, _ = c.Delete("{apiVersion: v1, kind: Service, metadata: {name: web, namespace: shop}}")
+	eventually(t, "room was made", func() bool { return c.Settle() == nil })
 	require.Equal(t, "shop/db", c.ProbeAddr("shop/web", c.Service("shop/db")[0].Addr(), 5432, "TCP").Answer.By)
 }
 

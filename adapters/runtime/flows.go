@@ -59,7 +59,7 @@ func (r *flowRecord) status(uptime time.Duration) ports.FlowStatus {
 }
 
 // observe turns one event of the kernel into a flow.
-func (a *Agent) observe(ev datapath.Event) {
+func (a *agent) observe(ev datapath.Event) {
 	a.record.push(flow.Entry{Flow: a.builder.Build(ev)})
 }
 
@@ -116,7 +116,7 @@ func (a *Agent) Observe(ctx context.Context, q flow.Query, deliver func(flow.Ent
 }
 
 // lookups answers what the flow builder asks, from the engine's state.
-type lookups struct{ a *Agent }
+type lookups struct{ a *agent }
 
 func (l lookups) Address(ip netip.Addr) (i flow.AddressInfo, ok bool) {
 	pod, ok := l.a.engine.PodAt(ip)

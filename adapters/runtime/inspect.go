@@ -13,31 +13,21 @@ import (
 	"github.com/weirnet/weir/ports"
 )
 
-// read runs a question in the loop. Before the datapath is open it fails.
-func (a *Agent) read(ctx context.Context, f func() error) (err error) {
-	asked := a.ask(ctx, func() {
+// read asks about the engine or the datapath. Before the datapath is open it fails.
+func read[T any](ctx context.Context, a *Agent, question func() (T, error)) (T, error) {
+	return ask(ctx, a, func() (T, error) {
 		if a.engine == nil {
-			err = errNotOpen
-			return
+			var none T
+			return none, errNotOpen
 		}
-		err = f()
+		return question()
 	})
-	if asked != nil {
-		return asked
-	}
-	return err
 }
 
 // Status implements ports.Inspector. It answers before the datapath is open, too.
-func (a *Agent) Status(ctx context.Context) (s ports.Status, err error) {
-	asked := a.ask(ctx, func() { s, err = a.status() })
-	if asked != nil {
-		return s, asked
-	}
-	return s, err
-}
+func (a *Agent) Status(ctx context.Context) (ports.Status, error) { return ask(ctx, a, a.status) }
 
-func (a *Agent) status() (ports.Status, error) {
+func (a *agent) status() (ports.Status, error) {
 	s := ports.Status{
 		Node: a.cfg.Node, Version: a.cfg.Version, Started: a.started, Features: a.cfg.Features,
 		Kernel: a.cfg.Kernel, Datapath: a.cfg.Datapath, Attach: a.cfg.Attach, Routing: "Tunnel [vxlan]",
@@ -120,18 +110,20 @@ func info[K comparable, V any](key string, t ports.Table[K, V]) tableInfo {
 }
 
 // Endpoints implements ports.Inspector.
-func (a *Agent) Endpoints(ctx context.Context) (out []ports.EndpointInfo, err error) {
-	err = a.read(ctx, func() error {
-		for _, att := range a.attached {
-			out = append(out, a.endpointInfo(att))
-		}
-		slices.SortFunc(out, func(x, y ports.EndpointInfo) int { return int(x.ID) - int(y.ID) })
-		return nil
-	})
-	return out, err
+func (a *Agent) Endpoints(ctx context.Context) ([]ports.EndpointInfo, error) {
+	return read(ctx, a, func() ([]ports.EndpointInfo, error) { return a.endpointInfos(), nil })
 }
 
-func (a *Agent) endpointInfo(att *ports.Attachment) ports.EndpointInfo {
+func (a *agent) endpointInfos() []ports.EndpointInfo {
+	out := make([]ports.EndpointInfo, 0, len(a.attached))
+	for _, att := range a.attached {
+		out = append(out, a.endpointInfo(att))
+	}
+	slices.SortFunc(out, func(x, y ports.EndpointInfo) int { return int(x.ID) - int(y.ID) })
+	return out
+}
+
+func (a *agent) endpointInfo(att *ports.Attachment) ports.EndpointInfo {
 	i := ports.EndpointInfo{Attachment: *att, State: "waiting-for-identity"}
 	s, ok := a.engine.Endpoint(att.ID)
 	if !ok {
@@ -156,54 +148,52 @@ func (a *Agent) endpointInfo(att *ports.Attachment) ports.EndpointInfo {
 }
 
 // Identities implements ports.Inspector.
-func (a *Agent) Identities(ctx context.Context) (out []ports.IdentityInfo, err error) {
-	err = a.read(ctx, func() error {
+func (a *Agent) Identities(ctx context.Context) ([]ports.IdentityInfo, error) {
+	return read(ctx, a, func() (out []ports.IdentityInfo, _ error) {
 		for _, i := range a.engine.Identities() {
 			out = append(out, ports.IdentityInfo{ID: i.ID, Labels: i.Labels.Strings(), Class: i.Class, RefCount: i.RefCount})
 		}
-		return nil
+		return out, nil
 	})
-	return out, err
 }
 
 // Services implements ports.Inspector.
-func (a *Agent) Services(ctx context.Context) (out []ports.ServiceInfo, err error) {
-	err = a.read(ctx, func() error {
+func (a *Agent) Services(ctx context.Context) ([]ports.ServiceInfo, error) {
+	return read(ctx, a, func() (out []ports.ServiceInfo, _ error) {
 		for _, f := range a.engine.Frontends() {
 			out = append(out, serviceInfo(f))
 		}
-		return nil
+		return out, nil
 	})
-	return out, err
 }
 
 // Nodes implements ports.Inspector.
-func (a *Agent) Nodes(ctx context.Context) (out []cluster.Node, err error) {
-	err = a.read(ctx, func() error { out = a.engine.Nodes(); return nil })
-	return out, err
+func (a *Agent) Nodes(ctx context.Context) ([]cluster.Node, error) {
+	return read(ctx, a, func() ([]cluster.Node, error) { return a.engine.Nodes(), nil })
 }
 
 // Policies implements ports.Inspector.
-func (a *Agent) Policies(ctx context.Context) (p ports.PolicyInfo, err error) {
-	err = a.read(ctx, func() error { p.Policies, p.Revision = a.engine.Policies(); return nil })
-	return p, err
+func (a *Agent) Policies(ctx context.Context) (ports.PolicyInfo, error) {
+	return read(ctx, a, func() (p ports.PolicyInfo, _ error) {
+		p.Policies, p.Revision = a.engine.Policies()
+		return p, nil
+	})
 }
 
 // Rule implements ports.Inspector.
-func (a *Agent) Rule(ctx context.Context, c datapath.Cookie) (v policy.Verdict, err error) {
-	err = a.read(ctx, func() error {
-		var ok bool
-		if v, ok = a.engine.Rule(c); !ok {
-			return fmt.Errorf("rule with cookie %d: %w", c, ports.ErrNotFound)
+func (a *Agent) Rule(ctx context.Context, c datapath.Cookie) (policy.Verdict, error) {
+	return read(ctx, a, func() (policy.Verdict, error) {
+		v, ok := a.engine.Rule(c)
+		if !ok {
+			return v, fmt.Errorf("rule with cookie %d: %w", c, ports.ErrNotFound)
 		}
-		return nil
+		return v, nil
 	})
-	return v, err
 }
 
 // Tables implements ports.Inspector.
-func (a *Agent) Tables(ctx context.Context) (d ports.TablesDump, err error) {
-	err = a.read(ctx, func() error {
+func (a *Agent) Tables(ctx context.Context) (ports.TablesDump, error) {
+	return read(ctx, a, func() (d ports.TablesDump, _ error) {
 		t := a.dp.Tables()
 		for _, f := range []func() error{
 			func() (e error) { d.Endpoints, e = t.Endpoints.Dump(); return },
@@ -217,24 +207,21 @@ func (a *Agent) Tables(ctx context.Context) (d ports.TablesDump, err error) {
 			func() (e error) { d.Backends, e = t.Backends.Dump(); return },
 		} {
 			if e := f(); e != nil {
-				return fmt.Errorf("dump: %w", e)
+				return d, fmt.Errorf("dump: %w", e)
 			}
 		}
-		return nil
+		return d, nil
 	})
-	return d, err
 }
 
 // Flows implements ports.Inspector.
-func (a *Agent) Flows(ctx context.Context) (out []datapath.Flow, err error) {
-	err = a.read(ctx, func() error { out, err = a.dp.Flows(); return err })
-	return out, err
+func (a *Agent) Flows(ctx context.Context) ([]datapath.Flow, error) {
+	return read(ctx, a, func() ([]datapath.Flow, error) { return a.dp.Flows() })
 }
 
 // FlushFlows implements ports.Inspector.
-func (a *Agent) FlushFlows(ctx context.Context) (n int, err error) {
-	err = a.read(ctx, func() error { n, err = a.dp.FlushFlows(); return err })
-	return n, err
+func (a *Agent) FlushFlows(ctx context.Context) (int, error) {
+	return read(ctx, a, func() (int, error) { return a.dp.FlushFlows() })
 }
 
 var _ ports.Inspector = (*Agent)(nil)

@@ -8,13 +8,13 @@ import (
 	"strings"
 	"sync/atomic"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
 
 	"github.com/weirnet/weir/core/datapath"
 	"github.com/weirnet/weir/core/identity"
 	"github.com/weirnet/weir/fakes"
+	objects "github.com/weirnet/weir/fakes/cluster"
 	"github.com/weirnet/weir/fakes/kernel"
 )
 
@@ -58,11 +58,9 @@ func (w *watched) require(t *testing.T, when string) {
 // dead waits until a doomed agent has died; false if it lives and has nothing more to do.
 func (w *watched) dead(t *testing.T, node string) bool {
 	t.Helper()
-	eventually(t, "the agent settles or dies", func() bool {
-		lives := func() bool { return w.Node(node).Agent() != nil }
-		return !lives() || w.AwaitAgent(within(t, 5*time.Millisecond), node) == nil &&
-			w.Reconcile(within(t, 20*time.Millisecond)) == nil || !lives()
-	})
+	if err := w.AwaitAgent(t.Context(), node); err == nil {
+		require.NoError(t, w.Reconcile(t.Context()))
+	}
 	return w.Node(node).Agent() == nil
 }
 
@@ -116,6 +114,135 @@ func TestKilledAtEveryWriteOfAChange(t *testing.T) {
 	requireLikeFresh(t, w.Cluster, shop+"---"+otherGuard)
 }
 
+// Prefixes of rules come and go between the agent's lives. Who is inside one changes its identity with
+// them, and must never be without the class that its rules are about.
+func TestKilledAtEveryWriteWithPrefixes(t *testing.T) {
+	w := newWatched(t)
+	apply(t, w.Cluster, otherGuard)
+	tr := openTraffic(t, w.Cluster)
+	conn, a, trace := w.Open(fakes.Outside, "shop/db", 5432, tcp)
+	require.True(t, a.Connected, "%s", trace)
+	tr.conns["outside to shop/db"] = conn
+	w.tr.Store(tr)
+	const narrow = `
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: narrow, namespace: default}
+spec:
+  podSelector: {matchLabels: {app: stranger}}
+  ingress: [{from: [{ipBlock: {cidr: 172.30.0.0/28}}]}]
+`
+	n := 0
+	for ; ; n++ {
+		require.NoError(t, w.KillAgent("node1"))
+		if n%2 == 0 {
+			w.Objects().Apply([]byte(narrow))
+		} else {
+			w.Objects().Delete(keyOf("NetworkPolicy", "default", "narrow"))
+		}
+		w.LaunchDoomed("node1", n)
+		died := w.dead(t, "node1")
+		w.require(t, fmt.Sprintf("killed at write %d", n))
+		if !died {
+			break
+		}
+		require.Less(t, n, 1000, "the agent never gets through")
+	}
+	require.Greater(t, n, 10)
+}
+
+// Classes are numbered anew in every life of the agent, and the strangers are in one only every other
+// time. What a life left behind that did not put its policies in force must not be taken for the next
+// one's.
+func TestKilledAtEveryWriteWithOtherClasses(t *testing.T) {
+	w := newWatched(t)
+	const strangers = `
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: aa, namespace: shop}
+spec:
+  podSelector: {matchLabels: {app: web}}
+  ingress:
+  - from: [{namespaceSelector: {matchLabels: {kubernetes.io/metadata.name: default}}}]
+  - from: [{podSelector: {}}]
+`
+	n := 0
+	for ; ; n++ {
+		require.NoError(t, w.KillAgent("node1"))
+		if n%2 == 0 {
+			w.Objects().Apply([]byte(strangers))
+		} else {
+			w.Objects().Delete(keyOf("NetworkPolicy", "shop", "aa"))
+		}
+		w.LaunchDoomed("node1", n)
+		died := w.dead(t, "node1")
+		w.require(t, fmt.Sprintf("killed at write %d", n))
+		if !died {
+			break
+		}
+		require.Less(t, n, 1000, "the agent never gets through")
+	}
+	require.Greater(t, n, 10)
+}
+
+// Agents die one after the other when they have put in force all of their policies but some, each time one
+// less, until every generation of classes is in force. The next one has to take one from endpoints that use it, which may
+// interrupt them, and must not open them.
+func TestKilledUntilAllGenerationsAreInForce(t *testing.T) {
+	var c *fakes.Cluster
+	var left atomic.Int64 // policies that the agent puts in force before it dies
+	var wrong atomic.Pointer[string]
+	most := 0
+	c = newCluster(t, fakes.Options{OnWrite: func(at fakes.Write) {
+		if left.Load() <= 0 || at.Node != "node1" {
+			return
+		}
+		if at.Op == "put" && at.Table == "ep_policy" && left.Add(-1) == 0 {
+			c.Doom("node1", 0)
+		}
+		for _, from := range []string{"default/stranger", "default/neighbour"} {
+			if a, trace := c.Dial(from, "shop/db", 5432, tcp); a.Connected || a.Refused {
+				s := fmt.Sprintf("after %+v: %s reaches shop/db: %s", at, from, trace)
+				wrong.CompareAndSwap(nil, &s)
+			}
+		}
+	}})
+	docs := shop
+	for i := range 4 {
+		docs += fmt.Sprintf("---\n{apiVersion: v1, kind: Pod, metadata: {name: more-%d, namespace: shop}, spec: {nodeName: node1}}\n", i)
+	}
+	apply(t, c, docs, guard)
+	n := c.Node("node1")
+	const one, other = "{matchLabels: {app: web}}", "{}"
+	for i := range 6 {
+		require.NoError(t, c.KillAgent("node1"))
+		left.Store(int64(6 - i))
+		// Strangers are peers only every other time.
+		c.Objects().Apply([]byte(fmt.Sprintf(`
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: aa, namespace: shop}
+spec: {podSelector: {matchLabels: {app: web}}, ingress: [{from: [{namespaceSelector: {}, podSelector: %s}]}]}
+`, []string{one, other}[i%2])))
+		c.Launch("node1")
+		require.Error(t, c.AwaitAgent(t.Context(), "node1"))
+		words, err := n.Kernel.Tables().EndpointPolicy.Dump()
+		require.NoError(t, err)
+		generations := map[uint8]bool{}
+		for _, w := range words {
+			generations[w.Value.Policy.Generation()] = true
+		}
+		most = max(most, len(generations))
+		if s := wrong.Load(); s != nil {
+			t.Fatal(*s)
+		}
+	}
+	require.Equal(t, datapath.GenerationCount, most)
+	left.Store(0)
+	require.NoError(t, c.StartAgent("node1"))
+	require.Empty(t, openTraffic(t, c).wrong())
+}
+
 // The cluster's events come one by one, and in doubt the agent waits with what it found.
 func TestRestartTakesNothingBackBeforeSynced(t *testing.T) {
 	w := newWatched(t)
@@ -137,6 +264,27 @@ func TestRestartTakesNothingBackBeforeSynced(t *testing.T) {
 	require.NoError(t, w.Settle())
 	w.require(t, "after Synced")
 	requireLikeFresh(t, w.Cluster, shop+"---"+guard)
+}
+
+// A pod was relabelled while the agent was away, and its new identity is not to be had yet: it goes on
+// under the policy of before.
+func TestRestartWaitsForTheIdentitiesOfItsEndpoints(t *testing.T) {
+	w := newWatched(t)
+	n := w.Node("node1")
+	require.NoError(t, w.KillAgent("node1"))
+	n.Source.Fail(faultOf(objects.OpAllocate, 0))
+	apply(t, w.Cluster, relabel("web", "node1", "web, version: two"))
+	w.Launch("node1")
+	eventually(t, "everything is delivered", n.Source.Idle)
+	require.ErrorContains(t, n.Agent().Ready(t.Context()), "not complete yet")
+	w.require(t, "without identity")
+	n.Source.ClearFaults()
+	require.NoError(t, w.AwaitAgent(t.Context(), "node1"))
+	require.NoError(t, w.Settle())
+	w.require(t, "with the new identity")
+	list, err := n.Agent().Endpoints(t.Context())
+	require.NoError(t, err)
+	require.Contains(t, strings.Join(list[2].Labels, " "), "version=two")
 }
 
 // What changed while the agent was away is in force when it is back.

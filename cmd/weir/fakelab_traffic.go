@@ -79,10 +79,10 @@ func (l *simulation) planStream(ctx context.Context, t *simTraffic, s ports.LabS
 		for _, p := range protocols {
 			switch p {
 			case "TCP":
-				add(func() ports.LabTraffic { return l.messages(ctx, s, target, "TCP", datapath.ProtoTCP) })
+				add(l.messages(ctx, s, target, "TCP", datapath.ProtoTCP))
 				add(func() ports.LabTraffic { return l.connections(ctx, s, target) })
 			case "UDP":
-				add(func() ports.LabTraffic { return l.messages(ctx, s, target, "UDP", datapath.ProtoUDP) })
+				add(l.messages(ctx, s, target, "UDP", datapath.ProtoUDP))
 			}
 		}
 	}
@@ -104,34 +104,37 @@ func (l *simulation) StopTraffic(context.Context) ([]ports.LabTraffic, error) {
 	return t.done, nil
 }
 
-// messages sends numbered messages over one connection and counts the answers.
-func (l *simulation) messages(ctx context.Context, s ports.LabStream, to netip.AddrPort, protocol string, proto uint8) ports.LabTraffic {
+// messages opens a connection at once; what it returns sends numbered messages over it and counts the
+// answers.
+func (l *simulation) messages(ctx context.Context, s ports.LabStream, to netip.AddrPort, protocol string, proto uint8) func() ports.LabTraffic {
 	n := ports.LabTraffic{From: s.From, To: s.To, Addr: to.Addr(), Protocol: protocol}
 	conn, a, _ := l.c.Fabric().Open(s.From.String(), proto, to.Addr(), to.Port())
 	if !a.Connected {
 		n.Broken, n.Error = 1, "not connected"
+		return func() ports.LabTraffic { return n }
+	}
+	return func() ports.LabTraffic {
+		defer conn.Close()
+		last := time.Now()
+		every(ctx, s.Interval, func() bool {
+			n.Sent++
+			number := strconv.Itoa(n.Sent)
+			a, _ := conn.Send(number)
+			if a.Connected && strings.HasSuffix(a.Data, ": "+number) {
+				n.Gap = max(n.Gap, time.Since(last))
+				last = time.Now()
+			} else {
+				n.Lost++
+				n.Error = "no answer to message " + number
+			}
+			if proto == datapath.ProtoTCP && a.Refused {
+				n.Broken, n.Error = 1, "reset"
+				return false
+			}
+			return true
+		})
 		return n
 	}
-	defer conn.Close()
-	last := time.Now()
-	every(ctx, s.Interval, func() bool {
-		n.Sent++
-		number := strconv.Itoa(n.Sent)
-		a, _ := conn.Send(number)
-		if !a.Connected || !strings.HasSuffix(a.Data, ": "+number) {
-			n.Lost++
-			n.Error = "no answer to message " + number
-		} else {
-			n.Gap = max(n.Gap, time.Since(last))
-			last = time.Now()
-		}
-		if proto == datapath.ProtoTCP && a.Refused {
-			n.Broken, n.Error = 1, "reset"
-			return false
-		}
-		return true
-	})
-	return n
 }
 
 // connections opens one new connection after the other.

@@ -10,6 +10,7 @@ func newPolicyCommand(g *globals) *cobra.Command {
 		Short: "Show the policies in force, or judge a directory of manifests",
 		Example: `  weir policy get
   weir policy matrix -f ./manifests
-  weir policy verdict -f ./manifests --from shop/frontend --to shop/backend --port 8080`,
-	}, newPolicyGetCommand(g), newPolicyMatrixCommand(g), newPolicyVerdictCommand(g))
+  weir policy verdict -f ./manifests --from shop/frontend --to shop/backend --port 8080
+  weir policy test -f ./manifests --expect expectations.yaml`,
+	}, newPolicyGetCommand(g), newPolicyMatrixCommand(g), newPolicyVerdictCommand(g), newPolicyTestCommand(g))
 }

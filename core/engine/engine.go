@@ -2,6 +2,7 @@ package engine
 
 import (
 	"fmt"
+	"net/netip"
 	"slices"
 	"time"
 
@@ -38,9 +39,13 @@ type Engine struct {
 	compiler *policy.Compiler
 	services *lb.Compiler
 
-	adopted Adopted
-	epoch   datapath.Epoch
-	routes  []Route
+	adopted  Adopted
+	leftover map[netip.Prefix]identity.ID // prefixes that the kernel may still hold, see adopt
+
+	generation uint8 // of the classes
+	clean      []Op  // what has to go before the generation is used
+	epoch      datapath.Epoch
+	routes     []Route
 
 	now time.Time
 	out []Op
@@ -68,8 +73,16 @@ func New(node string, adopted Adopted, now time.Time) *Engine {
 	return e
 }
 
-// Pruned says that nothing of the predecessor is left in the kernel.
-func (e *Engine) Pruned() {
+// Pruned says that the kernel holds nothing that the engine did not ask for: neither anything of the
+// predecessor nor, after a Rebase, of the operations that were given up. It returns the writes that take
+// back what was only there for those.
+func (e *Engine) Pruned() []Op {
+	e.out = nil
+	for _, p := range e.leftoverPrefixes() {
+		e.compiler.DeleteIdentity(e.leftover[p])
+	}
+	e.leftover = nil
+	e.flushPolicy()
 	e.services.ReleaseUnused()
 	for _, row := range e.adopted.IPCache {
 		if row.Identity.IsLocal() {
@@ -77,7 +90,11 @@ func (e *Engine) Pruned() {
 		}
 	}
 	e.adopted = Adopted{}
+	return e.out
 }
+
+// Generation is the one that the policies' classes are in.
+func (e *Engine) Generation() uint8 { return e.generation }
 
 // Live says whether the engine has seen all initial input and its operations describe the whole
 // desired state: rows of the kernel that it did not write may be pruned.
@@ -177,6 +194,7 @@ func (e *Engine) complete() bool {
 // a new prefix identity inherits the class of what its addresses were before.
 func (e *Engine) goLive() {
 	e.live = true
+	e.out = append(e.out, e.clean...)
 	for _, p := range e.addresses.sortedPrefixes() {
 		id := e.addresses.prefixes[p].id
 		e.inheritClasses(p, id)

@@ -6,7 +6,6 @@ import (
 	"slices"
 
 	"github.com/weirnet/weir/core/cluster"
-	"github.com/weirnet/weir/core/datapath"
 	"github.com/weirnet/weir/core/identity"
 	"github.com/weirnet/weir/core/labels"
 	"github.com/weirnet/weir/core/policy"
@@ -198,20 +197,4 @@ func sortedUsers(m map[user][]policy.NamedPort) []user {
 	return slices.SortedFunc(maps.Keys(m), func(a, b user) int {
 		return cmp.Or(cmp.Compare(a.pod.Namespace, b.pod.Namespace), cmp.Compare(a.pod.Name, b.pod.Name))
 	})
-}
-
-// Class and generation of the predecessor's tables, see Adopted.
-func (e *Engine) freeGeneration() uint8 {
-	var used [datapath.GenerationCount]bool
-	for _, w := range e.adopted.EndpointPolicy {
-		if w.Policy != 0 {
-			used[w.Policy.Generation()] = true
-		}
-	}
-	for g, u := range used {
-		if !u {
-			return uint8(g)
-		}
-	}
-	return datapath.GenerationCount - 1
 }

@@ -19,13 +19,18 @@ func (e *Engine) adopt(a Adopted) {
 	for _, w := range a.EndpointPolicy {
 		e.epoch = max(e.epoch, w.Epoch)
 	}
+	e.leftover = map[netip.Prefix]identity.ID{}
 	for p, row := range a.IPCache {
-		if row.Identity.IsLocal() {
-			// An error means that another prefix has the number by now; this one gets a new one.
-			_ = e.identities.local.Restore(row.Identity, p.String())
+		if !row.Identity.IsLocal() {
+			continue
+		}
+		// An error means that another prefix has the number by now; this one gets a new one.
+		if err := e.identities.local.Restore(row.Identity, p.String()); err == nil {
+			e.leftover[p] = row.Identity
 		}
 	}
-	e.compiler = policy.NewCompiler(e.freeGeneration(), a.MaxSerial%datapath.MaxPolicySerial+1)
+	e.generation, e.clean = e.chooseGeneration()
+	e.compiler = policy.NewCompiler(e.generation, a.MaxSerial%datapath.MaxPolicySerial+1)
 	for _, id := range identity.Reserved() {
 		e.compiler.UpsertIdentity(id, nil)
 	}
@@ -37,6 +42,11 @@ func (e *Engine) adopt(a Adopted) {
 	for _, p := range e.addresses.sortedPrefixes() {
 		e.compiler.UpsertIdentity(identity.ForPrefix(e.addresses.prefixes[p].id, p), nil)
 	}
+	// The kernel goes on giving addresses the identities of prefixes that no rule names any more, until
+	// their rows are pruned. The new policies must know them as well.
+	for _, p := range e.leftoverPrefixes() {
+		e.compiler.UpsertIdentity(identity.ForPrefix(e.leftover[p], p), nil)
+	}
 	for _, ref := range e.policyRefs() {
 		e.compiler.UpsertPolicy(e.policies[ref])
 	}
@@ -47,12 +57,25 @@ func (e *Engine) adopt(a Adopted) {
 	}
 }
 
+// leftoverPrefixes are the prefixes of leftover that no rule names, sorted.
+func (e *Engine) leftoverPrefixes() []netip.Prefix {
+	var out []netip.Prefix
+	for p := range e.leftover {
+		if _, used := e.addresses.prefixes[p]; !used {
+			out = append(out, p)
+		}
+	}
+	slices.SortFunc(out, netip.Prefix.Compare)
+	return out
+}
+
 // Rebase gives up the policy operations that were returned and not executed, and returns operations
 // that lead from what the kernel really holds to the desired policies, in a generation of their own.
 func (e *Engine) Rebase(a Adopted) []Op {
 	e.out = nil
 	e.adopt(a)
 	if e.live {
+		e.out = append(e.out, e.clean...)
 		for _, p := range e.addresses.sortedPrefixes() {
 			e.inheritClasses(p, e.addresses.prefixes[p].id)
 		}
@@ -190,7 +213,10 @@ func (e *Engine) dropPrefixes(ps []netip.Prefix) {
 		}
 		delete(e.addresses.prefixes, p)
 		e.emitPrefix(p)
-		e.compiler.DeleteIdentity(c.id)
+		if _, ok := e.leftover[p]; !ok || e.live { // else the kernel still holds the row
+			delete(e.leftover, p)
+			e.compiler.DeleteIdentity(c.id)
+		}
 		e.identities.local.Release(p.String(), e.now)
 		gone = true
 	}

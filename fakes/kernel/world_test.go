@@ -16,7 +16,6 @@ import (
 // Shorthands for addresses.
 var (
 	ip  = netip.MustParseAddr
-	ipp = netip.MustParseAddrPort
 	pfx = netip.MustParsePrefix
 )
 
@@ -145,11 +144,6 @@ func (w *world) pod(name, node string, k *kernel.Kernel, ep datapath.EndpointID,
 func (w *world) allow(k *kernel.Kernel, key datapath.PolicyKey, c datapath.Cookie) {
 	w.t.Helper()
 	w.ok(k.Tables().Policy.Put(key, datapath.PolicyRow{Allow: true, Cookie: c}))
-}
-
-func (w *world) deny(k *kernel.Kernel, key datapath.PolicyKey, c datapath.Cookie) {
-	w.t.Helper()
-	w.ok(k.Tables().Policy.Put(key, datapath.PolicyRow{Cookie: c}))
 }
 
 // enforce puts a policy in force with the next epoch.

@@ -23,7 +23,7 @@ import (
 )
 
 var (
-	packetsFlag = flag.Int("packets", 20000, "packets of the random sequences, for each seed")
+	packetsFlag = flag.Int("packets", 15000, "packets of the random sequences, for each seed")
 	seedFlag    = flag.Uint64("seed", 1, "the first seed of the random sequences")
 	seedsFlag   = flag.Uint64("seeds", 1, "how many seeds to use, one after the other")
 )
@@ -31,6 +31,7 @@ var (
 // generate makes sequence n of a seed.
 func generate(seed, n uint64) []op {
 	g := &gen{Rand: rand.New(rand.NewPCG(seed, n)), epochs: map[datapath.EndpointID]datapath.Epoch{}}
+	g.calm = g.chance(50)
 	g.world()
 	for range 60 + g.IntN(200) {
 		if g.chance(10) {
@@ -87,7 +88,8 @@ func TestCorpus(t *testing.T) {
 
 // TestRandom plays random sequences.
 func TestRandom(t *testing.T) {
-	r := newRig(t)
+	r, all := newRig(t), newTally()
+	defer func() { all.log(t) }()
 	for seed := *seedFlag; seed < *seedFlag+*seedsFlag; seed++ {
 		start, seen, sequences := time.Now(), newTally(), uint64(0)
 		for ; seen.packets < *packetsFlag; sequences++ {
@@ -99,8 +101,22 @@ func TestRandom(t *testing.T) {
 			}
 		}
 		fmt.Fprintf(os.Stderr, "seed %d: %d packets in %d sequences, %.1f s\n", seed, seen.packets, sequences, time.Since(start).Seconds())
-		if seed == *seedFlag {
-			seen.log(t)
+		all.add(seen)
+	}
+	if all.packets < 10000 {
+		return
+	}
+	for _, what := range []string{
+		"from_pod pass", "from_pod redirect_peer", "from_pod tunnel", "to_pod pass", "from_overlay pass", "from_overlay redirect_peer",
+		"from_host pass", "from_host tunnel", "from_pod drop 132", "from_pod drop 133", "from_pod drop 134", "from_pod drop 135",
+		"from_pod drop 139", "from_overlay drop 147", "to_pod drop 150", "from_pod drop 156", "from_overlay drop 172",
+		"from_pod drop 175", "from_pod drop 176", "from_pod drop 181", "from_pod drop 182", "from_pod drop 203",
+	} {
+		require.NotZero(t, all.actions[what], "the sequences never lead to: %s", what)
+	}
+	for _, hook := range []string{"from_pod", "to_pod", "from_overlay"} {
+		for _, what := range []string{"type 1 reply false", "type 1 reply true", "type 2 reply false", "type 2 reply true", "type 3 reply false", "type 3 reply true"} {
+			require.NotZero(t, all.events[hook+" "+what], "the sequences never lead to this event: %s %s", hook, what)
 		}
 	}
 }

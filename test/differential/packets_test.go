@@ -33,17 +33,55 @@ func (g *gen) step() {
 	switch n := g.IntN(100); {
 	case n < 8 && len(g.sent) > 0:
 		g.icmpError()
-	case n < 10:
+	case n < 10 && !g.calm:
 		g.nonsense()
-	case n < 14 && len(g.sent) > 0: // the same again, perhaps elsewhere
+	case n < 12 && len(g.talks) > 0:
+		g.cut()
+	case n < 15 && len(g.sent) > 0: // the same again, perhaps elsewhere
 		i := g.sent[g.IntN(len(g.sent))]
 		g.misdirect(&i)
 		g.send(i)
 	default:
-		if len(g.talks) == 0 || g.chance(20) {
+		if len(g.talks) == 0 || g.chance(15) {
 			g.talks = append(g.talks, g.talk())
 		}
-		g.say(g.talks[g.IntN(len(g.talks))])
+		i := g.IntN(len(g.talks))
+		if last := len(g.talks) - 1; g.chance(50) {
+			i = max(0, last-g.IntN(3)) // rather one of late
+		}
+		g.say(g.talks[i])
+	}
+}
+
+// cut lets policy refuse a conversation that goes on, and look who tries to begin anew.
+func (g *gen) cut() {
+	t := g.talks[max(0, len(g.talks)-1-g.IntN(3))]
+	pod := t.to
+	if pod.kind != localPod || g.chance(30) {
+		pod = t.from
+	}
+	if pod.kind != localPod {
+		return
+	}
+	g.say(t)
+	g.serials++
+	id := datapath.NewPolicyID(uint8(g.IntN(datapath.GenerationCount)), g.serials)
+	for _, d := range []datapath.Direction{datapath.Ingress, datapath.Egress} {
+		key := datapath.PolicyKey{Policy: id, Direction: d, AnyProto: true}
+		g.add(op{Policy: put(key, datapath.PolicyRow{Cookie: datapath.Cookie(g.IntN(3)) | 1<<31, Allow: g.chance(30)})})
+	}
+	g.epochs[pod.id]++
+	g.add(op{Word: put(pod.id, datapath.EndpointPolicy{Policy: id, Epoch: g.epochs[pod.id]})})
+	for range 1 + g.IntN(4) {
+		g.say(t)
+		if len(g.sent) > 0 && g.chance(30) {
+			again := g.sent[len(g.sent)-1]
+			g.misdirect(&again)
+			g.send(again)
+		}
+	}
+	if g.chance(70) {
+		g.enforce(pod.id)
 	}
 }
 
@@ -143,10 +181,10 @@ func (g *gen) say(t talk) {
 		return
 	}
 	i.Frame = g.ethernet(p)
-	if g.chance(8) {
+	if g.rarely(8) {
 		g.spoil(&i, p)
 	}
-	if g.chance(4) {
+	if g.rarely(4) {
 		g.misdirect(&i)
 	}
 	g.send(i)
@@ -244,7 +282,7 @@ func (g *gen) decorate(p *packet.Packet) {
 		}
 		return
 	}
-	if g.chance(12) {
+	if g.rarely(12) {
 		for range 1 + g.IntN(oneOf(g, 2, 4, 10)) {
 			p.Ext = append(p.Ext, g.extension())
 		}

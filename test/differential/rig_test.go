@@ -74,6 +74,7 @@ type rig struct {
 	frags    *ebpf.Map
 	expires  uint32 // offset of the time in a flow entry
 	events   chan datapath.Event
+	marks    int                     // that were sent, but not read yet
 	undo     map[string]func() error // deletes of the rows that were written since reset
 	counters map[counterKey]ports.Counter
 }
@@ -88,7 +89,7 @@ func newRig(t *testing.T) *rig {
 	needs(t)
 	runtime.LockOSThread() // never unlocked: the thread and its namespace go with the test's goroutine
 	require.NoError(t, unix.Unshare(unix.CLONE_NEWNET))
-	r := &rig{progs: map[kernel.Hook]*ebpf.Program{}, events: make(chan datapath.Event, 64), undo: map[string]func() error{}}
+	r := &rig{progs: map[kernel.Hook]*ebpf.Program{}, events: make(chan datapath.Event, 1024), undo: map[string]func() error{}}
 	for i := range slots {
 		name := fmt.Sprintf("slot%d", i)
 		out, err := exec.Command("ip", "link", "add", name, "type", "veth", "peer", "name", name+"p").CombinedOutput()
@@ -108,7 +109,7 @@ func newRig(t *testing.T) *rig {
 		BPFFS: dir, OverlayIfindex: r.ifindex[slotOverlay],
 		Sizes: adapter.Sizes{
 			Endpoints: 256, IPCache: 1024, Policy: 4096, Nodes: 64, Services: 64, Slots: 64, Backends: 64,
-			Affinity: 64, SockRev: 64, Flows: 1024, Frags: 1024, EventRing: 1 << 18,
+			Affinity: 64, SockRev: 64, Flows: 4096, Frags: 1024, EventRing: 1 << 18,
 		},
 	})
 	require.NoError(t, err)
@@ -262,26 +263,28 @@ func (r *rig) run(i *injection) (kernel.Result, error) {
 	if forUs && !notes.retyped {
 		return res, fmt.Errorf("%s delivers a packet of another type than PACKET_HOST", i.Hook)
 	}
-	res.Events, err = r.drain()
-	for _, e := range res.Events {
-		if e.Type == datapath.EventDrop {
-			res.Reason = e.Reason
-		}
-	}
-	return res, err
+	return res, r.sendMark()
 }
 
-// markLen is the length of the frames that tell how far the events were read.
+// markLen is the length of the frames that tell where the events of one packet end: their drop is reported last.
 const markLen = 1237
 
-var mark = &injection{Hook: kernel.FromPod, Slot: slotHost, Frame: append(make([]byte, 12), append([]byte{0x81, 0x00}, make([]byte, markLen-14)...)...)}
+var mark = &injection{
+	Hook: kernel.FromPod, Slot: slotHost,
+	Frame: append(make([]byte, 12), append([]byte{0x81, 0x00}, make([]byte, markLen-14)...)...),
+}
 
-// drain returns the events that the last packet caused. A frame whose drop is reported last ends them.
-func (r *rig) drain() ([]datapath.Event, error) {
+func (r *rig) sendMark() error {
 	opts := &ebpf.RunOptions{Data: mark.Frame, Context: skb{Ifindex: r.ifindex[mark.Slot]}}
 	if _, err := r.progs[mark.Hook].Run(opts); err != nil {
-		return nil, fmt.Errorf("run the mark: %w", err)
+		return fmt.Errorf("run the mark: %w", err)
 	}
+	r.marks++
+	return nil
+}
+
+// eventsOfOne returns the events up to the next mark.
+func (r *rig) eventsOfOne() ([]datapath.Event, error) {
 	var out []datapath.Event
 	timeout := time.NewTimer(10 * time.Second)
 	defer timeout.Stop()
@@ -289,6 +292,7 @@ func (r *rig) drain() ([]datapath.Event, error) {
 		select {
 		case e := <-r.events:
 			if e.Length == markLen {
+				r.marks--
 				return out, nil
 			}
 			out = append(out, e)
@@ -296,6 +300,16 @@ func (r *rig) drain() ([]datapath.Event, error) {
 			return out, errors.New("the events of a packet did not come within 10 seconds")
 		}
 	}
+}
+
+// catchUp reads what a sequence left behind that ended early.
+func (r *rig) catchUp() error {
+	for r.marks > 0 {
+		if _, err := r.eventsOfOne(); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // age makes all flow entries of the kernel older.

@@ -36,6 +36,7 @@ type party struct {
 // gen makes one sequence.
 type gen struct {
 	*rand.Rand
+	calm     bool // complete tables, policies that allow much, few broken packets
 	ops      []op
 	parties  [2][]party // IPv4, IPv6
 	serials  uint32
@@ -50,6 +51,12 @@ func oneOf[T any](g *gen, from ...T) T { return from[g.IntN(len(from))] }
 
 // chance is true so many times out of 100.
 func (g *gen) chance(percent int) bool { return g.IntN(100) < percent }
+
+// mostly is chance, but in a calm sequence always true.
+func (g *gen) mostly(percent int) bool { return g.chance(percent) || g.calm }
+
+// rarely is chance, but in a calm sequence a third of it.
+func (g *gen) rarely(percent int) bool { return g.chance(percent) && (!g.calm || g.chance(33)) }
 
 func (g *gen) add(o op) { g.ops = append(g.ops, o) }
 
@@ -133,7 +140,7 @@ func (g *gen) world() {
 		}
 	}
 	for n, a := range []netip.Addr{nodeA, nodeB, nodeC} {
-		if g.chance(93) {
+		if g.mostly(93) {
 			g.add(op{Node: put(a, datapath.Node{ID: uint16(n + 2)})})
 		}
 	}
@@ -148,7 +155,7 @@ func (g *gen) world() {
 		g.policy()
 	}
 	for id := datapath.EndpointID(1); id <= 5; id++ {
-		if g.chance(95) {
+		if g.mostly(95) {
 			g.enforce(id)
 		}
 	}
@@ -162,18 +169,18 @@ func macOf(id datapath.EndpointID, last byte) datapath.MAC {
 func (g *gen) know(p party) {
 	switch p.kind {
 	case localPod:
-		if g.chance(93) {
+		if g.mostly(93) {
 			g.add(op{Endpoint: put(p.addr, endpointOf(p))})
 		}
 	case host:
-		if g.chance(95) {
+		if g.mostly(95) {
 			g.add(op{Endpoint: put(p.addr, datapath.Endpoint{Identity: oneOf(g, identity.Host, identity.Host, 7), Host: true})})
 		}
 	case remotePod, remoteHost:
 	default:
 		return
 	}
-	if g.chance(90) {
+	if g.mostly(90) {
 		g.add(op{IPCache: put(netip.PrefixFrom(p.addr, p.addr.BitLen()), datapath.IPCache{Identity: p.ident, Tunnel: p.tunnel})})
 	}
 }
@@ -208,7 +215,7 @@ func (g *gen) policy() {
 		g.add(op{Policy: put(k, v)})
 	}
 	for _, d := range []datapath.Direction{datapath.Ingress, datapath.Egress} {
-		if g.chance(65) {
+		if g.mostly(65) {
 			row(datapath.PolicyKey{Direction: d, AnyProto: true}, 90)
 		}
 	}
@@ -234,24 +241,28 @@ func (g *gen) port() uint16 {
 func (g *gen) enforce(id datapath.EndpointID) {
 	g.epochs[id]++
 	word := datapath.EndpointPolicy{Policy: g.policies[g.IntN(len(g.policies))], Epoch: g.epochs[id]}
-	if g.chance(5) {
+	if g.rarely(5) {
 		word.Policy = 0
 	}
 	g.add(op{Word: put(id, word)})
 }
 
-// any gives somebody of a family.
+// any gives somebody of a family, more often those who talk.
 func (g *gen) any(family int) *party {
-	return &g.parties[family][g.IntN(len(g.parties[family]))]
+	return g.anyOf(family, oneOf(g, localPod, localPod, localPod, localPod, localPod, localPod, localPod, localPod,
+		remotePod, remotePod, remotePod, host, host, outside, outside, remoteHost, nobody, group, odd))
 }
 
 // anyOf gives somebody of a kind.
 func (g *gen) anyOf(family int, k kind) *party {
-	for {
-		if p := g.any(family); p.kind == k {
+	of := people[family][k]
+	addr := of[g.IntN(len(of))]
+	for i := range g.parties[family] {
+		if p := &g.parties[family][i]; p.addr == addr {
 			return p
 		}
 	}
+	panic(addr.String() + " is nobody's address")
 }
 
 // event changes something that flows depend on.

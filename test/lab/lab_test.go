@@ -21,16 +21,16 @@ import (
 	"github.com/weirnet/weir/adapters/lab"
 )
 
-// bin is where TestMain puts the binaries.
-var bin string
+// bin is where the binaries are: $WEIR_BIN, or else where TestMain puts them.
+var bin = os.Getenv("WEIR_BIN")
 
 func TestMain(m *testing.M) {
 	os.Exit(run(m))
 }
 
 func run(m *testing.M) int {
-	if lab.Check() != nil {
-		return m.Run() // every test says why it is skipped
+	if bin != "" || lab.Check() != nil {
+		return m.Run() // without a lab every test says why it is skipped
 	}
 	dir, err := os.MkdirTemp("", "weir-lab-test-")
 	if err == nil {

@@ -39,9 +39,9 @@ var engineMutants = []mutant{
 		why: "an address gets an identity that no policy has heard of",
 	},
 	{
-		name: "engine/generation-reused", file: "core/engine/identities.go", by: inEngine,
-		old: "if !u {",
-		new: "if u {",
+		name: "engine/generation-reused", file: "core/engine/generations.go", by: inEngine,
+		old: "if endpoints[i] < endpoints[g] ||",
+		new: "if endpoints[i] > endpoints[g] ||",
 		why: "a restarted agent writes its classes over those in force",
 	},
 	{

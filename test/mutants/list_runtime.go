@@ -46,14 +46,14 @@ var runtimeMutants = []mutant{
 	},
 	{
 		name: "runtime/prunes-wanted-rows", file: "adapters/runtime/adopt.go", by: inRuntime,
-		old: "if k.table != table || x.adoption.want[k] {",
-		new: "if k.table != table {",
+		old: "if k.table == table && !a.want[k] {",
+		new: "if k.table == table {",
 		why: "a restarted agent deletes rows that are as they should be",
 	},
 	{
 		name: "runtime/prunes-nothing", file: "adapters/runtime/adopt.go", by: inRuntime,
-		old: "if k.table != table || x.adoption.want[k] {",
-		new: "if k.table == table || x.adoption.want[k] {",
+		old: "if k.table == table && !a.want[k] {",
+		new: "if k.table != table && !a.want[k] {",
 		why: "what changed while the agent was down stays in the kernel",
 	},
 	{
@@ -100,20 +100,20 @@ var runtimeMutants = []mutant{
 	},
 	{
 		name: "runtime/ready-before-adopted", file: "adapters/runtime/agent.go", by: inRuntime,
-		old: "a.engine.Pruned()\n\t\t\ta.forgetLinks()\n\t\t\ta.ready.Store(true)",
-		new: "a.engine.Pruned()\n\t\t\ta.forgetLinks()",
+		old: "a.forgetLinks()\n\t\t\ta.ready.Store(true)",
+		new: "a.forgetLinks()",
 		why: "an agent that works says that it is not ready",
 	},
 	{
-		name: "runtime/published-wish-lost", file: "adapters/runtime/writer.go", by: inRuntime,
-		old: "failed = true\n\t\t\t\tleft = append(left, k)\n\t\t\t\tcontinue",
-		new: "failed = true",
+		name: "runtime/published-wish-lost", file: "adapters/runtime/wishes.go", by: inRuntime,
+		old: "w.putBack(op)\n\t\tif ctx.Err() != nil {",
+		new: "if ctx.Err() != nil {",
 		why: "an endpoint whose publication failed once stays unknown to other nodes",
 	},
 	{
 		name: "runtime/rebase-deletes-policies-in-force", file: "adapters/runtime/executor.go", by: inRuntime,
-		old: "if !inForce[r.Key.Policy] {",
-		new: "if inForce[r.Key.Policy] {",
+		old: "if !inForce[r.Key.Policy] {\n\t\t\tif err := t.Policy.Delete(r.Key); err != nil {\n\t\t\t\treturn err\n",
+		new: "if inForce[r.Key.Policy] {\n\t\t\tif err := t.Policy.Delete(r.Key); err != nil {\n\t\t\t\treturn err\n",
 		why: "a full table makes room by deleting the policies in force",
 	},
 	{

@@ -44,7 +44,6 @@ var (
 	inEngine  = tests("./core/engine", "./fakes ./fakes/cluster", "./adapters/runtime ./cmd/weir", "./test/sim")
 	inRuntime = tests("./adapters/runtime", "./fakes ./fakes/cluster ./cmd/weir", "./test/sim")
 	inFake    = tests("./fakes/kernel", "./test/differential")
-	inMatrix  = tests("./core/identity ./core/labels ./core/manifest ./core/ipam", "./test/policycases")
 )
 
 // slowLive are the tests of adapters/ebpf that need seconds each.
