@@ -177,7 +177,8 @@ func (g *globals) observeFile(path string, q flow.Query, p flowPrinter) error {
 func readFlows(r io.Reader) (entries []flow.Entry, skipped int, err error) {
 	s := bufio.NewScanner(r)
 	s.Buffer(nil, 1<<20)
-	for line := 1; s.Scan(); line++ {
+	line := 1
+	for ; s.Scan(); line++ {
 		if len(s.Bytes()) == 0 {
 			continue
 		}
@@ -192,5 +193,8 @@ func readFlows(r io.Reader) (entries []flow.Entry, skipped int, err error) {
 			entries = append(entries, e)
 		}
 	}
-	return entries, skipped, s.Err()
+	if err := s.Err(); err != nil {
+		return nil, 0, fmt.Errorf("line %d: %w", line, err)
+	}
+	return entries, skipped, nil
 }

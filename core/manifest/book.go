@@ -32,6 +32,11 @@ func (b *IdentityBook) Next(existing Identities, now time.Time) (id identity.ID,
 	for id := range existing {
 		highest = max(highest, id)
 	}
+	for id := range b.Quarantine {
+		if id.IsCluster() {
+			highest = max(highest, id) // a book that was mended by hand may have a lower Highest
+		}
+	}
 	if highest < identity.MaxCluster {
 		b.give(highest+1, now)
 		return highest + 1, true

@@ -53,8 +53,14 @@ var runtimeMutants = []mutant{
 	{
 		name: "runtime/prunes-nothing", file: "adapters/runtime/adopt.go", by: inRuntime,
 		old: "if k.table == table && !a.want[k] {",
-		new: "if k.table != table && !a.want[k] {",
+		new: "if k.table == table && k.key == nil {",
 		why: "what changed while the agent was down stays in the kernel",
+	},
+	{
+		name: "runtime/prune-order", file: "adapters/runtime/adopt.go", by: inRuntime,
+		old: "engine.EndpointPolicy, engine.Services, engine.Slots,\n\t\tengine.Backends, engine.Nodes,",
+		new: "engine.EndpointPolicy, engine.Backends, engine.Slots,\n\t\tengine.Services, engine.Nodes,",
+		why: "a backend is pruned while slots name it",
 	},
 	{
 		name: "runtime/prune-before-live", file: "adapters/runtime/agent.go", by: inRuntime,
@@ -71,7 +77,7 @@ var runtimeMutants = []mutant{
 	{
 		name: "runtime/adopted-row-of-other-content", file: "adapters/runtime/adopt.go", by: inRuntime,
 		old: "if ok && op.Row != nil && have == op.Row {",
-		new: "if ok && op.Row != nil {",
+		new: "if ok && op.Row != nil && have != nil {",
 		why: "a row that a predecessor left with other content is taken for the wanted one",
 	},
 	{

@@ -95,13 +95,13 @@ func check(ctx context.Context, o options, chosen []mutant, w io.Writer) (ok boo
 	}
 	defer os.RemoveAll(temp)
 	var runners []*runner
-	lane, noBPF := make(chan struct{}, 1), whyNoBPF(source)
+	noBPF := whyNoBPF(source)
 	for i := range min(o.jobs, max(1, len(chosen))) {
 		t, err := copyTree(source, filepath.Join(temp, fmt.Sprint(i)))
 		if err != nil {
 			return false, err
 		}
-		runners = append(runners, &runner{tree: t, limit: o.limit, bpf: noBPF, bpfLane: lane})
+		runners = append(runners, &runner{tree: t, limit: o.limit, bpf: noBPF})
 	}
 	if o.baseline {
 		unsteady, err := baseline(ctx, runners[0], chosen, w)
@@ -146,47 +146,25 @@ func baseline(ctx context.Context, r *runner, chosen []mutant, w io.Writer) (uns
 	return unsteady, r.tree.sweep()
 }
 
-// tryAll shares the mutants out among the runners. Those that need the machine for themselves begin first, so
-// that the others fill the time beside them.
+// tryAll shares the mutants out among the runners.
 func tryAll(ctx context.Context, runners []*runner, chosen []mutant, w io.Writer) []outcome {
 	out := make([]outcome, len(chosen))
-	var order [2][]int
-	for i, m := range chosen {
-		if m.by.bpf {
-			order[0] = append(order[0], i)
-		} else {
-			order[1] = append(order[1], i)
-		}
-	}
 	var mu sync.Mutex
 	var wg sync.WaitGroup
-	done := 0
-	for n, r := range runners {
-		// The first runner prefers what needs the kernel, the others everything else.
-		first, second := n%2, 1-n%2
-		if len(runners) > 1 && n > 1 {
-			first, second = 1, 0
-		}
+	next, done := 0, 0
+	for _, r := range runners {
 		wg.Go(func() {
-			for {
-				mu.Lock()
-				from := first
-				if len(order[from]) == 0 {
-					from = second
-				}
-				if len(order[from]) == 0 || ctx.Err() != nil {
-					mu.Unlock()
-					return
-				}
-				i := order[from][0]
-				order[from] = order[from][1:]
+			mu.Lock()
+			defer mu.Unlock()
+			for ctx.Err() == nil && next < len(chosen) {
+				i := next
+				next++
 				mu.Unlock()
 				o := r.try(ctx, chosen[i])
 				mu.Lock()
 				out[i] = o
 				done++
-				fmt.Fprintf(w, "%3d/%d  %-8s  %5.1fs  %-36s %s\n", done, len(chosen), o.fate, o.took.Seconds(), chosen[i].name, firstLine(o.how))
-				mu.Unlock()
+				fmt.Fprintf(w, "%3d/%d  %-8s  %5.1fs  %-42s %s\n", done, len(chosen), o.fate, o.took.Seconds(), chosen[i].name, firstLine(o.how))
 			}
 		})
 	}

@@ -34,10 +34,9 @@ type outcome struct {
 
 // runner tries mutants in one tree.
 type runner struct {
-	tree    *tree
-	limit   time.Duration // for one step
-	bpf     string        // why programs cannot be compiled or loaded; empty: they can
-	bpfLane chan struct{} // holds one token: kernel objects and namespaces are the machine's
+	tree  *tree
+	limit time.Duration // for one step
+	bpf   string        // why programs cannot be compiled or loaded; empty: they can
 	// unsteady are the steps that failed once without any mutant. Their word counts only if they repeat it.
 	unsteady map[string]bool
 }
@@ -59,8 +58,6 @@ func (r *runner) try(ctx context.Context, m mutant) (o outcome) {
 		}
 	}()
 	if m.by.bpf {
-		r.bpfLane <- struct{}{}
-		defer func() { <-r.bpfLane }()
 		if out, err := r.command(ctx, "go", "generate", "./bpf/..."); err != nil {
 			return outcome{fate: broken, how: "does not compile:\n" + tail(out)}
 		}
@@ -106,7 +103,12 @@ func (r *runner) present(s step) step {
 // test runs a step. With -trimpath both trees share the compilers' cache.
 func (r *runner) test(ctx context.Context, s step) (string, error) {
 	args := []string{"test", "-trimpath", "-vet=off", "-count=1", "-failfast", "-timeout", r.limit.String()}
-	return r.command(ctx, "go", append(args, s...)...)
+	args = append(args, s...)
+	if r.tree.drawn(s) {
+		// That a property fails is enough; nobody reads its smallest example.
+		args = append(args, "-args", "-rapid.shrinktime=0s", "-rapid.nofailfile")
+	}
+	return r.command(ctx, "go", args...)
 }
 
 // command runs a program in the tree with all that it starts, and ends them all when the time is over.

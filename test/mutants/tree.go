@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -114,4 +115,21 @@ func (t *tree) sweep() error {
 func (t *tree) has(pkg string) bool {
 	files, err := filepath.Glob(filepath.Join(t.root, filepath.FromSlash(pkg), "*_test.go"))
 	return err == nil && len(files) > 0
+}
+
+// drawn says whether all packages of a step have properties that rapid checks, and so know its flags.
+func (t *tree) drawn(s step) bool {
+	for _, pkg := range s {
+		if !strings.HasPrefix(pkg, "./") {
+			continue
+		}
+		files, err := filepath.Glob(filepath.Join(t.root, filepath.FromSlash(pkg), "*_test.go"))
+		if err != nil || !slices.ContainsFunc(files, func(f string) bool {
+			text, err := os.ReadFile(f)
+			return err == nil && strings.Contains(string(text), `"pgregory.net/rapid"`)
+		}) {
+			return false
+		}
+	}
+	return true
 }
