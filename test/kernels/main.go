@@ -11,8 +11,8 @@
 // starts with SKIPPED; with REQUIRE=kernels in the environment (a comma-separated list) that is a
 // failure. The exit status is 0 only if nothing failed.
 //
-// The guest's clock counts instructions, not seconds: to its tests the machine is one processor of a
-// billion instructions a second however busy the host is, and waiting costs nothing.
+// The guest's clock counts instructions, not seconds: to its tests the machine is one processor of half
+// a billion instructions a second however busy the host is, and waiting costs nothing.
 package main
 
 import (

@@ -83,7 +83,8 @@ func (s suite) script(pattern string) string {
 	if pattern != "" {
 		run = " -test.run '" + strings.ReplaceAll(pattern, "'", `'\''`) + "'"
 	}
-	return fmt.Sprintf("echo; echo '%s %s'; cd %s\n%s /suites/%s -test.v=test2json -test.timeout 15m%s\n"+
+	// Collecting garbage is dear under emulation, memory is not.
+	return fmt.Sprintf("echo; echo '%s %s'; cd %s\nGOGC=400 %s /suites/%s -test.v=test2json -test.timeout 15m%s\n"+
 		"rc=$?; read -r up rest </proc/uptime; echo; echo \"%s %s $rc $up\"\n",
 		markBegin, s.pkg, path.Join(guestRoot, s.pkg), s.env, s.testBinary(), run, markEnd, s.pkg)
 }
