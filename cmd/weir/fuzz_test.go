@@ -57,3 +57,34 @@ func FuzzReadFlows(f *testing.F) {
 		}
 	})
 }
+
+// Any file of expectations is refused, naming the file in every complaint, or gives entries that can be asked,
+// each with a name for the report.
+func FuzzExpectations(f *testing.F) {
+	for _, s := range []string{
+		"", "- {from: shop/web, to: shop/db, port: 5432, expect: allowed}\n", "expectations:\n- from: 'shop/*'\n  to: 10.0.0.1\n  protocol: ICMP\n  expect: denied\n  rule: x\n",
+		"- {from: shop/app=web, to: '*/*', port: 70000, expect: maybe}\n", "- 1\n- {}\n- {from: [], port: x, what: 1}\n", "a: *b\n", "expectations: 1\n", "---\n- {from: a/b, to: a/b, port: 1e1, expect: denied}\n---\nnull\n",
+		"- {from: a/b, to: a/b, port: 1, protocol: GRE, expect: allowed}\n", "- {from: a/b, from: a/c}\n", "- {from: a/x in (, to: a/!, port: 1, expect: allowed}\n",
+	} {
+		f.Add([]byte(s))
+	}
+	f.Fuzz(func(t *testing.T, data []byte) {
+		out, err := parseExpectations("e.yaml", data)
+		if err != nil {
+			for _, one := range unjoin(err) {
+				require.ErrorContains(t, one, "e.yaml: ")
+			}
+			return
+		}
+		require.NotEmpty(t, out)
+		for _, e := range out {
+			require.NotEmpty(t, e.name)
+			require.NotEmpty(t, e.From)
+			require.NotEmpty(t, e.To)
+			require.NoError(t, e.Check())
+		}
+		again, err := parseExpectations("e.yaml", data)
+		require.NoError(t, err)
+		require.Equal(t, out, again)
+	})
+}

@@ -88,7 +88,7 @@ func readEndpointPort(v value) (policy.NamedPort, bool) {
 	}
 	n, inRange := o.get("port").integer(1, 65535)
 	np.Port = uint16(n)
-	return np, ok && inRange
+	return np, ok && inRange && np.Name != "" // without a name no rule can mean it
 }
 
 // first returns the first address of each family.

@@ -143,7 +143,7 @@ var bpfMutants = []mutant{
 	{
 		name: "bpf/counted-direction", file: "bpf/lib/serve.h", by: inBPF,
 		old: "return p->hook == HOOK_TO_POD || to->route == ROUTE_PEER ? INGRESS : EGRESS;",
-		new: "return p->hook == HOOK_TO_POD ? INGRESS : EGRESS;",
+		new: "return p->hook == HOOK_TO_POD || to->route == ROUTE_TUNNEL ? INGRESS : EGRESS;",
 		why: "what is delivered to a pod of the node counts as egress",
 	},
 	{

@@ -149,7 +149,7 @@ var fakeMutants = []mutant{
 	{
 		name: "fake/unknown-sender", file: "fakes/kernel/hooks.go", by: inFake,
 		old: "if _, ok := r.k.nodes.rows[r.meta.Remote]; !ok {",
-		new: "if _, ok := r.k.nodes.rows[r.meta.Remote]; !ok && !complete {",
+		new: "if _, ok := r.k.nodes.rows[r.meta.Remote]; !ok && r.meta.VNI == 0 {",
 		why: "anybody may send through the tunnel",
 	},
 	{

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"io"
@@ -104,7 +105,7 @@ func check(ctx context.Context, o options, chosen []mutant, w io.Writer) (ok boo
 		runners = append(runners, &runner{tree: t, limit: o.limit, bpf: noBPF})
 	}
 	if o.baseline {
-		unsteady, err := baseline(ctx, runners[0], chosen, w)
+		unsteady, err := baseline(ctx, runners, chosen, w)
 		if err != nil {
 			return false, err
 		}
@@ -117,58 +118,81 @@ func check(ctx context.Context, o options, chosen []mutant, w io.Writer) (ok boo
 
 // baseline runs every step that is to notice a mutant on the unchanged tree, and returns those that passed only
 // at the second attempt. Tests that fail anyway would "notice" everything.
-func baseline(ctx context.Context, r *runner, chosen []mutant, w io.Writer) (unsteady map[string]bool, err error) {
+func baseline(ctx context.Context, runners []*runner, chosen []mutant, w io.Writer) (unsteady map[string]bool, err error) {
 	unsteady = map[string]bool{}
+	var steps []step
 	seen := map[string]bool{}
 	for _, m := range chosen {
-		if m.by.bpf && r.bpf != "" {
-			continue
-		}
 		for _, s := range m.by.steps {
-			s = r.present(s)
-			if s == nil || seen[s.String()] {
+			s = runners[0].present(s)
+			if s == nil || seen[s.String()] || m.by.bpf && runners[0].bpf != "" {
 				continue
 			}
 			seen[s.String()] = true
-			begin := time.Now()
-			out, err := r.test(ctx, s)
-			if err != nil && ctx.Err() == nil {
-				fmt.Fprintf(w, "unsteady: %s failed (%s) without any mutant; once more\n", s, noticedBy(out))
-				unsteady[s.String()] = true
-				out, err = r.test(ctx, s)
-			}
-			if err != nil {
-				return nil, fmt.Errorf("%s fails without any mutant: %w\n%s", s, err, tail(out))
-			}
-			fmt.Fprintf(w, "unchanged  %5.1fs  %s\n", time.Since(begin).Seconds(), s)
+			steps = append(steps, s)
 		}
 	}
-	return unsteady, r.tree.sweep()
+	errs := make([]error, len(steps))
+	share(ctx, runners, len(steps), func(r *runner, i int, lock sync.Locker) {
+		s, begin := steps[i], time.Now()
+		out, err := r.test(ctx, s)
+		again := err != nil && ctx.Err() == nil
+		first := noticedBy(out)
+		if again {
+			out, err = r.test(ctx, s)
+		}
+		lock.Lock()
+		defer lock.Unlock()
+		switch {
+		case err != nil:
+			errs[i] = fmt.Errorf("%s fails without any mutant: %w\n%s", s, err, tail(out))
+		case again:
+			unsteady[s.String()] = true
+			fmt.Fprintf(w, "unsteady   %s: %s failed without any mutant, and then passed\n", s, first)
+		default:
+			fmt.Fprintf(w, "unchanged  %5.1fs  %s\n", time.Since(begin).Seconds(), s)
+		}
+	})
+	for _, r := range runners {
+		errs = append(errs, r.tree.sweep())
+	}
+	return unsteady, errors.Join(errs...)
+}
+
+// share has the runners do n pieces of work, one each at a time, until all are begun or the context ends. The
+// lock is for what they have in common.
+func share(ctx context.Context, runners []*runner, n int, do func(r *runner, i int, lock sync.Locker)) {
+	var mu sync.Mutex
+	var wg sync.WaitGroup
+	next := 0
+	take := func() (int, bool) {
+		mu.Lock()
+		defer mu.Unlock()
+		next++
+		return next - 1, next <= n && ctx.Err() == nil
+	}
+	for _, r := range runners {
+		wg.Go(func() {
+			for i, ok := take(); ok; i, ok = take() {
+				do(r, i, &mu)
+			}
+		})
+	}
+	wg.Wait()
 }
 
 // tryAll shares the mutants out among the runners.
 func tryAll(ctx context.Context, runners []*runner, chosen []mutant, w io.Writer) []outcome {
 	out := make([]outcome, len(chosen))
-	var mu sync.Mutex
-	var wg sync.WaitGroup
-	next, done := 0, 0
-	for _, r := range runners {
-		wg.Go(func() {
-			mu.Lock()
-			defer mu.Unlock()
-			for ctx.Err() == nil && next < len(chosen) {
-				i := next
-				next++
-				mu.Unlock()
-				o := r.try(ctx, chosen[i])
-				mu.Lock()
-				out[i] = o
-				done++
-				fmt.Fprintf(w, "%3d/%d  %-8s  %5.1fs  %-42s %s\n", done, len(chosen), o.fate, o.took.Seconds(), chosen[i].name, firstLine(o.how))
-			}
-		})
-	}
-	wg.Wait()
+	done := 0
+	share(ctx, runners, len(chosen), func(r *runner, i int, lock sync.Locker) {
+		o := r.try(ctx, chosen[i])
+		lock.Lock()
+		defer lock.Unlock()
+		out[i] = o
+		done++
+		fmt.Fprintf(w, "%3d/%d  %-8s  %5.1fs  %-42s %s\n", done, len(chosen), o.fate, o.took.Seconds(), chosen[i].name, firstLine(o.how))
+	})
 	return out
 }
 

@@ -123,7 +123,7 @@ func TestBaselineMustPass(t *testing.T) {
 	require.NoError(t, os.WriteFile(path, []byte(strings.Replace(string(text), "a < b", "a <= b", 1)), 0o644))
 	tr, err := copyTree(source, t.TempDir())
 	require.NoError(t, err)
-	_, err = baseline(context.Background(), &runner{tree: tr, limit: time.Minute}, []mutant{{by: tests("./p")}}, &bytes.Buffer{})
+	_, err = baseline(context.Background(), []*runner{{tree: tr, limit: time.Minute}}, []mutant{{by: tests("./p")}}, &bytes.Buffer{})
 	assert.ErrorContains(t, err, "fails without any mutant")
 }
 
