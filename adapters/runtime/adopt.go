@@ -17,12 +17,20 @@ import (
 type adoption struct {
 	have map[rowKey]any
 	want map[rowKey]bool
+	// Classes of generations other than the agent's own are written for the policies of before, and go
+	// with them.
+	generation uint8
+	passing    []engine.Op
 }
 
 // note records a wish.
 func (a *adoption) note(op engine.Op) {
 	k := rowKey{op.Table, op.Key}
 	if op.Table > engine.Backends {
+		return
+	}
+	if c, ok := op.Key.(datapath.ClassKey); ok && op.Row != nil && c.Generation != a.generation {
+		a.passing = append(a.passing, op)
 		return
 	}
 	a.want[k] = op.Row != nil
@@ -152,6 +160,10 @@ func (x *executor) prune() error {
 	if x.adoption == nil {
 		return nil
 	}
+	for _, op := range x.adoption.passing {
+		x.adoption.have[rowKey{op.Table, op.Key}] = op.Row
+	}
+	x.adoption.passing = nil
 	pruned := 0
 	for _, table := range []engine.Table{engine.Endpoints, engine.EndpointPolicy, engine.Services, engine.Slots,
 		engine.Backends, engine.Nodes, engine.IPCache, engine.Policy, engine.Classes} {

@@ -26,7 +26,8 @@ type Config struct {
 	VXLANPort    uint16 // 0: 8472
 	MTU          int    // of pods, in bytes; 0: what Deps.PodMTU says
 	FlowCapacity int    // of the flow record; 0: 4095
-	// IdentityGrace is how long an identity without endpoints is kept; 0: 15 minutes.
+	// IdentityGrace is how long an identity without endpoints is kept, and its number rests after that; 0:
+	// engine.LocalQuarantine, longer than flow entries that name it live without traffic.
 	IdentityGrace time.Duration
 	// Features and Attach describe the kernel for `weir status`.
 	Features []ports.Feature
@@ -100,7 +101,7 @@ func newAgent(cfg Config, deps Deps) agent {
 		cfg.FlowCapacity = 4095
 	}
 	if cfg.IdentityGrace == 0 {
-		cfg.IdentityGrace = 15 * time.Minute
+		cfg.IdentityGrace = engine.LocalQuarantine
 	}
 	return agent{
 		cfg: cfg, deps: deps, started: deps.Clock.Now(),
@@ -181,7 +182,7 @@ func (a *Agent) awaitOwnNode(ctx context.Context, feed <-chan cluster.Event, fai
 }
 
 // feed takes one event of the cluster. The one that completes this node's description opens the
-// datapath; an error means that it can't be opened.
+// datapath; an error means that it can't be opened or taken over.
 func (a *agent) feed(ctx context.Context, ev cluster.Event) error {
 	if a.engine != nil {
 		a.apply(ev)
@@ -193,10 +194,12 @@ func (a *agent) feed(ctx context.Context, ev cluster.Event) error {
 		return nil
 	}
 	a.self = n.Node
-	if err := a.open(ctx); err != nil {
+	if err := a.open(); err != nil {
 		return err
 	}
-	a.restore()
+	if err := a.restore(); err != nil {
+		return err
+	}
 	for _, ev := range a.early {
 		a.apply(ev)
 	}
@@ -205,7 +208,7 @@ func (a *agent) feed(ctx context.Context, ev cluster.Event) error {
 }
 
 // open builds devices and datapath and takes over what is there.
-func (a *agent) open(ctx context.Context) error {
+func (a *agent) open() error {
 	var err error
 	if a.pool, err = ipam.New(a.self.PodCIDRs); err != nil {
 		return fmt.Errorf("pod ranges of node %s: %w", a.cfg.Node, err)
@@ -232,10 +235,9 @@ func (a *agent) open(ctx context.Context) error {
 		return err
 	}
 	a.builder = flow.NewBuilder(a.cfg.Node, uint64(a.started.UnixNano()), lookups{a})
-	if err := a.deps.Publisher.PublishNode(ctx, a.self); err != nil {
-		a.deps.Log.Warn("publish this node", "err", err)
-	}
+	a.wishes.add(engine.Op{Table: engine.Nodes, Key: a.self.Name, Row: a.self})
 	a.engine = engine.New(a.cfg.Node, adopted, a.deps.Clock.Now())
+	a.exec.adoption.generation = a.engine.Generation()
 	return nil
 }
 
@@ -325,7 +327,7 @@ func (a *agent) settle() time.Time {
 	now := a.deps.Clock.Now()
 	next := a.exec.run(now)
 	if a.exec.wantsRebase(now) {
-		if err := a.exec.rebase(now, a.engine.Rebase); err != nil {
+		if err := a.exec.rebase(now, a.engine); err != nil {
 			a.deps.Log.Error("plan the policies anew", "err", err)
 		} else {
 			a.rebased = true

@@ -24,48 +24,59 @@ type waiter struct {
 	done chan struct{}
 }
 
-// restore takes over the endpoints of the predecessor. One whose link is gone is forgotten.
-func (a *agent) restore() {
+// restore takes over the endpoints of the predecessor. One whose link is gone, or was never made, is
+// forgotten. An error means that nobody knows which endpoints there are: an agent that went on would
+// take them for gone.
+func (a *agent) restore() error {
 	saved, err := a.deps.Attachments.Load()
 	if err != nil {
-		a.deps.Log.Error("load endpoints of before", "err", err)
+		return fmt.Errorf("load endpoints of before: %w", err)
 	}
 	links, err := a.deps.Network.PodLinks()
 	if err != nil {
-		a.deps.Log.Error("list pod links", "err", err)
+		return fmt.Errorf("list pod links: %w", err)
 	}
 	for _, s := range saved {
 		if err := a.pool.Restore(owner(s), s.IPs); err != nil {
 			a.deps.Log.Error("restore addresses", "pod", s.Pod, "err", err)
 			continue
 		}
-		if s.Ifindex != 0 && !slices.Contains(links, s.HostDevice) {
+		if !slices.Contains(links, s.HostDevice) {
 			a.deps.Log.Info("endpoint is gone", "pod", s.Pod, "device", s.HostDevice)
-			a.pool.Release(owner(s))
 			if err := a.deps.Attachments.Delete(s.ContainerID, s.Interface); err != nil {
-				a.deps.Log.Warn("forget endpoint", "pod", s.Pod, "err", err)
+				return fmt.Errorf("forget endpoint of pod %s: %w", s.Pod, err)
 			}
+			a.pool.Release(owner(s))
 			a.wishes.add(engine.Op{Table: engine.Published, Key: s.Pod})
 			continue
 		}
 		att := s
 		a.attached[keyOf(s)] = &att
 		a.lastID = max(a.lastID, s.ID)
-		if s.Ifindex != 0 {
-			_ = a.attach(att, true) // logged; the programs of before stay
+		if s.Ifindex == 0 {
+			continue
 		}
+		if err := a.dp.AttachPod(s.Ifindex); err != nil { // the programs of before stay
+			a.deps.Log.Error("attach pod programs", "pod", s.Pod, "device", s.HostDevice, "err", err)
+		}
+		a.tellAttached(att, true)
 	}
+	return nil
 }
 
 // attach puts the programs on a link and tells the engine.
-func (a *agent) attach(att ports.Attachment, restored bool) error {
+func (a *agent) attach(att ports.Attachment) error {
 	if err := a.dp.AttachPod(att.Ifindex); err != nil {
 		a.deps.Log.Error("attach pod programs", "pod", att.Pod, "device", att.HostDevice, "err", err)
 		return fmt.Errorf("attach programs to %s of pod %s: %w", att.HostDevice, att.Pod, err)
 	}
+	a.tellAttached(att, false)
+	return nil
+}
+
+func (a *agent) tellAttached(att ports.Attachment, restored bool) {
 	a.apply(engine.Attach{Pod: att.Pod, ID: att.ID, Ifindex: att.Ifindex, MAC: att.MAC, NodeMAC: att.NodeMAC,
 		IPs: att.IPs, Restored: restored})
-	return nil
 }
 
 // The programs of a link are never taken off while the link exists: an interface without them would
@@ -181,7 +192,7 @@ func (a *agent) activate(key attachmentKey, link ports.PodLinkState) (*waiter, e
 			return nil, fmt.Errorf("remember endpoint of pod %s: %w", att.Pod, err)
 		}
 	}
-	if err := a.attach(*att, false); err != nil {
+	if err := a.attach(*att); err != nil {
 		return nil, err
 	}
 	w := &waiter{id: att.ID, done: make(chan struct{})}

@@ -162,7 +162,7 @@ func (x *executor) wantsRebase(now time.Time) bool {
 
 // rebase replaces the waiting policy operations by the engine's new plan. Rows that no endpoint's
 // policy refers to are removed first: they are the half-written remains that fill the table.
-func (x *executor) rebase(now time.Time, plan func(engine.Adopted) []engine.Op) error {
+func (x *executor) rebase(now time.Time, e *engine.Engine) error {
 	x.lastPlan = now
 	a, err := x.readAdopted()
 	if err != nil {
@@ -185,12 +185,22 @@ func (x *executor) rebase(now time.Time, plan func(engine.Adopted) []engine.Op) 
 		}
 	}
 	// Rows of prefixes stand before the policies that need them, everything else after.
+	// Of several writes to one prefix the last counts: an earlier one must not come after it.
 	var prefixes, rest []engine.Op
-	for _, op := range x.security {
+	last := map[any]int{}
+	for i, op := range x.security {
+		if op.Table == engine.IPCache {
+			last[op.Key] = i
+		}
+	}
+	for i, op := range x.security {
 		switch op.Table {
 		case engine.Policy, engine.Classes, engine.EndpointPolicy:
 			continue
 		case engine.IPCache:
+			if last[op.Key] != i {
+				continue
+			}
 			if row, ok := op.Row.(datapath.IPCache); ok && row.Identity.IsLocal() {
 				prefixes = append(prefixes, op)
 				continue
@@ -198,8 +208,9 @@ func (x *executor) rebase(now time.Time, plan func(engine.Adopted) []engine.Op) 
 		}
 		rest = append(rest, op)
 	}
-	planned := plan(a)
+	planned := e.Rebase(a)
 	if x.adoption != nil {
+		x.adoption.generation = e.Generation()
 		for _, op := range planned {
 			x.adoption.note(op)
 		}

@@ -114,8 +114,8 @@ func (x *executor) hasWish(table engine.Table) bool {
 // read might name anything.
 func namedBy[K comparable, V any](x *executor, table engine.Table, t ports.Table[K, V], name func(V) uint32) (named map[uint32]bool, all bool) {
 	named = map[uint32]bool{}
-	for k := range x.services {
-		if k.table != table {
+	for _, k := range x.order { // not the map: what is read when must not be left to chance
+		if _, waits := x.services[k]; !waits || k.table != table {
 			continue
 		}
 		switch row, err := t.Get(k.key.(K)); {

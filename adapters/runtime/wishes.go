@@ -10,8 +10,8 @@ import (
 	"github.com/weirnet/weir/core/labels"
 )
 
-// wishes are what the node wants the cluster to know or to give: endpoints to publish, identities to
-// allocate. The cluster may be slow or away, and the datapath must not wait for it; so they are
+// wishes are what the node wants the cluster to know or to give: itself and its endpoints to publish,
+// identities to allocate. The cluster may be slow or away, and the datapath must not wait for it; so they are
 // carried out in a goroutine of their own. Of several wishes about the same object the latest counts,
 // which bounds their number by that of endpoints and label sets.
 type wishes struct {
@@ -148,6 +148,9 @@ func (w *wishes) write(ctx context.Context, op engine.Op, answer func(engine.All
 			answer(engine.Allocated{Labels: ls, ID: id})
 		}
 		return err
+	}
+	if op.Table == engine.Nodes {
+		return w.deps.Publisher.PublishNode(ctx, op.Row.(cluster.Node))
 	}
 	if op.Row == nil {
 		return w.deps.Publisher.WithdrawEndpoint(ctx, op.Key.(cluster.Name), w.node)

@@ -30,7 +30,11 @@ func (e *Engine) adopt(a Adopted) {
 		}
 	}
 	e.generation, e.clean = e.chooseGeneration()
+	before := e.compiler
 	e.compiler = policy.NewCompiler(e.generation, a.MaxSerial%datapath.MaxPolicySerial+1)
+	if before != nil {
+		e.compiler.Remember(before)
+	}
 	for _, id := range identity.Reserved() {
 		e.compiler.UpsertIdentity(id, nil)
 	}

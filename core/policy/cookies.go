@@ -2,6 +2,7 @@ package policy
 
 import (
 	"hash/fnv"
+	"slices"
 
 	"github.com/weirnet/weir/core/datapath"
 )
@@ -95,6 +96,24 @@ func (b *cookieBook) release(num datapath.Cookie) {
 		if old.entry.refs == 0 && old.entry.retired == old.at {
 			b.forget(old.entry)
 		}
+	}
+}
+
+// remember takes over what another book knew, as cookies that nothing uses any more.
+func (b *cookieBook) remember(o *cookieBook) {
+	nums := make([]datapath.Cookie, 0, len(o.byNum))
+	for num := range o.byNum {
+		nums = append(nums, num)
+	}
+	slices.Sort(nums)
+	for _, num := range nums {
+		old := o.byNum[num]
+		if b.byNum[num] != nil || b.byName[old.name] != nil {
+			continue
+		}
+		e := &cookieEntry{name: old.name, num: num, verdict: old.verdict, refs: 1}
+		b.byName[e.name], b.byNum[num] = e, e
+		b.release(num)
 	}
 }
 

@@ -9,6 +9,10 @@ import (
 // until 4,096 younger ones have followed them, so that late events can be explained.
 func (c *Compiler) Rule(cookie datapath.Cookie) (Verdict, bool) { return c.cookies.lookup(cookie) }
 
+// Remember takes over the cookies of a compiler that this one replaces: until the kernel holds this one's
+// rows, and for events that are still on their way, they have to be explained.
+func (c *Compiler) Remember(old *Compiler) { c.cookies.remember(old.cookies) }
+
 // Enforced says in which directions an endpoint is isolated, as of the last Flush; false for one that
 // is not known.
 func (c *Compiler) Enforced(ep datapath.EndpointID) (ingress, egress bool) {

@@ -3,6 +3,7 @@ package kernel
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 
@@ -120,6 +121,31 @@ func (f *Fabric) RemovePod(name string) {
 	}
 }
 
+// RemoveNode takes a node away with its pods, like a machine that is switched off; one that is not there
+// is no mistake. A node of the same name can be added again, with another kernel.
+func (f *Fabric) RemoveNode(name string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := f.nodes[name]
+	if n == nil {
+		return
+	}
+	f.order = slices.DeleteFunc(f.order, func(p *party) bool {
+		if p.node != n {
+			return false
+		}
+		delete(f.parties, p.name)
+		return true
+	})
+	n.pods = map[uint32]*party{}
+	delete(f.nodes, name)
+	for _, a := range n.underlay {
+		if f.underlay[a] == n {
+			delete(f.underlay, a)
+		}
+	}
+}
+
 // AddMachine adds a machine outside the cluster. It reaches pods through their nodes.
 func (f *Fabric) AddMachine(name string, addrs ...netip.Addr) {
 	f.mu.Lock()
@@ -174,7 +200,7 @@ func (f *Fabric) later(what func()) { f.queue = append(f.queue, what) }
 // inject runs a hook and notes the step.
 func (f *Fabric) inject(n *fabricNode, h Hook, ifindex uint32, frame []byte, m Meta) Result {
 	res := n.k.Inject(h, ifindex, frame, m)
-	f.trace.add(Step{Node: n.name, Hook: h, Ifindex: ifindex, Packet: describe(frame), Result: &res})
+	f.trace.add(Step{Node: n.name, Hook: h, Ifindex: ifindex, Packet: describe(frame), Frame: frame, Meta: m, Result: &res})
 	return res
 }
 
@@ -290,6 +316,8 @@ type Step struct {
 	Hook    Hook
 	Ifindex uint32
 	Packet  string
+	Frame   []byte  // as it came
+	Meta    Meta    // as it came with it
 	Result  *Result // of the hook; nil: no hook, Note says what happened
 	Note    string
 }

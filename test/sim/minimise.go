@@ -1,0 +1,39 @@
+package sim
+
+import (
+	"slices"
+	"time"
+)
+
+// Minimise drops events from a failing list as long as the same invariant still fails, and returns what
+// is left. It stops when nothing more can be dropped one by one, or when the time is over.
+func Minimise(seed uint64, events []Event, invariant string, limit time.Duration) []Event {
+	fails := func(list []Event) *Failure {
+		if f := Run(seed, list, nil).Failure; f != nil && f.Invariant == invariant {
+			return f
+		}
+		return nil
+	}
+	end := time.Now().Add(limit)
+	cut := func(list []Event, f *Failure) []Event { return list[:min(len(list), f.Step+1)] }
+	if f := fails(events); f != nil {
+		events = cut(events, f)
+	}
+	for size := max(1, len(events)/2); ; size /= 2 {
+		for dropped := true; dropped; {
+			dropped = false
+			for at := 0; at < len(events) && time.Now().Before(end); {
+				shorter := slices.Concat(events[:at], events[min(len(events), at+size):])
+				if f := fails(shorter); f != nil {
+					events, dropped = cut(shorter, f), true
+				} else {
+					at += size
+				}
+			}
+			dropped = dropped && size == 1
+		}
+		if size <= 1 || !time.Now().Before(end) {
+			return events
+		}
+	}
+}
