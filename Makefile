@@ -74,7 +74,8 @@ race: build ## the same with the race detector (needs a C compiler)
 test-bpf: build ## the eBPF programs, as root; nothing may be skipped
 	@REQUIRE=root,bpf $(TEST) ./bpf/... ./adapters/ebpf/... ./test/differential/...
 
-soak: ## programs against the fake kernel, as root: SEEDS random runs of PACKETS packets from SEED on
+soak: ## SEEDS simulated clusters from SEED on; then, as root, as many runs of PACKETS packets: programs against the fake kernel
+	@go test -v -count=1 -timeout 0 -run 'Sim$$' ./test/sim -soak -first $(SEED) -seeds $(SEEDS)
 	@REQUIRE=root,bpf go test -v -count=1 -timeout 0 -run '^TestRandom$$' ./test/differential -seed $(SEED) -seeds $(SEEDS) -packets $(PACKETS)
 
 test-netns: build ## what needs network namespaces, as root; nothing may be skipped

@@ -51,6 +51,13 @@ func (a *adoption) holds(op engine.Op) bool {
 	return false
 }
 
+// leaves says whether the removal of a row is left to pruning: the predecessor's services and slots, of
+// which nobody speaks any more, may still name its slots and backends.
+func (a *adoption) leaves(op engine.Op) bool {
+	_, ok := a.have[rowKey{op.Table, op.Key}]
+	return ok && op.Row == nil && op.Table != engine.Services
+}
+
 // unwanted lists the rows of a table that nobody wants, always in the same order.
 func (a *adoption) unwanted(table engine.Table) []rowKey {
 	type named struct {

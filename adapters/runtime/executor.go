@@ -87,6 +87,11 @@ func (x *executor) submit(ops []engine.Op) {
 		switch op.Table {
 		case engine.Services, engine.Slots, engine.Backends:
 			k := rowKey{op.Table, op.Key}
+			if x.adoption != nil && x.adoption.leaves(op) {
+				delete(x.services, k)
+				x.order = slices.DeleteFunc(x.order, func(o rowKey) bool { return o == k })
+				continue
+			}
 			if r, ok := x.services[k]; ok {
 				r.op = op // a newer wish for the same row
 				continue

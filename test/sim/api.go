@@ -111,8 +111,8 @@ type watch struct {
 	connected bool
 	queue     []queued
 	told      map[string]cluster.Event // what was queued and not taken back: the event that would
-	lose      int  // events that will be lost
-	gap       bool // something was missed
+	lose      int                      // events that will be lost
+	gap       bool                     // something was missed
 	double    bool
 }
 

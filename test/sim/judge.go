@@ -233,7 +233,7 @@ func (n *node) at(a netip.Addr, lo int) []who {
 
 // settled says whether a local pod has surely had its identity since lo.
 func (n *node) settled(c *container, lo int) bool {
-	return c.phase >= inForce && !slices.Contains(n.view.pods[c.pod].window(lo), nil)
+	return (c.phase == inForce || c.phase == running) && !slices.Contains(n.view.pods[c.pod].window(lo), nil)
 }
 
 // identityAs lists what an identity may mean at the node; known: it surely was known since lo.
@@ -281,16 +281,17 @@ func (n *node) withPorts(list []who, lo int) []who {
 			out = addWho(out, w)
 			continue
 		}
-		now, ever := n.portsOf(w.Labels.Key(), n.view.now), n.portsOf(w.Labels.Key(), lo)
-		w.Ports = now
-		out = addWho(out, w)
-		w.Ports = ever
-		out = addWho(out, w)
+		key := w.Labels.Key()
+		for _, ports := range [][]policy.NamedPort{n.portsOf(key, n.view.now, false), n.portsOf(key, lo, false), n.portsOf(key, lo, true)} {
+			w.Ports = ports
+			out = addWho(out, w)
+		}
 	}
 	return out
 }
 
-func (n *node) portsOf(key string, lo int) []policy.NamedPort {
+// portsOf joins the ports of whoever has these labels at some moment since lo, or has them always since then.
+func (n *node) portsOf(key string, lo int, always bool) []policy.NamedPort {
 	var out []policy.NamedPort
 	take := func(ports []policy.NamedPort) {
 		for _, p := range ports {
@@ -300,12 +301,16 @@ func (n *node) portsOf(key string, lo int) []policy.NamedPort {
 		}
 	}
 	for _, name := range sortedNames(n.view.endpoints) {
-		for _, e := range n.view.endpoints[name].window(lo) {
+		versions := n.view.endpoints[name].window(lo)
+		if always && len(versions) > 1 {
+			continue
+		}
+		for _, e := range versions {
 			if e == nil || e.Node == n.name {
 				continue
 			}
-			as, _ := n.identityAs(e.Identity, lo)
-			if slices.ContainsFunc(as, func(w who) bool { return w.Labels.Key() == key }) {
+			as, known := n.identityAs(e.Identity, lo)
+			if slices.ContainsFunc(as, func(w who) bool { return w.Labels.Key() == key }) && (known || !always) {
 				take(e.Ports)
 			}
 		}
@@ -315,7 +320,11 @@ func (n *node) portsOf(key string, lo int) []policy.NamedPort {
 			if c.node != n || !c.claimed || c.boot != n.boots || c.to != 0 && c.to <= lo {
 				continue
 			}
-			for _, w := range n.podAs(c, lo) {
+			as := n.podAs(c, lo)
+			if always && (len(as) > 1 || c.from > lo || c.to != 0 || !n.settled(c, lo)) {
+				continue
+			}
+			for _, w := range as {
 				if w.Labels.Key() == key {
 					take(w.Ports)
 				}

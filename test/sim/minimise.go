@@ -19,6 +19,16 @@ func Minimise(seed uint64, events []Event, invariant string, limit time.Duration
 	if f := fails(events); f != nil {
 		events = cut(events, f)
 	}
+	// Whole kinds first: most of them have nothing to do with it.
+	for k := range kindCount {
+		shorter := slices.DeleteFunc(slices.Clone(events), func(e Event) bool { return e.Kind == k })
+		if len(shorter) == len(events) || !time.Now().Before(end) {
+			continue
+		}
+		if f := fails(shorter); f != nil {
+			events = cut(shorter, f)
+		}
+	}
 	for size := max(1, len(events)/2); ; size /= 2 {
 		for dropped := true; dropped; {
 			dropped = false

@@ -12,6 +12,7 @@ import (
 	"github.com/weirnet/weir/core/identity"
 	"github.com/weirnet/weir/core/lb"
 	"github.com/weirnet/weir/core/policy"
+	"github.com/weirnet/weir/ports"
 )
 
 // frontend is an address that a service has, with the service that gets it.
@@ -119,7 +120,7 @@ func (s *Sim) checkServices() {
 					s.failf("services", "%s: service %s has no backend and leads to %s", n.name, f.key, c.Remote())
 				case len(want) > 0 && a.Err != nil:
 					s.failf("services", "%s: service %s has %v and refuses: %v", n.name, f.key, want, a.Err)
-				case a.Err == nil && c.Remote().IsValid() && !slices.Contains(want, c.Remote()):
+				case a.Err == nil && c.Remote().IsValid() && !slices.Contains(want, c.Remote()) && !s.sticks(n, f, c.Remote()):
 					s.failf("services", "%s: service %s leads to %s, not to one of %v", n.name, f.key, c.Remote(), want)
 				}
 			}
@@ -130,6 +131,14 @@ func (s *Sim) checkServices() {
 			tables[f.key] = m
 		}
 	}
+}
+
+// sticks says whether session affinity keeps a connection with a backend that the service lost: the
+// contract asks for it as long as any service has that backend.
+func (s *Sim) sticks(n *node, f frontend, to netip.AddrPort) bool {
+	return f.service.Affinity > 0 && slices.ContainsFunc(must(n.kernel.Tables().Backends.Dump()), func(r ports.Row[uint32, datapath.Backend]) bool {
+		return netip.AddrPortFrom(r.Value.Addr, r.Value.Port) == to
+	})
 }
 
 // maglev makes a Maglev table of the backends that a node's kernel has for a frontend.

@@ -304,7 +304,7 @@ func (s *Sim) peersAt(n *node) map[identity.ID]policy.Party {
 			out[id] = policy.Outside(s.addressOnlyIn(n, r.Key))
 		case id.IsCluster():
 			ls := s.api.identities[id]
-			out[id] = policy.Party{Labels: ls, Ports: n.portsOf(ls.Key(), n.view.now)}
+			out[id] = policy.Party{Labels: ls, Ports: n.portsOf(ls.Key(), n.view.now, true)}
 		}
 	}
 	return out
