@@ -42,8 +42,6 @@ type container struct {
 	claimed bool
 }
 
-func (c *container) name() string { return c.id }
-
 // inFabric says whether its processes run.
 func (c *container) inFabric() bool { return c.phase == running }
 

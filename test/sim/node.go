@@ -54,15 +54,11 @@ type faults struct {
 	rng                     *rand.Rand
 	writes, reads           float64 // chance that a write to, or read from, the kernel fails
 	network, store, cluster float64
-	clusterDone             bool // half of the calls that fail take effect
 	full                    string
 	room                    int // puts of new rows that still fit
 	rows                    map[any]bool
 	err                     error
-	until                   time.Time
 }
-
-func (n *node) address() netip.Addr { return n.object.Addresses[0] }
 
 func (n *node) hurt(p float64) error {
 	if p > 0 && n.fault.rng != nil && n.fault.rng.Float64() < p {

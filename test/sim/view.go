@@ -37,16 +37,6 @@ func (h history[T]) latest() *T {
 	return h[len(h)-1].v
 }
 
-// lastThere is the last version that was one.
-func (h history[T]) lastThere() *T {
-	for i := len(h) - 1; i >= 0; i-- {
-		if h[i].v != nil {
-			return h[i].v
-		}
-	}
-	return nil
-}
-
 type sliceKey struct {
 	service lb.Name
 	slice   string
