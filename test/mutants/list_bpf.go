@@ -203,7 +203,7 @@ var bpfMutants = []mutant{
 	{
 		name: "bpf/sock-rev-key", file: "bpf/lib/lb.h", by: inBPF,
 		old: "struct sock_rev_key key = {.cookie = socket_cookie, .proto = peer->proto};",
-		new: "struct sock_rev_key key = {.cookie = netns_cookie, .proto = peer->proto};",
+		new: "struct sock_rev_key key = {.cookie = socket_cookie ? netns_cookie : 0, .proto = peer->proto};",
 		why: "a socket is shown the service that another socket dialled",
 	},
 	{
@@ -215,7 +215,7 @@ var bpfMutants = []mutant{
 	{
 		name: "bpf/backend-family", file: "bpf/lib/lb.h", by: inBPF,
 		old: "if (b && addr_is_ipv4(&b->addr) != addr_is_ipv4(frontend))",
-		new: "if (b && addr_is_zero(&b->addr))",
+		new: "if (b && addr_is_ipv4(&b->addr) && addr_is_zero(frontend))",
 		why: "a call is sent to a backend of a family that it cannot reach",
 	},
 	{
