@@ -45,8 +45,8 @@ type node struct {
 	doom  int  // writes until then; negative: none
 	fault faults
 
-	opened map[tuple]uint32 // flows that packets opened here, with the VNI of the first
-	seen   int              // violations of the kernel's promises that were reported
+	opened map[tuple]opening // flows that packets opened here
+	seen   int               // violations of the kernel's promises that were reported
 }
 
 // faults are what goes wrong at a node.
@@ -79,7 +79,7 @@ func (n *node) boot() {
 	n.kernel.Fail(n.kernelCall)
 	n.network = network.New()
 	n.network.Fail(func(op, object string) error { return n.call("network "+op, object, n.fault.network, op != "PodLinks") })
-	n.opened, n.seen = map[tuple]uint32{}, 0
+	n.opened, n.seen = map[tuple]opening{}, 0
 	n.fault, n.doom = faults{}, -1
 	n.s.fabric.RemoveNode(n.name)
 	n.s.fabric.AddNode(kernel.NodeConfig{

@@ -131,13 +131,19 @@ type Result struct {
 }
 
 // Run makes a run of a list of events; the trace goes to out unless it is nil.
-func Run(seed uint64, events []Event, out io.Writer) Result {
+func Run(seed uint64, events []Event, out io.Writer) Result { return run(seed, events, out, nil) }
+
+// run lets look, if there is one, see each event after it was performed.
+func run(seed uint64, events []Event, out io.Writer, look func(*Sim, Event)) Result {
 	s := newSim(seed, out)
 	for i, e := range events {
 		s.step = i
 		s.trace("step %d %s", i, e)
 		s.clock.Advance(5 * time.Millisecond)
 		s.perform(e)
+		if look != nil {
+			look(s, e)
+		}
 		if s.failure != nil {
 			break
 		}
