@@ -22,11 +22,11 @@ const patience = 90
 func (s *Sim) heal() {
 	for _, n := range s.nodes {
 		n.fault, n.doom = faults{}, -1
-		n.watch.double = false
+		n.watch.double, n.watch.merge = false, false
 		if n.agent == nil {
 			n.start()
 		} else if !n.watch.connected || n.watch.gap {
-			n.watch.resync()
+			n.watch.resync(false)
 		}
 		n.watch.lose = 0
 	}

@@ -269,6 +269,11 @@ func (s *Sim) checkPolicyRows(n *node) {
 					row, found := rs.decide(c.res.ID, dir, id, x.proto, x.port)
 					s.counts.pairs++
 					if found && row.Allow == v.Allowed {
+						if named, ok := n.agent.Rule(row.Cookie); !ok || named.String() != v.String() {
+							s.failf("cause", "%s: pod %s %s peer %s %v proto %d port %d: the row names %q (known %v), the rules say %q",
+								n.name, c.pod, dir, id, peers[id].Labels.Strings(), x.proto, x.port, named, ok, v)
+							return
+						}
 						continue
 					}
 					s.failf("rows", "%s: pod %s %s peer %s %v proto %d port %d: the rows say %+v (found %v), the rules say %v by %s",

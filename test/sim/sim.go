@@ -42,6 +42,7 @@ type Sim struct {
 
 	inAgent   bool // what is called now is called by an agent
 	inKubelet bool
+	twice     bool // the kubelet makes its calls of the agent twice
 
 	policyCache   []policy.Policy
 	policyCacheAt int
@@ -203,6 +204,10 @@ func (s *Sim) perform(e Event) {
 		s.clock.Advance(time.Duration(10+rng.IntN(3000)) * time.Millisecond)
 	case JumpClock:
 		s.clock.Advance(time.Duration(rng.IntN(2400)) * time.Second)
+	case SkewClock:
+		if n := s.pickNode(r); n != nil {
+			n.skew = time.Duration(rng.IntN(7200)-3600) * time.Second
+		}
 	case Quiesce:
 		s.quiesce()
 	case Probe:
@@ -245,59 +250,19 @@ func (s *Sim) performAt(k Kind, n *node, rng *rand.Rand) {
 		n.watch.cut()
 	case RestoreWatch:
 		if !n.watch.connected || n.watch.gap {
-			n.watch.resync()
+			n.watch.resync(false)
 		}
 	case DoubleEvents:
 		n.watch.double = !n.watch.double
+	case MergeEvents:
+		n.watch.merge = !n.watch.merge
+	case StaleWatch:
+		n.watch.resync(true)
+	case Inspect:
+		n.inspect()
 	default:
 		s.hurt(k, n, rng)
 	}
-}
-
-// hurt lets calls of a node's agent fail from now on.
-func (s *Sim) hurt(k Kind, n *node, rng *rand.Rand) {
-	f := &n.fault
-	f.rng = rand.New(rand.NewPCG(rng.Uint64(), 1))
-	f.err = one(rng, errnos...)
-	p := one(rng, 0.1, 0.4, 1)
-	switch k {
-	case FailWrites:
-		f.writes = p
-	case FailReads:
-		f.reads = p
-	case FailNetwork:
-		f.network = p
-	case FailAttachments:
-		f.store = p
-	case FailCluster:
-		f.cluster = p
-	case FillTable:
-		f.full = one(rng, "policy", "ipcache", "endpoints", "services", "slots", "backends", "nodes")
-		f.room, f.rows = rng.IntN(4), n.rows(f.full)
-	}
-}
-
-// rows lists the keys of a table.
-func (n *node) rows(table string) map[any]bool {
-	out := map[any]bool{}
-	t := n.kernel.Tables()
-	switch table {
-	case "policy":
-		addKeys(out, must(t.Policy.Dump()))
-	case "ipcache":
-		addKeys(out, must(t.IPCache.Dump()))
-	case "endpoints":
-		addKeys(out, must(t.Endpoints.Dump()))
-	case "services":
-		addKeys(out, must(t.Services.Dump()))
-	case "slots":
-		addKeys(out, must(t.Slots.Dump()))
-	case "backends":
-		addKeys(out, must(t.Backends.Dump()))
-	case "nodes":
-		addKeys(out, must(t.Nodes.Dump()))
-	}
-	return out
 }
 
 func must[T any](v T, err error) T {

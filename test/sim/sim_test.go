@@ -160,7 +160,7 @@ func TestFailureIsMinimised(t *testing.T) {
 			}
 		}).Failure
 	}
-	events := Plan(seed, 80)
+	events := Plan(seed, 50)
 	f := planted(events, nil)
 	require.NotNil(t, f)
 	require.Equal(t, "artificial", f.Invariant)
@@ -178,8 +178,8 @@ func TestFailureIsMinimised(t *testing.T) {
 
 	text := describe(f, events, planted)
 	for _, want := range []string{
-		"seed 5 step", "artificial: two policies after a pod", "go test ./test/sim -run 'Sim$' -seed 5 -steps 80 -v",
-		"3 of 80 events are enough (fails again: true)", short[0].String(), short[2].String(), "FAILED seed 5 step 2",
+		"seed 5 step", "artificial: two policies after a pod", "go test ./test/sim -run 'Sim$' -seed 5 -steps 50 -v",
+		"3 of 50 events are enough (fails again: true)", short[0].String(), short[2].String(), "FAILED seed 5 step 2",
 	} {
 		require.Contains(t, text, want)
 	}

@@ -122,7 +122,7 @@ func (s *Sim) deletePolicy(r uint64) {
 
 func (s *Sim) putService(rng *rand.Rand) {
 	i := rng.IntN(4)
-	v := lb.Service{Name: lb.Name{Namespace: "shop", Name: fmt.Sprintf("s%d", i)}, Algorithm: lb.Random}
+	v := lb.Service{Name: lb.Name{Namespace: "shop", Name: fmt.Sprintf("s%d", i)}, Algorithm: one(rng, lb.Random, lb.Maglev)}
 	if rng.IntN(4) == 0 {
 		v.Affinity = time.Duration(1+rng.IntN(3)) * time.Minute
 	}
