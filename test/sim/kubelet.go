@@ -35,7 +35,8 @@ type container struct {
 	failed  bool // it is to be taken down although its pod is wanted
 	res     ports.Reservation
 	link    ports.PodLinkState
-	life    int // of the agent that was asked to activate it
+	asked   int // life of the agent that reserved
+	life    int // and of the one that was asked to activate it
 	boot    int
 	from    int // moments of the node's view at which its endpoint came
 	to      int // and went; 0: it is there
@@ -151,7 +152,7 @@ func (s *Sim) stepContainer(c *container) {
 			}
 		}, &err)
 		if !fail(err) {
-			c.phase = reserved
+			c.phase, c.asked = reserved, n.restarts
 			s.checkAddresses(c)
 		}
 	case reserved:
@@ -273,6 +274,9 @@ func (s *Sim) checkAddresses(c *container) {
 	for _, o := range s.containers {
 		if o == c || o.node != c.node || o.phase == wanted || o.boot != c.boot || o.phase == linkGone {
 			continue
+		}
+		if o.phase < activated && o.asked != c.node.restarts {
+			continue // an agent that finds no link at its start forgets the reservation, and will refuse to activate it
 		}
 		for _, a := range c.res.Addresses {
 			if slices.Contains(o.res.Addresses, a) {

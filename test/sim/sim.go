@@ -221,6 +221,19 @@ func (s *Sim) perform(e Event) {
 	}
 }
 
+// restart starts an agent that hears of the cluster bit by bit, and writes, while its pods talk.
+func (s *Sim) restart(n *node, rng *rand.Rand) {
+	n.start()
+	for range rng.IntN(12) {
+		n.deliver(rng, 1+rng.IntN(5))
+		n.do(func(a *runtime.Stepper) { a.Settle() })
+		if rng.IntN(3) == 0 {
+			n.do(func(a *runtime.Stepper) { a.CarryOut(context.Background()) })
+		}
+		s.talkAt(n, rng)
+	}
+}
+
 // performAt does what concerns one node.
 func (s *Sim) performAt(k Kind, n *node, rng *rand.Rand) {
 	switch k {
@@ -236,11 +249,14 @@ func (s *Sim) performAt(k Kind, n *node, rng *rand.Rand) {
 		n.sync(rng)
 	case CrashAgent:
 		n.kill()
+		if rng.IntN(2) == 0 {
+			s.restart(n, rng)
+		}
 	case DoomAgent:
 		n.doom = rng.IntN(12)
 	case StartAgent:
 		if n.agent == nil {
-			n.start()
+			s.restart(n, rng)
 		}
 	case Repair:
 		n.fault, n.doom = faults{}, -1

@@ -44,7 +44,7 @@ func (s *Sim) createPod(rng *rand.Rand) {
 	name := cluster.Name{Namespace: one(rng, namespaceNames...), Name: fmt.Sprintf("p%d", rng.IntN(2+len(s.nodes)))}
 	p := cluster.Pod{Name: name, Labels: randomLabels(rng), Ports: randomPorts(rng)}
 	on, ok := pick(rng.Uint64(), s.nodes, func(n *node) string { return n.name })
-	if _, there := s.api.objects["pod "+name.String()]; there || !ok {
+	if _, there := s.api.objects["pod "+name.String()]; there || !ok || s.crowded(on) {
 		return
 	}
 	s.serial++
@@ -53,6 +53,17 @@ func (s *Sim) createPod(rng *rand.Rand) {
 		s.putNamespace(rng, name.Namespace)
 	}
 	s.api.tell(cluster.PodUpsert{Pod: p})
+}
+
+// crowded says whether a node may have no address for one more pod.
+func (s *Sim) crowded(n *node) bool {
+	pods := 0
+	for _, p := range s.podList() {
+		if p.Node == n.name {
+			pods++
+		}
+	}
+	return pods >= 4
 }
 
 func (s *Sim) putNamespace(rng *rand.Rand, name string) {
@@ -83,7 +94,15 @@ func (s *Sim) endPod(p cluster.Pod, force bool) {
 }
 
 func (s *Sim) relabelPod(rng *rand.Rand) {
-	if p, ok := pick(rng.Uint64(), s.podList(), func(p cluster.Pod) string { return p.Name.String() }); ok {
+	list := s.podList()
+	if rng.IntN(2) == 0 { // one that talks to somebody
+		list = slices.DeleteFunc(list, func(p cluster.Pod) bool {
+			return !slices.ContainsFunc(s.conns, func(c *conn) bool {
+				return c.from.c != nil && c.from.c.pod == p.Name || c.to.c != nil && c.to.c.pod == p.Name
+			})
+		})
+	}
+	if p, ok := pick(rng.Uint64(), list, func(p cluster.Pod) string { return p.Name.String() }); ok {
 		p.Labels = randomLabels(rng)
 		s.api.tell(cluster.PodUpsert{Pod: p})
 	}
@@ -196,7 +215,7 @@ func (s *Sim) joinNode() {
 	n.object = cluster.Node{
 		Name:      n.name,
 		Addresses: []netip.Addr{netip.AddrFrom4([4]byte{172, 18, 0, byte(i)}), netip.MustParseAddr(fmt.Sprintf("fd00:172::%d", i))},
-		PodCIDRs:  []netip.Prefix{netip.MustParsePrefix(fmt.Sprintf("10.244.%d.0/28", i)), netip.MustParsePrefix(fmt.Sprintf("fd00:244:%d::/120", i))},
+		PodCIDRs:  []netip.Prefix{netip.MustParsePrefix(fmt.Sprintf("10.244.%d.0/29", i)), netip.MustParsePrefix(fmt.Sprintf("fd00:244:%d::/120", i))},
 	}
 	s.nodes = append(s.nodes, n)
 	slices.SortFunc(s.nodes, func(a, b *node) int { return a.index - b.index })
