@@ -58,7 +58,7 @@ var inBPF = suite{bpf: true, steps: []step{
 
 // all lists every mutant.
 func all() []mutant {
-	return slices.Concat(policyMutants, lbMutants, engineMutants, runtimeMutants, fakeMutants, bpfMutants)
+	return slices.Concat(policyMutants, lbMutants, engineMutants, runtimeMutants, fakeMutants, bpfMutants, simMutants)
 }
 
 // apply makes the change in a file's text.

@@ -223,6 +223,9 @@ func (s *Sim) perform(e Event) {
 
 // restart starts an agent that hears of the cluster bit by bit, and writes, while its pods talk.
 func (s *Sim) restart(n *node, rng *rand.Rand) {
+	if rng.IntN(2) == 0 { // something happened while it was away
+		s.relabelOne(rng, func(p cluster.Pod) bool { return p.Node == n.name })
+	}
 	n.start()
 	for range rng.IntN(12) {
 		n.deliver(rng, 1+rng.IntN(5))

@@ -20,6 +20,9 @@ func randomLabels(rng *rand.Rand) map[string]string {
 	if rng.IntN(3) == 0 {
 		ls["tier"] = one(rng, "front", "back")
 	}
+	if rng.IntN(3) == 0 {
+		ls["version"] = fmt.Sprint(rng.IntN(40)) // often one that nobody else has
+	}
 	if rng.IntN(4) == 0 {
 		ls["pod-template-hash"] = fmt.Sprint(rng.IntN(100))
 	}
@@ -94,14 +97,16 @@ func (s *Sim) endPod(p cluster.Pod, force bool) {
 }
 
 func (s *Sim) relabelPod(rng *rand.Rand) {
-	list := s.podList()
-	if rng.IntN(2) == 0 { // one that talks to somebody
-		list = slices.DeleteFunc(list, func(p cluster.Pod) bool {
-			return !slices.ContainsFunc(s.conns, func(c *conn) bool {
-				return c.from.c != nil && c.from.c.pod == p.Name || c.to.c != nil && c.to.c.pod == p.Name
-			})
+	talks := rng.IntN(2) == 0
+	s.relabelOne(rng, func(p cluster.Pod) bool {
+		return !talks || slices.ContainsFunc(s.conns, func(c *conn) bool {
+			return c.from.c != nil && c.from.c.pod == p.Name || c.to.c != nil && c.to.c.pod == p.Name
 		})
-	}
+	})
+}
+
+func (s *Sim) relabelOne(rng *rand.Rand, which func(cluster.Pod) bool) {
+	list := slices.DeleteFunc(s.podList(), func(p cluster.Pod) bool { return !which(p) })
 	if p, ok := pick(rng.Uint64(), list, func(p cluster.Pod) string { return p.Name.String() }); ok {
 		p.Labels = randomLabels(rng)
 		s.api.tell(cluster.PodUpsert{Pod: p})
