@@ -190,3 +190,25 @@ func TestIdentityInUseOutlivesItsObject(t *testing.T) {
 	n.apply(cluster.EndpointDelete{Name: cluster.Name{Namespace: "shop", Name: "client"}})
 	require.Equal(t, "denied", n.verdict(1, datapath.Ingress, 300, datapath.ProtoTCP, 80))
 }
+
+// The kernel holds rows of the plan before, and events that name them are on their way, when the policies are
+// planned anew: their cookies are still explained.
+func TestNewPlanExplainsTheCookiesOfTheOld(t *testing.T) {
+	p := allowFrom(t, "p", policy.Peer{CIDR: pfx("192.0.2.0/24")})
+	n := withServer(t, cluster.PolicyUpsert{Policy: p})
+	named := map[datapath.Cookie]string{}
+	for _, row := range n.rows[engine.Policy] {
+		c := row.(datapath.PolicyRow).Cookie
+		v, ok := n.engine.Rule(c)
+		require.True(t, ok)
+		named[c] = v.String()
+	}
+	require.GreaterOrEqual(t, len(named), 2, "the rule's and the isolation's")
+	n.apply(cluster.PolicyDelete{Ref: p.Ref})
+	n.engine.Rebase(engine.Adopted{})
+	for c, want := range named {
+		v, ok := n.engine.Rule(c)
+		require.True(t, ok, "%#x %s", uint32(c), want)
+		require.Equal(t, want, v.String())
+	}
+}

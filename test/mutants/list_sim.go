@@ -13,6 +13,12 @@ var simMutants = []mutant{
 		why: "established flows keep what an earlier policy decided",
 	},
 	{
+		name: "sim/allowed-to-a-new-owner", file: "core/engine/addresses.go", by: inSim,
+		old: "if p.IsSingleIP() {\n\t\te.put(AddrEpoch",
+		new: "if p.IsSingleIP() && !p.IsValid() {\n\t\te.put(AddrEpoch",
+		why: "flows with an address that changed hands lead to its new owner",
+	},
+	{
 		name: "sim/allowed-before-rows", file: "adapters/runtime/agent.go", by: inSim,
 		old: "a.wishes.add(op)\n\t\tdefault:\n",
 		new: "a.wishes.add(op)\n\t\tcase engine.EndpointPolicy:\n\t\t\tkernel = append([]engine.Op{op}, kernel...)\n\t\tdefault:\n",
@@ -27,11 +33,11 @@ var simMutants = []mutant{
 	{
 		name: "sim/rows-of-an-older-wish", file: "adapters/runtime/executor.go", by: inSim,
 		old: "if last[op.Key] != i {",
-		new: "if last[op.Key] < 0 {",
+		new: "if last[op.Key]+i < 0 {",
 		why: "after a full table an older write to a prefix follows a newer one",
 	},
 	{
-		name: "sim/reach-of-named-ports", file: "core/engine/endpoints.go", by: inSim,
+		name: "sim/published-without-ports", file: "core/engine/endpoints.go", by: inSim,
 		old: "Node: e.node, Ports: slices.Clone(ep.ports),",
 		new: "Node: e.node,",
 		why: "rules about named ports do not reach pods of other nodes",

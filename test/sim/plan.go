@@ -98,7 +98,7 @@ var weights = [kindCount]int{
 	Probe: 60, OpenConn: 16, UseConn: 40,
 	CrashAgent: 2, DoomAgent: 4, StartAgent: 5, FailWrites: 3, FailReads: 2, FillTable: 2, FailNetwork: 2,
 	FailAttachments: 2, FailCluster: 3, Repair: 6, LoseEvents: 2, CutWatch: 2, RestoreWatch: 3, DoubleEvents: 2,
-	MergeEvents: 2, StaleWatch: 2, JumpClock: 1, SkewClock: 1, FailEverything: 2, Inspect: 2,
+	MergeEvents: 2, StaleWatch: 2, JumpClock: 2, SkewClock: 1, FailEverything: 2, Inspect: 2,
 }
 
 // optional kinds are left out of half of the runs.

@@ -170,10 +170,11 @@ func (s *Sim) checkPublished(n *node) {
 		}
 		e, ok := s.api.objects["endpoint "+c.pod.String()].(cluster.EndpointUpsert)
 		as := n.podAs(c, n.view.now)
+		pod, _ := s.api.objects["pod "+c.pod.String()].(cluster.PodUpsert)
 		switch {
 		case !ok:
 			s.failf("published", "%s: endpoint of pod %s is not published", n.name, c.pod)
-		case e.Endpoint.Node != n.name || e.Endpoint.ID != uint16(c.res.ID) || !slices.Equal(e.Endpoint.IPs, c.res.Addresses):
+		case e.Endpoint.Node != n.name || e.Endpoint.ID != uint16(c.res.ID) || !slices.Equal(e.Endpoint.IPs, c.res.Addresses) || !slices.Equal(e.Endpoint.Ports, pod.Pod.Ports):
 			s.failf("published", "%s: endpoint of pod %s is published as %+v", n.name, c.pod, e.Endpoint)
 		case len(as) != 1 || s.api.identities[e.Endpoint.Identity].Key() != as[0].Labels.Key():
 			s.failf("published", "%s: endpoint of pod %s is published with identity %s, which is %v", n.name, c.pod, e.Endpoint.Identity, s.api.identities[e.Endpoint.Identity].Strings())

@@ -203,7 +203,8 @@ func (s *Sim) perform(e Event) {
 	case Tick:
 		s.clock.Advance(time.Duration(10+rng.IntN(3000)) * time.Millisecond)
 	case JumpClock:
-		s.clock.Advance(time.Duration(rng.IntN(2400)) * time.Second)
+		// Long enough for flow entries to expire, sometimes for identities to be collected and given out again.
+		s.clock.Advance(time.Duration(rng.IntN(one(rng, 2400, 2400, 30000))) * time.Second)
 	case SkewClock:
 		if n := s.pickNode(r); n != nil {
 			n.skew = time.Duration(rng.IntN(7200)-3600) * time.Second
@@ -227,8 +228,8 @@ func (s *Sim) restart(n *node, rng *rand.Rand) {
 		s.relabelOne(rng, func(p cluster.Pod) bool { return p.Node == n.name })
 	}
 	n.start()
-	for range rng.IntN(12) {
-		n.deliver(rng, 1+rng.IntN(5))
+	for range rng.IntN(10) {
+		n.deliver(rng, 1+rng.IntN(1+len(n.watch.queue)/2))
 		n.do(func(a *runtime.Stepper) { a.Settle() })
 		if rng.IntN(3) == 0 {
 			n.do(func(a *runtime.Stepper) { a.CarryOut(context.Background()) })
