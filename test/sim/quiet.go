@@ -198,13 +198,14 @@ func (s *Sim) checkReuse(id identity.ID, ls labels.Set) {
 	if len(before) == 0 || before[len(before)-1].Key() == ls.Key() {
 		return
 	}
+	away := func(n *node) bool { return n == nil || s.clock.Now().Sub(n.touched) > rest }
 	each(s.api, func(e cluster.EndpointUpsert) {
-		if e.Endpoint.Identity == id {
+		if e.Endpoint.Identity == id && !away(s.node(e.Endpoint.Node)) {
 			s.failf("reuse", "identity %s is given out again while endpoint %s has it", id, e.Endpoint.Name)
 		}
 	})
 	for _, n := range s.nodes {
-		if s.clock.Now().Sub(n.touched) > rest {
+		if away(n) {
 			continue
 		}
 		for _, r := range must(n.kernel.Tables().Endpoints.Dump()) {

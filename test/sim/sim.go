@@ -228,8 +228,8 @@ func (s *Sim) restart(n *node, rng *rand.Rand) {
 		s.relabelOne(rng, func(p cluster.Pod) bool { return p.Node == n.name })
 	}
 	n.start()
-	for range rng.IntN(10) {
-		n.deliver(rng, 1+rng.IntN(1+len(n.watch.queue)/2))
+	for range rng.IntN(12) {
+		n.deliver(rng, 1+rng.IntN(1+len(n.watch.queue)))
 		n.do(func(a *runtime.Stepper) { a.Settle() })
 		if rng.IntN(3) == 0 {
 			n.do(func(a *runtime.Stepper) { a.CarryOut(context.Background()) })
