@@ -109,6 +109,9 @@ func (s *Sim) relabelOne(rng *rand.Rand, which func(cluster.Pod) bool) {
 	list := slices.DeleteFunc(s.podList(), func(p cluster.Pod) bool { return !which(p) })
 	if p, ok := pick(rng.Uint64(), list, func(p cluster.Pod) string { return p.Name.String() }); ok {
 		p.Labels = randomLabels(rng)
+		if rng.IntN(2) == 0 {
+			p.Labels["version"] = fmt.Sprint("new-", s.step) // its identity has to be made
+		}
 		s.api.tell(cluster.PodUpsert{Pod: p})
 	}
 }
