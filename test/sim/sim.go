@@ -204,7 +204,7 @@ func (s *Sim) perform(e Event) {
 		s.clock.Advance(time.Duration(10+rng.IntN(3000)) * time.Millisecond)
 	case JumpClock:
 		// Long enough for flow entries to expire, sometimes for identities to be collected and given out again.
-		s.clock.Advance(time.Duration(rng.IntN(one(rng, 2400, 2400, 30000))) * time.Second)
+		s.clock.Advance(time.Duration(rng.IntN(one(rng, 240, 240, 2400, 30000))) * time.Second)
 	case SkewClock:
 		if n := s.pickNode(r); n != nil {
 			n.skew = time.Duration(rng.IntN(7200)-3600) * time.Second
