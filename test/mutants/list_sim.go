@@ -79,12 +79,6 @@ var simMutants = []mutant{
 		why: "addresses of pods that are gone are never given out again",
 	},
 	{
-		name: "sim/cause-forgotten", file: "core/engine/policies.go", by: inSim,
-		old: "e.compiler.Remember(before)",
-		new: "_ = before",
-		why: "drops name cookies that nobody can explain once the policies were planned anew",
-	},
-	{
 		name: "sim/cause-of-another-policy", file: "core/policy/outcome.go", by: inSim,
 		old: "cookie(isolationName(dir, od.isolating), false, v)",
 		new: "cookie(isolationName(dir, od.isolating[:1]), false, v)",
