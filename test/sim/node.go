@@ -33,7 +33,7 @@ type node struct {
 	restarts int
 	heard    map[string]bool // objects that this life of the agent was told
 	relayed  bool            // it was told everything that was there when it started
-	touched  time.Time       // when the agent last was quiet
+	touched  time.Time       // when the agent last was quiet and knew everything
 
 	dead  bool // killed in the middle of a call
 	doom  int  // writes until then; negative: none
@@ -124,7 +124,10 @@ func (n *node) after() {
 		n.kill()
 	}
 	if n.agent != nil && n.relayed && n.agent.Quiet() {
-		n.view.clean, n.touched = n.view.now, n.s.clock.Now()
+		n.view.clean = n.view.now
+		if n.watch.connected && !n.watch.gap && len(n.watch.queue) == 0 {
+			n.touched = n.s.clock.Now()
+		}
 	}
 	if v := n.kernel.Violations(); len(v) > n.seen {
 		n.seen = len(v)

@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"time"
 
@@ -107,10 +108,35 @@ func (s *Sim) quiesce() {
 	}
 	s.checkServices()
 	s.checkPairs()
+	s.sayAll()
+	s.stir()
+}
+
+func (s *Sim) sayAll() {
 	for _, c := range append([]*conn(nil), s.conns...) {
 		if s.failure == nil {
 			s.say(c, false)
 		}
+	}
+}
+
+// stir makes everybody who talks to somebody somebody else, and looks whether they still talk by what they
+// were.
+func (s *Sim) stir() {
+	rng := rand.New(rand.NewPCG(s.seed, uint64(s.step)))
+	ends := map[cluster.Name]bool{}
+	for _, c := range s.conns {
+		for _, p := range []party{c.from, c.to} {
+			if p.c != nil {
+				ends[p.c.pod] = true
+			}
+		}
+	}
+	for _, name := range sortedNames(ends) {
+		s.relabelOne(rng, func(p cluster.Pod) bool { return p.Name == name })
+	}
+	if len(ends) > 0 && s.failure == nil && s.converge() {
+		s.sayAll()
 	}
 }
 
