@@ -31,12 +31,6 @@ var simMutants = []mutant{
 		why: "an address keeps the identity of a pod that is gone",
 	},
 	{
-		name: "sim/rows-of-an-older-wish", file: "adapters/runtime/executor.go", by: inSim,
-		old: "if last[op.Key] != i {",
-		new: "if last[op.Key]+i < 0 {",
-		why: "after a full table an older write to a prefix follows a newer one",
-	},
-	{
 		name: "sim/published-without-ports", file: "core/engine/endpoints.go", by: inSim,
 		old: "Node: e.node, Ports: slices.Clone(ep.ports),",
 		new: "Node: e.node,",

@@ -120,16 +120,20 @@ func (s *Sim) sayAll() {
 	}
 }
 
-// stir makes everybody who talks to somebody somebody else, and looks whether they still talk by what they
-// were.
+// stir makes those somebody else whom somebody talks to, and looks whether they still talk by what they were.
+// Who is relabelled is judged anew for that alone, so one end of each connection stays as it is.
 func (s *Sim) stir() {
 	rng := rand.New(rand.NewPCG(s.seed, uint64(s.step)))
 	ends := map[cluster.Name]bool{}
+	side := rng.IntN(3)
 	for _, c := range s.conns {
-		for _, p := range []party{c.from, c.to} {
-			if p.c != nil {
-				ends[p.c.pod] = true
-			}
+		if p := []party{c.to, c.to, c.from}[side]; p.c != nil {
+			ends[p.c.pod] = true
+		}
+	}
+	for _, c := range s.conns {
+		if p := []party{c.from, c.from, c.to}[side]; p.c != nil {
+			delete(ends, p.c.pod)
 		}
 	}
 	for _, name := range sortedNames(ends) {
