@@ -13,7 +13,12 @@
 /* Whether the flow entry already knows the sending node, so that it need not be looked up. */
 static __always_inline bool knows_sender(const struct pkt *p, struct flow *f)
 {
-	return f && addr_equal(&side_of(f, p->sender)->tunnel, &p->underlay) && flow_is_current(f);
+	struct flow_side *from;
+
+	if (!f)
+		return false;
+	from = side_of(f, p->sender);
+	return from->route == ROUTE_TUNNEL && addr_equal(&from->tunnel, &p->underlay) && flow_is_current(f);
 }
 
 /* What is for the node itself is not judged. */

@@ -13,4 +13,5 @@ package bpf
 //go:generate compile ToPod to_pod.bpf.c
 //go:generate compile FromOverlay from_overlay.bpf.c
 //go:generate compile FromHost from_host.bpf.c
+//go:generate compile FromNetwork from_network.bpf.c
 //go:generate compile Sock sock.bpf.c

@@ -122,6 +122,7 @@ func TestNumbersAreThoseOfTheCore(t *testing.T) {
 			"POINT_TO_OVERLAY":    uint64(datapath.PointToOverlay),
 			"POINT_FROM_ENDPOINT": uint64(datapath.PointFromEndpoint),
 			"POINT_FROM_STACK":    uint64(datapath.PointFromStack),
+			"POINT_TO_NETWORK":    uint64(datapath.PointToNetwork),
 			"POINT_FROM_OVERLAY":  uint64(datapath.PointFromOverlay),
 			"POINT_TO_ENDPOINT":   uint64(datapath.PointToEndpoint),
 		},
@@ -180,7 +181,8 @@ func TestNumbersAreThoseOfTheCore(t *testing.T) {
 // what it takes today on the greediest kernel tested (6.1).
 var instructionBudget = map[string]uint32{
 	progFromPod: 30_000, progToPod: 30_000, progFromOverlay: 30_000, progFromHost: 12_000,
-	"connect4": 2_000, "connect6": 2_000, "sendmsg4": 2_000, "sendmsg6": 2_000,
+	progFromNetwork: 2_000,
+	"connect4":      2_000, "connect6": 2_000, "sendmsg4": 2_000, "sendmsg6": 2_000,
 	"recvmsg4": 300, "recvmsg6": 300, "getpeername4": 300, "getpeername6": 300,
 }
 

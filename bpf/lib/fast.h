@@ -138,6 +138,8 @@ static __always_inline int go_fast(struct __sk_buff *ctx, enum hook hook)
 		if (ctx->pkt_type != PACKET_HOST)
 			bpf_skb_change_type(ctx, PACKET_HOST);
 		code = bpf_redirect_peer(to->out_ifindex, 0);
+	} else if (to->route == ROUTE_DIRECT) {
+		code = send_direct(&to->tunnel);
 	} else {
 		if (set_tunnel(ctx, side_of(f, p.sender)->identity, &to->tunnel))
 			return LEAVE;

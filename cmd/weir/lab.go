@@ -62,7 +62,7 @@ func (f *labFlags) lab() (*lab.Lab, error) {
 			return nil, usagef("there are several labs (%s): choose by --name", strings.Join(all, ", "))
 		}
 	}
-	return newLab(f.g, name)
+	return newLab(f.g, name, "")
 }
 
 // findNode turns --node into the socket of that node's agent.
@@ -82,9 +82,10 @@ func (g *globals) findNode() error {
 	return nil
 }
 
-func newLab(g *globals, name string) (*lab.Lab, error) {
+func newLab(g *globals, name, routing string) (*lab.Lab, error) {
 	l, err := lab.New(lab.Options{
 		Name:     name,
+		Routing:  routing,
 		Dial:     func(socket string) lab.Agent { return api.NewClient(socket) },
 		Validate: validateManifest,
 		Log:      func(format string, args ...any) { fmt.Fprintf(g.err, format+"\n", args...) },
@@ -127,6 +128,7 @@ func (f *labFlags) done(findings []cluster.Finding, err error) error {
 func newLabUpCommand(f *labFlags) *cobra.Command {
 	var nodes int
 	var files []string
+	var routing string
 	c := &cobra.Command{
 		Use:   "up",
 		Short: "Build a lab",
@@ -142,7 +144,11 @@ status is 1 then, and the lab is up.`,
 	}
 	c.Flags().IntVar(&nodes, "nodes", 2, "how many nodes, 1 to "+strconv.Itoa(lab.MaxNodes))
 	c.Flags().StringArrayVarP(&files, "filename", "f", nil, "file or directory of manifests, - for the standard input; may repeat")
+	c.Flags().StringVar(&routing, "routing", lab.RoutingTunnel, "how packets reach other nodes' pods: tunnel (VXLAN) or native")
 	c.RunE = func(c *cobra.Command, _ []string) error {
+		if routing != lab.RoutingTunnel && routing != lab.RoutingNative {
+			return usagef("--routing %q: allowed are %s and %s", routing, lab.RoutingTunnel, lab.RoutingNative)
+		}
 		if nodes < 1 || nodes > lab.MaxNodes {
 			return usagef("--nodes %d: 1 to %d are allowed", nodes, lab.MaxNodes)
 		}
@@ -150,7 +156,7 @@ status is 1 then, and the lab is up.`,
 		if err != nil {
 			return err
 		}
-		l, err := newLab(f.g, cmp.Or(f.name, f.g.getenv(labEnv)))
+		l, err := newLab(f.g, cmp.Or(f.name, f.g.getenv(labEnv)), routing)
 		if err != nil {
 			return err
 		}

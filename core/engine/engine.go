@@ -20,8 +20,9 @@ const LocalQuarantine = (datapath.LifetimeTCPEstablished + 60) * time.Second
 
 // Engine holds the desired state of one node.
 type Engine struct {
-	node string
-	live bool // every input was complete once; operations flow
+	node    string
+	routing Routing
+	live    bool // every input was complete once; operations flow
 
 	nodes      map[string]cluster.Node
 	namespaces map[string]cluster.Namespace
@@ -51,9 +52,15 @@ type Engine struct {
 	out []Op
 }
 
+// Option changes how an engine works.
+type Option func(*Engine)
+
+// WithRouting says how the pods of other nodes are reached; without it they are tunnelled to.
+func WithRouting(r Routing) Option { return func(e *Engine) { e.routing = r } }
+
 // New makes an engine for a node. adopted is what the kernel holds; now seeds the epochs, so that
 // they exceed those of any predecessor.
-func New(node string, adopted Adopted, now time.Time) *Engine {
+func New(node string, adopted Adopted, now time.Time, options ...Option) *Engine {
 	e := &Engine{
 		node:       node,
 		nodes:      map[string]cluster.Node{},
@@ -65,6 +72,9 @@ func New(node string, adopted Adopted, now time.Time) *Engine {
 		problems:   map[policy.Ref]string{},
 		services:   lb.NewCompiler(),
 		now:        now,
+	}
+	for _, o := range options {
+		o(e)
 	}
 	e.identities = newIdentities()
 	e.addresses = newAddresses()

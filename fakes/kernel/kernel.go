@@ -49,10 +49,19 @@ type Options struct {
 	Clock      ports.Clock // nil: a clock that stands still
 	Seed       uint64      // of the choice of backends
 	Overlay    uint32      // ifindex of the overlay device; 0: DefaultOverlay
+	Direct     uint32      // ifindex of the device on which other nodes are neighbours; 0: none
 }
 
 // DefaultOverlay is the overlay device's ifindex when Options names none.
 const DefaultOverlay = 3
+
+// nextHop is the neighbour that the routes of direct routing lead to.
+func (k *Kernel) nextHop(a netip.Addr) netip.Addr {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	row, _ := k.lookupIPCache(a)
+	return row.NextHop
+}
 
 // Kernel implements ports.Datapath. Safe for concurrent use.
 type Kernel struct {
@@ -61,6 +70,7 @@ type Kernel struct {
 	boot    time.Time
 	rand    *rand.Rand
 	overlay uint32
+	direct  uint32
 
 	endpoints *table[netip.Addr, datapath.Endpoint]
 	epPolicy  *table[datapath.EndpointID, datapath.EndpointPolicy]
@@ -109,7 +119,7 @@ func New(o Options) *Kernel {
 		o.Overlay = DefaultOverlay
 	}
 	k := &Kernel{
-		clock: o.Clock, boot: o.Clock.Now(), overlay: o.Overlay,
+		clock: o.Clock, boot: o.Clock.Now(), overlay: o.Overlay, direct: o.Direct,
 		rand:     rand.New(rand.NewPCG(o.Seed, 0)),
 		flows:    newLRU[datapath.FlowKey, *entry](o.Capacities.Flows),
 		frags:    newLRU[fragKey, fragPorts](o.Capacities.Frags),

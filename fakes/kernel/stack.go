@@ -93,7 +93,7 @@ func (p *party) send(pkt packet.Packet) {
 			p.f.later(func() { to.receive(frame) })
 			return
 		}
-		p.f.later(func() { p.f.stack(to.node, frame) })
+		p.f.later(func() { p.f.arrive(to.node, frame) })
 	}
 }
 
