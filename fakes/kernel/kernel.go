@@ -55,14 +55,6 @@ type Options struct {
 // DefaultOverlay is the overlay device's ifindex when Options names none.
 const DefaultOverlay = 3
 
-// nextHop is the neighbour that the routes of direct routing lead to.
-func (k *Kernel) nextHop(a netip.Addr) netip.Addr {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	row, _ := k.lookupIPCache(a)
-	return row.NextHop
-}
-
 // Kernel implements ports.Datapath. Safe for concurrent use.
 type Kernel struct {
 	mu      sync.Mutex
