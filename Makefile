@@ -102,7 +102,7 @@ bench: ## the benchmarks of core
 	go test -run '^$$' -bench . -benchmem ./core/...
 
 bench-bpf: ## per-packet cost of each program's paths, and the instructions the verifier walked, as root
-	@REQUIRE=bpf go test -count=1 -v -run ProgramsLoadWithinTheirBudget -bench Packet -benchtime $(BENCHTIME) ./adapters/ebpf
+	@REQUIRE=bpf go test -count=1 -v -run ProgramsLoadWithinTheirBudget -bench "Packet|Connect" -benchtime $(BENCHTIME) ./adapters/ebpf
 
 check: lint test ## what has to pass before a commit
 
