@@ -44,7 +44,7 @@ the world.`,
   weir lab down`,
 	},
 		newLabUpCommand(f), newLabApplyCommand(f), newLabDeleteCommand(f), newLabExecCommand(f),
-		newLabProbeCommand(f), newLabStatusCommand(f), newLabAgentCommand(f), newLabDownCommand(f))
+		newLabProbeCommand(f), newLabStatusCommand(f), newLabAgentCommand(f), newLabBenchCommand(f), newLabDownCommand(f))
 	c.PersistentFlags().StringVar(&f.name, "name", "",
 		"the lab's name (default: $"+labEnv+", the only lab there is, or \""+lab.DefaultName+"\")")
 	return c

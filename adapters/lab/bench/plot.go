@@ -1,0 +1,4 @@
+package bench
+
+// Plot draws the run.
+func (r *Run) Plot() string { return "" }
