@@ -29,7 +29,7 @@ PACKETS ?= 50000
 TEST := PATH="$(CURDIR)/bin:$$PATH" go run ./test/cmd/testreport -count=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build generate check-generated fmt lint test race test-bpf soak test-netns test-kernels fuzz mutants bench check clean
+.PHONY: help demo build generate check-generated fmt lint test race test-bpf soak test-netns test-kernels fuzz mutants bench bench-core check clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -96,7 +96,10 @@ fuzz: ## each fuzz target for FUZZTIME (10s); what it finds stays in the package
 mutants: ## change one decision at a time and see that a test notices (MUTANTS=regexp for some of them)
 	@go run ./test/mutants -run '$(MUTANTS)'
 
-bench: ## the benchmarks of core
+bench: build ## as root: weir against the kernel's own forwarding, side by side (BENCH="--case . --store run.json")
+	@bin/weir lab bench $(BENCH)
+
+bench-core: ## the benchmarks of core
 	go test -run '^$$' -bench . -benchmem ./core/...
 
 check: lint test ## what has to pass before a commit

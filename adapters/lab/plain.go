@@ -83,7 +83,8 @@ func (b *plainBuilder) close() {
 	}
 }
 
-// space makes a namespace that sends nothing of its own accord.
+// space makes a namespace without duplicate address detection. Pods send nothing of their own accord; nodes
+// have link-local addresses, which they need to ask for each other's hardware addresses.
 func (b *plainBuilder) space(name string, router bool) (*netConn, error) {
 	full := b.prefix + name
 	if _, err := netns.Create(full); err != nil {
@@ -93,11 +94,13 @@ func (b *plainBuilder) space(name string, router bool) (*netConn, error) {
 		return nil, err
 	}
 	settings := []Setting{
-		{"ipv6/conf/default/addr_gen_mode", "1"}, {"ipv6/conf/default/accept_ra", "0"}, {"ipv6/conf/default/accept_dad", "0"},
+		{"ipv6/conf/default/accept_ra", "0"}, {"ipv6/conf/default/accept_dad", "0"},
 		{"ipv4/conf/all/rp_filter", "0"}, {"ipv4/conf/default/rp_filter", "0"},
 	}
 	if router {
 		settings = append(settings, Setting{"ipv4/ip_forward", "1"}, Setting{"ipv6/conf/all/forwarding", "1"})
+	} else {
+		settings = append(settings, Setting{"ipv6/conf/default/addr_gen_mode", "1"})
 	}
 	if err := inNetns(full, settings); err != nil {
 		return nil, err

@@ -35,15 +35,16 @@ func newLabBenchCommand(f *labFlags) *cobra.Command {
 forwards in, measures each case and its baseline in turns, and prints one table. What counts is the
 ratio: the median, over the rounds, of the case to its baseline in the same round.
 
-Without --case it measures what the targets are about, in about four minutes. --case . measures everything, which
-takes more than an hour. Leave the machine alone meanwhile; the column OTHERS tells if somebody did not.
+Without --case it measures what the targets are about, in about four minutes. --case . measures everything,
+which takes more than an hour. Leave the machine alone meanwhile; the column OTHERS tells if somebody did
+not.
 
-The lab is one of its own, "bench", and is taken away afterwards, also after an interruption. Exit status 1
-if something could not be measured; with --check also if a target was missed.`,
+The lab is one of its own, "bench", and is taken away afterwards, also after an interruption. It needs root. Exit
+status 1 if something could not be measured; with --check also if a target was missed.`,
 		Example: `  weir lab bench
   weir lab bench --case 'tcp_rr/same/direct/.*/ipv4' --rounds 9
   weir lab bench --store run.json
-  weir lab bench plot run.json > run.svg`,
+  weir lab bench plot run.json`,
 		Args: args(cobra.NoArgs),
 	}
 	c.Flags().StringVar(&b.cases, "case", "", "only cases whose names this regular expression matches (--list shows them)")
@@ -75,7 +76,7 @@ if something could not be measured; with --check also if a target was missed.`,
 
 // options checks the flags.
 func (b *benchFlags) options(f *labFlags) (bench.Options, error) {
-	o := bench.Options{Rounds: b.rounds, CPUs: b.cpus, Keep: b.keep, Weir: thisBuild().Version}
+	o := bench.Options{Rounds: b.rounds, CPUs: b.cpus, Keep: b.keep, Weir: thisBuild().short()}
 	o.Window = time.Duration(b.seconds * float64(time.Second))
 	if b.rounds < 1 || b.rounds > bench.MaxRounds {
 		return o, usagef("--rounds %d: 1 to %d are allowed", b.rounds, bench.MaxRounds)
@@ -143,10 +144,7 @@ func storeRun(path string, run *bench.Run) error {
 	return nil
 }
 
-// benchCase is a case as --list -o json shows it.
-type benchCase = bench.Case
-
-func listCases(w io.Writer, cases []benchCase, out *output) error {
+func listCases(w io.Writer, cases []bench.Case, out *output) error {
 	if out.json() {
 		return printJSON(w, cases)
 	}
@@ -201,8 +199,8 @@ func newLabBenchPlotCommand(g *globals) *cobra.Command {
 	return &cobra.Command{
 		Use:     "plot FILE",
 		Short:   "Draw the ratios of a stored run",
-		Long:    "weir lab bench plot writes an SVG image: the ratio of each case to its baseline, grouped by the sort of traffic.",
-		Example: "  weir lab bench plot run.json > run.svg",
+		Long:    "weir lab bench plot writes an SVG image to the standard output: the ratio of each case to its baseline, grouped by the sort of traffic.",
+		Example: "  weir lab bench plot run.json",
 		Args:    args(cobra.ExactArgs(1)),
 		RunE: func(_ *cobra.Command, a []string) error {
 			run, err := readRun(g, a[0])

@@ -8,6 +8,7 @@ import (
 	"sync"
 
 	"github.com/weirnet/weir/adapters/lab"
+	"github.com/weirnet/weir/core/cluster"
 	"github.com/weirnet/weir/core/flow"
 	"github.com/weirnet/weir/ports"
 )
@@ -33,13 +34,13 @@ var tuning = []lab.Setting{{Path: "ipv4/tcp_tw_reuse", Value: "1"}, {Path: "ipv4
 // build makes the lab with its pods.
 func build(ctx context.Context, l *lab.Lab) (*bed, error) {
 	findings, err := l.Up(ctx, 2, podManifests())
-	if err == nil && lab.HasErrors(findings) {
-		err = fmt.Errorf("the bed's own manifests are refused: %v", findings)
-	}
 	if err != nil {
 		return nil, err
 	}
 	b := &bed{lab: l}
+	if err := unrefused(findings, nil); err != nil {
+		return b, err
+	}
 	for _, p := range []struct {
 		place *lab.Place
 		name  string
@@ -91,53 +92,61 @@ func (b *bed) limit() (from, to lab.Place, err error) {
 	return b.pair[0], b.pair[1], nil
 }
 
-func straight(from, to lab.Place, family int) path {
+func straight(from, to lab.Place, family int) ends {
 	at := netip.AddrPortFrom(to.IP(family), port)
-	return path{from: from, to: to, listen: at, dial: at}
+	return ends{from: from, to: to, listen: at, dial: at}
 }
 
 // paths gives where a case and its baseline run.
-func (b *bed) paths(c Case) (subject, baseline path, err error) {
+func (b *bed) ends(c Case) (own, baseline ends, err error) {
 	vxlan := c.Place == PlaceVXLAN || c.Place == PlaceSame && c.routing() == VXLAN
 	var raw *lab.Plain
-	if c.Path != PathService {
+	if c.Via != ViaService {
 		if raw, err = b.plain(vxlan); err != nil {
-			return subject, baseline, err
+			return own, baseline, err
 		}
 	}
-	switch c.Path {
-	case PathLimit:
+	switch c.Via {
+	case ViaLimit:
 		from, to, err := b.limit()
 		return straight(from, to, c.Family), straight(raw.A, raw.B, c.Family), err
-	case PathPlain:
+	case ViaPlain:
 		return straight(raw.A, raw.Other, c.Family), straight(raw.A, raw.B, c.Family), nil
 	}
 	to, service := b.server, nearService
 	if c.Place != PlaceSame {
 		to, service = b.remote, farService
 	}
-	subject = straight(b.client, to, c.Family)
-	if c.Path == PathService {
-		baseline = subject
-		subject.dial = netip.AddrPortFrom(clusterIP(service, c.Family), port)
-		return subject, baseline, nil
+	own = straight(b.client, to, c.Family)
+	if c.Via == ViaService {
+		baseline = own
+		own.dial = netip.AddrPortFrom(clusterIP(service, c.Family), port)
+		return own, baseline, nil
 	}
 	if c.Place == PlaceSame {
-		return subject, straight(raw.A, raw.B, c.Family), nil
+		return own, straight(raw.A, raw.B, c.Family), nil
 	}
-	return subject, straight(raw.A, raw.Other, c.Family), nil
+	return own, straight(raw.A, raw.Other, c.Family), nil
 }
 
 // set brings the lab into a state.
 func (b *bed) set(ctx context.Context, want state) error {
-	if err := b.change(ctx, policyManifests(b.now.policies), policyManifests(want.policies), b.now.policies == want.policies); err != nil {
-		return fmt.Errorf("%d policies: %w", want.policies, err)
+	if want.policies != b.now.policies {
+		// The new ones first: the pods are selected all the time. The names of the two sets differ.
+		old := policyManifests(b.now.policies)
+		if err := errors.Join(b.apply(ctx, policyManifests(want.policies)), b.remove(ctx, old)); err != nil {
+			return fmt.Errorf("%d policies: %w", want.policies, err)
+		}
+		b.now.policies = want.policies
 	}
-	b.now.policies = want.policies
-	if err := b.change(ctx, serviceManifests(b.now.services), serviceManifests(want.services), b.now.services == want.services); err != nil {
-		return fmt.Errorf("%d services: %w", want.services, err)
+	if want.services != b.now.services {
+		more := serviceManifests(b.now.services, want.services)
+		less := serviceManifests(want.services, b.now.services)
+		if err := errors.Join(b.apply(ctx, more), b.remove(ctx, less)); err != nil {
+			return fmt.Errorf("%d services: %w", want.services, err)
+		}
+		b.now.services = want.services
 	}
-	b.now.services = want.services
 	if b.now.export != want.export {
 		if want.export {
 			if err := b.follow(ctx); err != nil {
@@ -151,29 +160,26 @@ func (b *bed) set(ctx context.Context, want state) error {
 	return nil
 }
 
-// change takes away the old objects and adds the new ones. The new come first, so that pods are
-// selected all the time; of two sets the names differ.
-func (b *bed) change(ctx context.Context, old, next []ports.LabManifest, same bool) error {
-	if same {
+// apply and remove take manifests of the bed's own; none are none to do.
+func (b *bed) apply(ctx context.Context, files []ports.LabManifest) error {
+	if len(files) == 0 {
 		return nil
 	}
-	if len(next) > 0 {
-		findings, err := b.lab.Apply(ctx, next)
-		if err == nil && lab.HasErrors(findings) {
-			err = fmt.Errorf("the bed's own manifests are refused: %v", findings)
-		}
-		if err != nil {
-			return err
-		}
+	return unrefused(b.lab.Apply(ctx, files))
+}
+
+func (b *bed) remove(ctx context.Context, files []ports.LabManifest) error {
+	if len(files) == 0 {
+		return nil
 	}
-	if len(old) > 0 {
-		findings, err := b.lab.Delete(ctx, old)
-		if err == nil && lab.HasErrors(findings) {
-			err = fmt.Errorf("the bed's own manifests are refused: %v", findings)
-		}
-		return err
+	return unrefused(b.lab.Delete(ctx, files))
+}
+
+func unrefused(findings []cluster.Finding, err error) error {
+	if err == nil && lab.HasErrors(findings) {
+		err = fmt.Errorf("the bed's own manifests are refused: %v", findings)
 	}
-	return nil
+	return err
 }
 
 // follow reads the flows of all nodes as they come, as weir observe -f does.

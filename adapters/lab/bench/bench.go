@@ -135,29 +135,29 @@ func outcome(r Result) string {
 	if r.Failed != "" {
 		return "failed: " + r.Failed
 	}
-	return fmt.Sprintf("%.2f of %s (%.2f to %.2f)", r.Ratio.Median, r.Against.Name, r.Ratio.Min, r.Ratio.Max)
+	return fmt.Sprintf("%.2f of %s (%.2f to %.2f)", r.Ratio.Median, r.Base.Name, r.Ratio.Min, r.Ratio.Max)
 }
 
 // compare measures a case and its baseline in turns: A B, B A, A B, …
 func (r *runner) compare(ctx context.Context, b *bed, c Case) Result {
 	result := Result{Case: c, Unit: metricOf(c.Kind).unit}
-	result.Subject.Name, result.Against.Name = subjectName(c), c.Baseline
+	result.Own.Name, result.Base.Name = ownName(c), c.Baseline
 	err := b.set(ctx, c.state())
-	var subject, baseline path
+	var own, baseline ends
 	if err == nil {
-		subject, baseline, err = b.paths(c)
+		own, baseline, err = b.ends(c)
 	}
 	for round := 0; round < r.o.Rounds && err == nil; round++ {
 		turns := []struct {
 			side *Side
-			path path
-		}{{&result.Against, baseline}, {&result.Subject, subject}}
+			ends ends
+		}{{&result.Base, baseline}, {&result.Own, own}}
 		if round%2 == 1 {
 			turns[0], turns[1] = turns[1], turns[0]
 		}
 		for _, t := range turns {
 			var m Measurement
-			if m, err = r.measure(ctx, c, t.path, round); err != nil {
+			if m, err = r.measure(ctx, c, t.ends, round); err != nil {
 				err = fmt.Errorf("round %d, %s: %w", round+1, t.side.Name, err)
 				break
 			}
@@ -174,16 +174,16 @@ func (r *runner) compare(ctx context.Context, b *bed, c Case) Result {
 	return result
 }
 
-// subjectName says what a case is about, in the table.
-func subjectName(c Case) string {
+// ownName says what a case is about, in the table.
+func ownName(c Case) string {
 	switch {
-	case c.Path == PathLimit:
+	case c.Via == ViaLimit:
 		return "one link"
-	case c.Path == PathPlain && c.Place == PlaceVXLAN:
+	case c.Via == ViaPlain && c.Place == PlaceVXLAN:
 		return RawVXLAN
-	case c.Path == PathPlain:
+	case c.Via == ViaPlain:
 		return RawRoute
-	case c.Path == PathService:
+	case c.Via == ViaService:
 		return "weir service"
 	}
 	return "weir"

@@ -25,12 +25,12 @@ const (
 	PlaceNative = "native" // two nodes, routed
 )
 
-// Values of Case.Path.
+// Values of Case.Via.
 const (
-	PathDirect  = "direct"  // the server's own address
-	PathService = "service" // the ClusterIP of a service whose only backend it is
-	PathLimit   = "limit"   // no network at all: one link between two namespaces
-	PathPlain   = "plain"   // the kernel's own forwarding between nodes
+	ViaDirect  = "direct"  // the server's own address
+	ViaService = "service" // the ClusterIP of a service whose only backend it is
+	ViaLimit   = "limit"   // no network at all: one link between two namespaces
+	ViaPlain   = "plain"   // the kernel's own forwarding between nodes
 )
 
 // Names of baselines.
@@ -47,7 +47,7 @@ type Case struct {
 	Kind     load.Kind `json:"kind"`
 	Flows    int       `json:"flows"` // connections at a time
 	Place    string    `json:"place"`
-	Path     string    `json:"path"`
+	Via      string    `json:"via"`
 	Services int       `json:"services"` // how many there are; 0: none
 	Policies int       `json:"policies"` // how many select both pods, one of which allows the traffic; 0: none
 	Export   bool      `json:"export"`   // somebody follows the flows of all nodes
@@ -59,7 +59,7 @@ type Case struct {
 
 // routing is what the lab of a case needs.
 func (c Case) routing() Routing {
-	if c.Place == PlaceNative && c.Path != PathPlain {
+	if c.Place == PlaceNative && c.Via != ViaPlain {
 		return Native
 	}
 	return VXLAN
@@ -83,13 +83,13 @@ func (c Case) kindName() string {
 
 func (c Case) name() string {
 	parts := []string{c.kindName(), c.Place}
-	switch c.Path {
-	case PathLimit, PathPlain:
-		return strings.Join(append(parts, c.Path, fmt.Sprintf("ipv%d", c.Family)), "/")
-	case PathService:
+	switch c.Via {
+	case ViaLimit, ViaPlain:
+		return strings.Join(append(parts, c.Via, fmt.Sprintf("ipv%d", c.Family)), "/")
+	case ViaService:
 		parts = append(parts, fmt.Sprintf("service_%d", c.Services))
 	default:
-		parts = append(parts, c.Path)
+		parts = append(parts, c.Via)
 	}
 	export := "quiet"
 	if c.Export {
@@ -121,9 +121,9 @@ func Cases() []Case {
 	raw := map[string]string{PlaceSame: RawSame, PlaceVXLAN: RawVXLAN, PlaceNative: RawRoute}
 	for _, family := range []int{4, 6} {
 		for _, t := range allTraffic {
-			add(Case{Kind: t.kind, Flows: t.flows, Place: PlaceSame, Path: PathLimit, Family: family, Baseline: RawSame})
-			add(Case{Kind: t.kind, Flows: t.flows, Place: PlaceVXLAN, Path: PathPlain, Family: family, Baseline: RawSame})
-			add(Case{Kind: t.kind, Flows: t.flows, Place: PlaceNative, Path: PathPlain, Family: family, Baseline: RawSame})
+			add(Case{Kind: t.kind, Flows: t.flows, Place: PlaceSame, Via: ViaLimit, Family: family, Baseline: RawSame})
+			add(Case{Kind: t.kind, Flows: t.flows, Place: PlaceVXLAN, Via: ViaPlain, Family: family, Baseline: RawSame})
+			add(Case{Kind: t.kind, Flows: t.flows, Place: PlaceNative, Via: ViaPlain, Family: family, Baseline: RawSame})
 		}
 	}
 	for _, place := range []string{PlaceSame, PlaceVXLAN, PlaceNative} {
@@ -131,7 +131,7 @@ func Cases() []Case {
 			for _, export := range []bool{false, true} {
 				for _, family := range []int{4, 6} {
 					for _, t := range allTraffic {
-						add(Case{Kind: t.kind, Flows: t.flows, Place: place, Path: PathDirect, Policies: policies,
+						add(Case{Kind: t.kind, Flows: t.flows, Place: place, Via: ViaDirect, Policies: policies,
 							Export: export, Family: family, Baseline: raw[place]})
 					}
 				}
@@ -143,7 +143,7 @@ func Cases() []Case {
 					if t.flows > 1 || t.kind == load.UDPPPS {
 						continue
 					}
-					add(Case{Kind: t.kind, Flows: 1, Place: place, Path: PathService, Services: services, Policies: 1,
+					add(Case{Kind: t.kind, Flows: 1, Place: place, Via: ViaService, Services: services, Policies: 1,
 						Export: true, Family: family, Baseline: WeirPlain})
 				}
 			}
@@ -181,11 +181,11 @@ func isDefault(c Case) bool {
 	}
 	among := func(kinds ...load.Kind) bool { return slices.Contains(kinds, c.Kind) }
 	switch {
-	case c.Path == PathLimit:
+	case c.Via == ViaLimit:
 		return among(load.TCPRR)
-	case c.Path == PathPlain || c.Policies != 1 || !c.Export:
+	case c.Via == ViaPlain || c.Policies != 1 || !c.Export:
 		return false
-	case c.Path == PathService:
+	case c.Via == ViaService:
 		return c.Place == PlaceSame && (c.Services == 1 && among(load.TCPRR, load.TCPCRR) || c.Services == 1000 && among(load.TCPCRR))
 	case c.Place == PlaceSame:
 		return among(load.TCPRR, load.TCPCRR, load.TCPStream, load.UDPRR)
@@ -200,7 +200,7 @@ func target(c Case) float64 {
 	}
 	goals := map[load.Kind]float64{load.TCPRR: 1.10, load.TCPCRR: 1.00, load.TCPStream: 1.05}
 	switch {
-	case c.Path == PathService:
+	case c.Via == ViaService:
 		goals = map[load.Kind]float64{load.TCPRR: 0.99, load.TCPCRR: 0.97}
 	case c.Place == PlaceSame:
 		goals = map[load.Kind]float64{load.TCPRR: 1.05, load.TCPCRR: 1.00, load.TCPStream: 1.05, load.UDPRR: 1.05}

@@ -36,7 +36,7 @@ func clusterIP(n, family int) netip.Addr {
 	return netip.AddrFrom16(a)
 }
 
-func manifest(name, text string) []ports.LabManifest {
+func asFile(name, text string) []ports.LabManifest {
 	if text == "" {
 		return nil
 	}
@@ -58,7 +58,7 @@ spec:
   containers: [{name: main, image: none, ports: [{containerPort: 80}]}]
 `, p.name, namespace, p.app, p.node)
 	}
-	return manifest("pods", b.String())
+	return asFile("pods", b.String())
 }
 
 // policyManifests are n policies that select all pods of the bed, in both directions. The first allows
@@ -85,11 +85,13 @@ spec:
       ports: [{protocol: TCP, port: %[5]d}, {protocol: UDP, port: %[5]d}]
 `, i, n, namespace, peer, at)
 	}
-	return manifest("policies", b.String())
+	return asFile("policies", b.String())
 }
 
-// serviceManifests are n services for each of the bed's servers; the others have the same backend.
-func serviceManifests(n int) []ports.LabManifest {
+// serviceManifests are the services that the bed has more of when there are to of them instead of from; none
+// if that is not more. The first stands for two, one in front of each server; all others have the same
+// backend.
+func serviceManifests(from, to int) []ports.LabManifest {
 	var b strings.Builder
 	write := func(name, app string, address int) {
 		fmt.Fprintf(&b, `---
@@ -107,7 +109,7 @@ spec:
     - {name: udp, protocol: UDP, port: %[6]d, targetPort: %[6]d}
 `, name, namespace, clusterIP(address, 4), clusterIP(address, 6), app, port)
 	}
-	for i := range n {
+	for i := from; i < to; i++ {
 		if i == 0 {
 			write("near", "server", nearService)
 			write("far", "remote", farService)
@@ -115,5 +117,5 @@ spec:
 		}
 		write(fmt.Sprintf("filler-%d", i), "server", 255+i)
 	}
-	return manifest("services", b.String())
+	return asFile("services", b.String())
 }

@@ -24,8 +24,8 @@ const port = 7000
 // startTimeout is how long a server may take to listen, and what a run may take beyond its window.
 const startTimeout = 15 * time.Second
 
-// path is where one side of a case runs.
-type path struct {
+// ends are where one side of a case runs.
+type ends struct {
 	from, to lab.Place
 	listen   netip.AddrPort
 	dial     netip.AddrPort
@@ -92,8 +92,8 @@ func (w *worker) finish(v any) error {
 	return nil
 }
 
-// measure runs a case once over a path.
-func (r *runner) measure(ctx context.Context, c Case, p path, round int) (Measurement, error) {
+// measure runs a case once between two ends.
+func (r *runner) measure(ctx context.Context, c Case, p ends, round int) (Measurement, error) {
 	limit := r.o.Window + r.warmup() + startTimeout
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
@@ -130,11 +130,12 @@ func (r *runner) measure(ctx context.Context, c Case, p path, round int) (Measur
 	if err := server.finish(&seen); err != nil {
 		return Measurement{}, fmt.Errorf("server: %w", err)
 	}
-	return evaluate(c, round, report, seen, server.cmd.Process.Pid, r.host.irqTime)
+	return evaluate(c, round, report, seen, server.cmd.Process.Pid, os.Getpid(), r.host.irqTime)
 }
 
-// evaluate turns the reports of both sides into numbers.
-func evaluate(c Case, round int, report load.Report, seen load.ServerReport, server int, irqTime bool) (Measurement, error) {
+// evaluate turns the reports of both ends into numbers; server and self are processes, the latter this one,
+// which follows the flows.
+func evaluate(c Case, round int, report load.Report, seen load.ServerReport, server, self int, irqTime bool) (Measurement, error) {
 	m := Measurement{Round: round, Raw: report}
 	span := time.Duration(report.End - report.Begin)
 	if span <= 0 {
@@ -160,18 +161,19 @@ func evaluate(c Case, round int, report load.Report, seen load.ServerReport, ser
 		return m, errors.New("server: received nothing while it was measured")
 	}
 	traffic := report.OwnCPU + report.CPU[server]
-	var ours time.Duration // of this process, which follows the flows, and the agents
-	for pid, d := range report.CPU {
-		if pid != server {
-			ours += d
-		}
-	}
 	if irqTime { // the kernel keeps interrupts apart from the processes that they interrupt
 		traffic += report.Machine.IRQ + report.Machine.SoftIRQ
 	}
-	m.CPU, m.Agents = micros(traffic)/each, micros(ours)/each
+	follow := report.CPU[self]
+	var agents time.Duration
+	for pid, d := range report.CPU {
+		if pid != server && pid != self {
+			agents += d
+		}
+	}
+	m.CPU, m.Agents, m.Follow = micros(traffic)/each, micros(agents)/each, micros(follow)/each
 	if all := span.Seconds() * float64(report.Machine.CPUs); all > 0 {
-		m.Others = max(0, (report.Machine.Busy()-traffic-ours).Seconds()/all)
+		m.Others = max(0, (report.Machine.Busy()-traffic-agents-follow).Seconds()/all)
 		m.Steal = report.Machine.Steal.Seconds() / all
 	}
 	return m, nil

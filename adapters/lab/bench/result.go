@@ -43,10 +43,10 @@ type Result struct {
 	Skipped string `json:"skipped,omitempty"` // why it was not measured
 	Failed  string `json:"failed,omitempty"`  // why it could not be measured to the end
 
-	Subject  Side      `json:"subject"`
-	Against  Side      `json:"against"`             // the baseline
+	Own      Side      `json:"own"`
+	Base     Side      `json:"base"`                // the baseline
 	PerRound []float64 `json:"per_round,omitempty"` // ratio of each round
-	Ratio    Spread    `json:"ratio"`               // above 1: the subject is better
+	Ratio    Spread    `json:"ratio"`               // above 1: the case is better
 }
 
 // Missed says whether the ratio is below its target.
@@ -56,7 +56,7 @@ func (r Result) Missed() bool {
 
 func (r Result) measured() bool { return r.Skipped == "" && r.Failed == "" && len(r.PerRound) > 0 }
 
-// Side is the subject of a case or its baseline.
+// Side is what a case is about, or its baseline.
 type Side struct {
 	Name   string        `json:"name"`
 	Rounds []Measurement `json:"rounds,omitempty"`
@@ -65,7 +65,8 @@ type Side struct {
 	P50    float64 `json:"p50_us"` // median over the rounds; 0: the kind has no latency
 	P99    float64 `json:"p99_us"`
 	CPU    float64 `json:"cpu_us"`    // of client and server, a transaction (streams: a megabyte)
-	Agents float64 `json:"agents_us"` // of agents and followers, likewise
+	Agents float64 `json:"agents_us"` // of the agents, likewise
+	Follow float64 `json:"follow_us"` // of those who follow the flows, likewise
 	Others float64 `json:"others"`    // share of the machine that others used
 }
 
@@ -75,6 +76,7 @@ type Measurement struct {
 	Value  float64     `json:"value"`
 	CPU    float64     `json:"cpu_us"`
 	Agents float64     `json:"agents_us"`
+	Follow float64     `json:"follow_us"`
 	Others float64     `json:"others"`         // share (0 to 1) of the machine's time that neither the case nor weir used
 	Steal  float64     `json:"steal"`          // share that the hypervisor took
 	Lost   float64     `json:"lost,omitempty"` // share of datagrams
@@ -127,13 +129,14 @@ func (s *Side) summarize(k load.Kind) {
 	s.P99 = pick(func(m Measurement) float64 { return micros(latencyOf(k, m.Raw).P99) })
 	s.CPU = pick(func(m Measurement) float64 { return m.CPU })
 	s.Agents = pick(func(m Measurement) float64 { return m.Agents })
+	s.Follow = pick(func(m Measurement) float64 { return m.Follow })
 	s.Others = pick(func(m Measurement) float64 { return m.Others })
 }
 
 func (r *Result) summarize() {
-	r.Subject.summarize(r.Kind)
-	r.Against.summarize(r.Kind)
-	r.PerRound = ratios(r.Subject.Rounds, r.Against.Rounds, metricOf(r.Kind).lowerIsBetter)
+	r.Own.summarize(r.Kind)
+	r.Base.summarize(r.Kind)
+	r.PerRound = ratios(r.Own.Rounds, r.Base.Rounds, metricOf(r.Kind).lowerIsBetter)
 	r.Ratio = spreadOf(r.PerRound)
 }
 

@@ -28,11 +28,11 @@ func median(sample []float64) float64 {
 	return (s[n/2-1] + s[n/2]) / 2
 }
 
-// ratios compares round by round; above 1 the subject is the better one. Rounds that lack a side are left
+// ratios compares round by round; above 1 the case is the better one. Rounds that lack a side are left
 // out.
-func ratios(subject, baseline []Measurement, lowerIsBetter bool) []float64 {
+func ratios(own, baseline []Measurement, lowerIsBetter bool) []float64 {
 	var out []float64
-	for _, s := range subject {
+	for _, s := range own {
 		i := slices.IndexFunc(baseline, func(b Measurement) bool { return b.Round == s.Round })
 		if i < 0 || s.Value == 0 || baseline[i].Value == 0 {
 			continue

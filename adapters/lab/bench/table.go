@@ -18,7 +18,7 @@ const (
 func warnings(r *Run) []string {
 	var others, steal []float64
 	for _, x := range r.Results {
-		for _, m := range append(slices.Clone(x.Subject.Rounds), x.Against.Rounds...) {
+		for _, m := range append(slices.Clone(x.Own.Rounds), x.Base.Rounds...) {
 			others, steal = append(others, m.Others), append(steal, m.Steal)
 		}
 	}
@@ -27,7 +27,7 @@ func warnings(r *Run) []string {
 		out = append(out, fmt.Sprintf("the machine was not idle: other programs used %.0f %% of it (up to %.0f %%)", 100*s.Median, 100*s.Max))
 	}
 	if s := spreadOf(steal); s.Max > stealLimit {
-		out = append(out, fmt.Sprintf("the hypervisor took %.0f %% of the machine away (up to %.0f %%)", 100*s.Median, 100*s.Max))
+		out = append(out, fmt.Sprintf("the hypervisor took up to %.0f %% of the machine away", 100*s.Max))
 	}
 	if len(r.CPUs) == 1 {
 		out = append(out, "client and server shared one processor")
@@ -40,7 +40,7 @@ func (r *Run) Table(w io.Writer) error {
 	m := r.Machine
 	fmt.Fprintf(w, "weir %s, kernel %s, %s, %d processors\n", r.Weir, m.Kernel, m.CPU, m.Count)
 	fmt.Fprintf(w, "%d rounds of %g s, client and server on processors %s\n\n", r.Rounds, r.Window, joinInts(r.CPUs))
-	rows := [][]string{{"CASE", "SIDE", "UNIT", "MEDIAN", "MIN–MAX", "RATIO", "SPREAD", "TARGET", "P50 µs", "P99 µs", "CPU µs", "AGENT µs", "OTHERS"}}
+	rows := [][]string{{"CASE", "SIDE", "UNIT", "MEDIAN", "MIN–MAX", "RATIO", "SPREAD", "TARGET", "P50 µs", "P99 µs", "CPU µs", "AGENT µs", "FOLLOW µs", "OTHERS"}}
 	var notes []string
 	for _, x := range r.Results {
 		switch {
@@ -51,11 +51,11 @@ func (r *Run) Table(w io.Writer) error {
 		case x.Failed != "":
 			notes = append(notes, x.Name+" failed: "+x.Failed)
 		}
-		rows = append(rows, x.row(x.Subject, true), x.row(x.Against, false))
+		rows = append(rows, x.row(x.Own, true), x.row(x.Base, false))
 	}
 	writeColumns(w, rows)
 	fmt.Fprintf(w, "\nRatio: the median over the rounds of case to baseline in the same round; above 1 the case is better.\n"+
-		"CPU: %s,\na transaction (streams: a megabyte). AGENT: of agents and followers of flows, likewise.\n"+
+		"CPU: %s,\na transaction (streams: a megabyte). AGENT, FOLLOW: of the agents, and of who follows their flows, likewise.\n"+
 		"OTHERS: the share of the machine that everything else used meanwhile.\n", m.CPUSource)
 	for _, n := range notes {
 		fmt.Fprintln(w, n)
@@ -66,16 +66,16 @@ func (r *Run) Table(w io.Writer) error {
 	return nil
 }
 
-// row is one side of a result; the ratio stands with the subject.
-func (r Result) row(s Side, subject bool) []string {
+// row is one side of a result; the ratio stands with the first.
+func (r Result) row(s Side, own bool) []string {
 	if len(s.Rounds) == 0 {
-		return []string{r.titleOf(subject), s.Name, "failed"}
+		return []string{r.titleOf(own), s.Name, "failed"}
 	}
 	row := []string{
-		r.titleOf(subject), s.Name, r.Unit, number(s.Value.Median), number(s.Value.Min) + "–" + number(s.Value.Max),
-		"", "", "", "-", "-", number(s.CPU), number(s.Agents), fmt.Sprintf("%.0f %%", 100*s.Others),
+		r.titleOf(own), s.Name, r.Unit, number(s.Value.Median), number(s.Value.Min) + "–" + number(s.Value.Max),
+		"", "", "", "-", "-", number(s.CPU), number(s.Agents), number(s.Follow), fmt.Sprintf("%.0f %%", 100*s.Others),
 	}
-	if subject && len(r.PerRound) > 0 {
+	if own && len(r.PerRound) > 0 {
 		row[5] = fmt.Sprintf("%.2f", r.Ratio.Median)
 		row[6] = fmt.Sprintf("%.2f–%.2f", r.Ratio.Min, r.Ratio.Max)
 		if r.Target > 0 {
@@ -91,8 +91,8 @@ func (r Result) row(s Side, subject bool) []string {
 	return row
 }
 
-func (r Result) titleOf(subject bool) string {
-	if subject {
+func (r Result) titleOf(own bool) string {
+	if own {
 		return r.Name
 	}
 	return ""

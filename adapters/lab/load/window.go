@@ -65,8 +65,14 @@ func ReadMachine() (Machine, error) {
 	return m, s.Err()
 }
 
+// maxPID is the kernel's own limit.
+const maxPID = 1 << 22
+
 // ProcessTime is the processor time of a process, all threads, since its start. 0 if it is gone.
 func ProcessTime(pid int) time.Duration {
+	if pid <= 0 || pid > maxPID {
+		return 0
+	}
 	var ts unix.Timespec
 	// The kernel's encoding of a process's clock: the complement of its id, and kind 2, "scheduled".
 	if err := unix.ClockGettime(int32(^pid<<3|2), &ts); err != nil {
