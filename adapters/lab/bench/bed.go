@@ -16,6 +16,7 @@ import (
 // bed is a lab in a known state, and the plain networks beside it.
 type bed struct {
 	lab                    *lab.Lab
+	routing                Routing
 	client, server, remote lab.Place
 	now                    state
 
@@ -32,12 +33,12 @@ type bed struct {
 var tuning = []lab.Setting{{Path: "ipv4/tcp_tw_reuse", Value: "1"}, {Path: "ipv4/ip_local_port_range", Value: "10000 65535"}}
 
 // build makes the lab with its pods.
-func build(ctx context.Context, l *lab.Lab) (*bed, error) {
+func build(ctx context.Context, l *lab.Lab, routing Routing) (*bed, error) {
 	findings, err := l.Up(ctx, 2, podManifests())
 	if err != nil {
 		return nil, err
 	}
-	b := &bed{lab: l}
+	b := &bed{lab: l, routing: routing}
 	if err := unrefused(findings, nil); err != nil {
 		return b, err
 	}
@@ -54,16 +55,19 @@ func build(ctx context.Context, l *lab.Lab) (*bed, error) {
 
 // plain gives the plain network with tunnels or routes between its nodes, and makes it at the first call.
 func (b *bed) plain(vxlan bool) (*lab.Plain, error) {
-	known, name, mtu := &b.routed, "r", underlayMTU
+	known, name := &b.routed, "r"
 	if vxlan {
-		var err error
-		if mtu, err = b.client.MTU(); err != nil {
-			return nil, err
-		}
 		known, name = &b.tunnelled, "v"
 	}
 	if *known != nil {
 		return *known, nil
+	}
+	mtu := underlayMTU
+	if vxlan == (b.routing == VXLAN) { // the lab is of the same sort: as its pods have it
+		var err error
+		if mtu, err = b.client.MTU(); err != nil {
+			return nil, err
+		}
 	}
 	p, err := b.lab.BuildPlain(name, lab.PlainOptions{MTU: mtu, VXLAN: vxlan})
 	if err != nil {

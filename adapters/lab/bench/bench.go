@@ -106,7 +106,7 @@ func (r *runner) inLab(ctx context.Context, routing Routing, cases []Case, run *
 	}
 	r.lab = l
 	r.o.Log("building the bed: lab %q with 2 nodes, %s", l.Name(), routing)
-	b, err := build(ctx, l)
+	b, err := build(ctx, l, routing)
 	if b == nil {
 		return err // Up has left nothing
 	}
