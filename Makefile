@@ -31,7 +31,7 @@ BENCHTIME ?= 1000000x
 TEST := PATH="$(CURDIR)/bin:$$PATH" go run ./test/cmd/testreport -count=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build generate check-generated fmt lint test race test-bpf soak test-netns test-kernels fuzz mutants bench bench-bpf check clean
+.PHONY: help demo build generate check-generated fmt lint test race test-bpf soak test-netns test-kernels fuzz mutants bench bench-bpf bench-core check clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -98,7 +98,10 @@ fuzz: ## each fuzz target for FUZZTIME (10s); what it finds stays in the package
 mutants: ## change one decision at a time and see that a test notices (MUTANTS=regexp for some of them)
 	@go run ./test/mutants -run '$(MUTANTS)'
 
-bench: ## the benchmarks of core
+bench: build ## as root: weir against the kernel's own forwarding, side by side (BENCH="--case . --store run.json")
+	@bin/weir lab bench $(BENCH)
+
+bench-core: ## the benchmarks of core
 	go test -run '^$$' -bench . -benchmem ./core/...
 
 bench-bpf: ## per-packet cost of each program's paths, and the instructions the verifier walked, as root
