@@ -122,13 +122,5 @@ func (l *Lab) AgentPIDs() []int {
 	return out
 }
 
-// Processes lists what runs in the lab's cgroups: agents, the servers of pods, traffic.
-func (l *Lab) Processes() ([]int, error) {
-	if err := l.open(); err != nil {
-		return nil, err
-	}
-	return cgroupProcs(l.st.Cgroup)
-}
-
 // AgentOf returns the client of a node's agent.
 func (l *Lab) AgentOf(node string) Agent { return l.agent(node) }

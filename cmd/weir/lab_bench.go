@@ -65,7 +65,7 @@ status 1 if something could not be measured; with --check also if a target was m
 			return listCases(f.g.out, o.Cases, out)
 		}
 		run, err := bench.Measure(c.Context(), o)
-		if run == nil {
+		if run == nil || err != nil && len(run.Results) == 0 {
 			return err
 		}
 		return errors.Join(err, b.finish(f.g.out, run, out))

@@ -28,7 +28,7 @@ type Options struct {
 	Rounds int           // of each case; 0: DefaultRounds
 	Window time.Duration // of one measurement; 0: DefaultWindow
 	CPUs   []int         // that the client and the server are bound to: one for both, or two; nil: the first two there are
-	Keep   bool          // leave the bed for a look at it
+	Keep   bool          // leave the last bed for a look at it
 	Weir   string        // version, for the record
 
 	// Lab returns a handle on the lab to build for a routing. An error that wraps ports.ErrUnsupported makes
@@ -76,10 +76,15 @@ func Measure(ctx context.Context, o Options) (*Run, error) {
 		byRouting[c.routing()] = append(byRouting[c.routing()], c)
 	}
 	for _, routing := range []Routing{VXLAN, Native} {
-		if cases := byRouting[routing]; len(cases) > 0 {
-			if err := r.inLab(ctx, routing, cases, run); err != nil {
-				return run, err
-			}
+		cases := byRouting[routing]
+		delete(byRouting, routing)
+		if len(cases) == 0 {
+			continue
+		}
+		// The next lab has the same name, so only the last one can stay.
+		keep := o.Keep && len(byRouting) == 0
+		if err := r.inLab(ctx, routing, cases, keep, run); err != nil {
+			return run, err
 		}
 	}
 	run.Warnings = warnings(run)
@@ -93,7 +98,7 @@ func (r *runner) warmup() time.Duration { return max(r.o.Window/5, 50*time.Milli
 func (r *runner) cpu(i int) int { return r.o.CPUs[min(i, len(r.o.CPUs)-1)] }
 
 // inLab measures the cases that need the same lab, which lasts no longer.
-func (r *runner) inLab(ctx context.Context, routing Routing, cases []Case, run *Run) (err error) {
+func (r *runner) inLab(ctx context.Context, routing Routing, cases []Case, keep bool, run *Run) (err error) {
 	l, err := r.o.Lab(routing)
 	if errors.Is(err, ports.ErrUnsupported) {
 		for _, c := range cases {
@@ -110,7 +115,7 @@ func (r *runner) inLab(ctx context.Context, routing Routing, cases []Case, run *
 	if b == nil {
 		return err // Up has left nothing
 	}
-	if !r.o.Keep {
+	if !keep {
 		defer func() { err = errors.Join(err, l.Down(context.WithoutCancel(ctx))) }()
 	}
 	defer b.stopFollowing()

@@ -229,7 +229,7 @@ func TestChooseCPUs(t *testing.T) {
 func TestWarnings(t *testing.T) {
 	quiet := &Run{CPUs: []int{0, 1}, Results: []Result{{Own: Side{Rounds: []Measurement{{Others: 0.02}}}}}}
 	require.Empty(t, warnings(quiet))
-	busy := &Run{CPUs: []int{1}, Results: []Result{{Own: Side{Rounds: []Measurement{{Others: 0.4, Steal: 0.1}}}, Base: Side{Rounds: []Measurement{{Others: 0.2}}}}}}
+	busy := &Run{CPUs: []int{1, 1}, Results: []Result{{Own: Side{Rounds: []Measurement{{Others: 0.4, Steal: 0.1}}}, Base: Side{Rounds: []Measurement{{Others: 0.2}}}}}}
 	require.Equal(t, []string{
 		"the machine was not idle: other programs used 30 % of it (up to 40 %)",
 		"the hypervisor took up to 10 % of the machine away",

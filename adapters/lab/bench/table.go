@@ -29,7 +29,7 @@ func warnings(r *Run) []string {
 	if s := spreadOf(steal); s.Max > stealLimit {
 		out = append(out, fmt.Sprintf("the hypervisor took up to %.0f %% of the machine away", 100*s.Max))
 	}
-	if len(r.CPUs) == 1 {
+	if len(slices.Compact(slices.Clone(r.CPUs))) == 1 {
 		out = append(out, "client and server shared one processor")
 	}
 	return out
