@@ -14,7 +14,6 @@ import (
 	"github.com/weirnet/weir/adapters/api"
 	"github.com/weirnet/weir/adapters/lab"
 	"github.com/weirnet/weir/adapters/lab/bench"
-	"github.com/weirnet/weir/ports"
 )
 
 // benchFlags are those of weir lab bench.
@@ -100,11 +99,13 @@ func (b *benchFlags) options(f *labFlags) (bench.Options, error) {
 
 // newBenchLab returns the lab of a bed. Thousands of objects take agents longer to take in than a few.
 func newBenchLab(g *globals, name string, r bench.Routing) (*lab.Lab, error) {
-	if r != bench.VXLAN {
-		return nil, fmt.Errorf("labs with %s routing are %w", r, ports.ErrUnsupported)
+	routing := lab.RoutingTunnel
+	if r == bench.Native {
+		routing = lab.RoutingNative
 	}
 	l, err := lab.New(lab.Options{
 		Name:          name,
+		Routing:       routing,
 		Dial:          func(socket string) lab.Agent { return api.NewClient(socket) },
 		Validate:      validateManifest,
 		Log:           func(format string, args ...any) { fmt.Fprintf(g.err, format+"\n", args...) },

@@ -26,16 +26,16 @@ func sample() *Run {
 		r.Results = append(r.Results, x)
 	}
 	add("tcp_rr/same/limit/ipv4", [3]float64{48000, 47800, 48100}, [3]float64{41000, 40800, 41100})
-	add("tcp_rr/same/direct/policies_1/export/ipv4", [3]float64{44100, 43900, 43000}, [3]float64{41000, 40800, 41100})
-	add("tcp_crr/same/direct/policies_1/export/ipv4", [3]float64{8500, 8400, 8300}, [3]float64{8900, 8950, 8800})
-	add("tcp_stream/same/direct/policies_1/export/ipv4", [3]float64{36.5, 37, 36}, [3]float64{34, 34.5, 33})
-	add("tcp_rr/vxlan/direct/policies_1/export/ipv4", [3]float64{30400, 29700, 30000}, [3]float64{27000, 26900, 27100})
-	add("tcp_connect/same/direct/policies_1/export/ipv4", [3]float64{50, 51, 49}, [3]float64{55, 54, 56})
-	add("tcp_crr/same/service_1/policies_1/export/ipv4", [3]float64{8400, 8500, 8450}, [3]float64{8500, 8500, 8500})
+	add("tcp_rr/same/direct/policies_1/quiet/ipv4", [3]float64{44100, 43900, 43000}, [3]float64{41000, 40800, 41100})
+	add("tcp_crr/same/direct/policies_1/quiet/ipv4", [3]float64{8500, 8400, 8300}, [3]float64{8900, 8950, 8800})
+	add("tcp_stream/same/direct/policies_1/quiet/ipv4", [3]float64{36.5, 37, 36}, [3]float64{34, 34.5, 33})
+	add("tcp_rr/vxlan/direct/policies_1/quiet/ipv4", [3]float64{30400, 29700, 30000}, [3]float64{27000, 26900, 27100})
+	add("tcp_connect/same/direct/policies_1/quiet/ipv4", [3]float64{50, 51, 49}, [3]float64{55, 54, 56})
+	add("tcp_crr/same/service_1/policies_1/quiet/ipv4", [3]float64{8400, 8500, 8450}, [3]float64{8500, 8500, 8500})
 	r.Results = append(r.Results,
-		Result{Case: named("udp_rr/same/direct/policies_1/export/ipv4"), Unit: "trans/s", Failed: "round 1, weir: client: receive: connection refused",
+		Result{Case: named("udp_rr/same/direct/policies_1/quiet/ipv4"), Unit: "trans/s", Failed: "round 1, weir: client: receive: connection refused",
 			Own: Side{Name: "weir"}, Base: Side{Name: RawSame}},
-		Result{Case: named("tcp_rr/native/direct/policies_1/export/ipv4"), Unit: "trans/s", Skipped: "labs with native routing are not supported here"})
+		Result{Case: named("tcp_rr/native/direct/policies_1/quiet/ipv4"), Unit: "trans/s", Skipped: "labs with native routing are not supported here"})
 	r.Warnings = warnings(r)
 	return r
 }
