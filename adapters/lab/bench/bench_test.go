@@ -143,19 +143,19 @@ func TestCases(t *testing.T) {
 	require.Error(t, err)
 
 	for name, want := range map[string]float64{
-		"tcp_rr/same/direct/policies_1/export/ipv4":         1.05,
-		"udp_rr/same/direct/policies_1000/export/ipv6":      1.05,
-		"tcp_stream/same/direct/policies_1/export/ipv4":     1.05,
-		"tcp_crr/same/direct/policies_1/export/ipv4":        1.00,
-		"tcp_rr/vxlan/direct/policies_1/export/ipv6":        1.10,
-		"tcp_crr/native/direct/policies_1/export/ipv4":      1.00,
-		"tcp_stream/native/direct/policies_1/export/ipv4":   1.05,
+		"tcp_rr/same/direct/policies_1/export/ipv4":        1.05,
+		"udp_rr/same/direct/policies_1000/export/ipv6":     1.05,
+		"tcp_stream/same/direct/policies_1/export/ipv4":    1.05,
+		"tcp_crr/same/direct/policies_1/export/ipv4":       1.00,
+		"tcp_rr/vxlan/direct/policies_1/export/ipv6":       1.10,
+		"tcp_crr/native/direct/policies_1/export/ipv4":     1.00,
+		"tcp_stream/native/direct/policies_1/export/ipv4":  1.05,
 		"tcp_crr/same/service_5000/policies_1/quiet/ipv4":  0.97,
 		"tcp_rr/same/service_1/policies_1/quiet/ipv6":      0.99,
-		"tcp_rr/same/direct/policies_0/export/ipv4":         0,
-		"tcp_rr/same/direct/policies_1/quiet/ipv4":          0,
-		"tcp_rr_64/same/direct/policies_1/export/ipv4":      0,
-		"tcp_rr/same/limit/ipv4":                            0,
+		"tcp_rr/same/direct/policies_0/export/ipv4":        0,
+		"tcp_rr/same/direct/policies_1/quiet/ipv4":         1.05,
+		"tcp_rr_64/same/direct/policies_1/export/ipv4":     0,
+		"tcp_rr/same/limit/ipv4":                           0,
 		"tcp_stream/vxlan/service_1/policies_1/quiet/ipv4": 0,
 	} {
 		require.Equal(t, want, named(name).Target, name)
