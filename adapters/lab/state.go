@@ -22,7 +22,8 @@ const stateVersion = 1
 type state struct {
 	Version int          `json:"version"`
 	Name    string       `json:"name"`
-	Cgroup  string       `json:"cgroup"` // the lab's cgroup directory
+	Cgroup  string       `json:"cgroup"`            // the lab's cgroup directory
+	Routing string       `json:"routing,omitempty"` // "": by tunnel
 	Nodes   []*nodeState `json:"nodes"`
 }
 

@@ -49,6 +49,7 @@ type Options struct {
 	Clock      ports.Clock // nil: a clock that stands still
 	Seed       uint64      // of the choice of backends
 	Overlay    uint32      // ifindex of the overlay device; 0: DefaultOverlay
+	Direct     uint32      // ifindex of the device on which other nodes are neighbours; 0: none
 }
 
 // DefaultOverlay is the overlay device's ifindex when Options names none.
@@ -61,6 +62,7 @@ type Kernel struct {
 	boot    time.Time
 	rand    *rand.Rand
 	overlay uint32
+	direct  uint32
 
 	endpoints *table[netip.Addr, datapath.Endpoint]
 	epPolicy  *table[datapath.EndpointID, datapath.EndpointPolicy]
@@ -109,7 +111,7 @@ func New(o Options) *Kernel {
 		o.Overlay = DefaultOverlay
 	}
 	k := &Kernel{
-		clock: o.Clock, boot: o.Clock.Now(), overlay: o.Overlay,
+		clock: o.Clock, boot: o.Clock.Now(), overlay: o.Overlay, direct: o.Direct,
 		rand:     rand.New(rand.NewPCG(o.Seed, 0)),
 		flows:    newLRU[datapath.FlowKey, *entry](o.Capacities.Flows),
 		frags:    newLRU[fragKey, fragPorts](o.Capacities.Frags),

@@ -67,7 +67,7 @@ func (s *Sim) checkRows(n *node) {
 	if routes, ok := want[engine.Routes][nil].([]engine.Route); ok {
 		var as []ports.NodeRoute
 		for _, r := range routes {
-			as = append(as, ports.NodeRoute{Prefix: r.Prefix, Source: r.Source})
+			as = append(as, ports.NodeRoute{Prefix: r.Prefix, Source: r.Source, Via: r.Via})
 		}
 		if !slices.Equal(as, n.network.Routes()) {
 			s.failf("rows", "%s: routes are %v, want %v", n.name, n.network.Routes(), as)
