@@ -88,8 +88,8 @@ func (s *Sim) checkTrace(t kernel.Trace) {
 }
 
 func (s *Sim) checkStep(n *node, st kernel.Step, p packet.Packet, t kernel.Trace) {
-	if st.Hook == kernel.FromHost {
-		return
+	if st.Hook == kernel.FromHost || st.Hook == kernel.FromNetwork && st.Result.Action == kernel.Pass {
+		return // not judged there
 	}
 	s.checkSender(n, st, p, t)
 	if isError(p) {

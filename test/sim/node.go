@@ -48,7 +48,7 @@ type node struct {
 func (n *node) boot() {
 	n.boots++
 	n.kernel = kernel.New(kernel.Options{
-		Clock: n.s.clock, Seed: n.s.seed ^ mix(uint64(n.boots), n.name), Overlay: overlayIndex,
+		Clock: n.s.clock, Seed: n.s.seed ^ mix(uint64(n.boots), n.name), Overlay: overlayIndex, Direct: n.s.direct(),
 		Capacities: kernel.Capacities{Events: 16},
 	})
 	n.kernel.Fail(n.kernelCall)
@@ -80,7 +80,7 @@ func (n *node) start() {
 	n.s.trace("%s: agent starts, life %d", n.name, n.restarts)
 	n.dead, n.doom, n.heard, n.relayed = false, -1, map[string]bool{}, false
 	c := client{n}
-	n.agent = runtime.NewStepper(runtime.Config{Node: n.name, MTU: 1450}, runtime.Deps{
+	n.agent = runtime.NewStepper(runtime.Config{Node: n.name, MTU: 1450, Routing: n.s.routing}, runtime.Deps{
 		Source: source{}, Publisher: c, Identities: c, Attachments: &n.store, Network: n.links(),
 		Clock: wallClock{n.s.clock, n.skew},
 		OpenDatapath: func(ports.OverlayLinks) (ports.Datapath, error) {

@@ -16,11 +16,13 @@ import (
 
 	"github.com/weirnet/weir/adapters/runtime"
 	"github.com/weirnet/weir/core/cluster"
+	"github.com/weirnet/weir/core/engine"
 	"github.com/weirnet/weir/core/identity"
 	"github.com/weirnet/weir/core/manifest"
 	"github.com/weirnet/weir/core/policy"
 	"github.com/weirnet/weir/fakes/clock"
 	"github.com/weirnet/weir/fakes/kernel"
+	"github.com/weirnet/weir/fakes/network"
 )
 
 // Sim is one run.
@@ -30,6 +32,7 @@ type Sim struct {
 	digest hash.Hash
 	buf    []byte
 
+	routing    engine.Routing
 	clock      *clock.Clock
 	fabric     *kernel.Fabric
 	api        *api
@@ -79,6 +82,9 @@ func newSim(seed uint64, out io.Writer) *Sim {
 			s.api.book.Quarantine[id] = s.clock.Now().Add(10000 * time.Hour)
 		}
 	}
+	if rand.New(rand.NewPCG(seed, 0x726f757465)).IntN(3) == 0 {
+		s.routing = engine.Direct
+	}
 	for _, m := range machines {
 		s.fabric.AddMachine(m.name, m.addrs...)
 		s.fabric.Listen(m.name, 6, 80)
@@ -95,6 +101,14 @@ func newSim(seed uint64, out io.Writer) *Sim {
 		s.joinNode()
 	}
 	return s
+}
+
+// direct is the device on which the nodes are neighbours, if they use that.
+func (s *Sim) direct() uint32 {
+	if s.routing == engine.Direct {
+		return network.DirectIfindex
+	}
+	return 0
 }
 
 // trace writes one line of what happens; the lines are what makes a run the same as another.
