@@ -9,6 +9,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"sigs.k8s.io/yaml"
 
+	"github.com/weirnet/weir/core/cluster"
 	"github.com/weirnet/weir/core/manifest"
 	"github.com/weirnet/weir/ports"
 )
@@ -69,7 +70,11 @@ func FuzzPlan(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, data []byte, n uint8) {
 		objects, _ := parse([]ports.LabManifest{{File: "x.yaml", Content: data}})
-		good, _ := (&Lab{}).validate(objects)
+		l := &Lab{o: Options{Validate: func(file string, object []byte) []cluster.Finding {
+			_, findings := manifest.Decode(file, object)
+			return findings
+		}}}
+		good, _ := l.validate(objects)
 		want := int(n)%4 + 1
 		nodes, described, findings := planNodes(want, ofKind(good, "Node"), ofKind(good, "Pod"))
 		for _, x := range findings {
