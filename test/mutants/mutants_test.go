@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -30,6 +31,9 @@ func TestEveryMutantApplies(t *testing.T) {
 		}
 	}
 	assert.GreaterOrEqual(t, len(seen), 40)
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "fuzzing-and-mutants.md"))
+	require.NoError(t, err)
+	assert.Contains(t, string(text), fmt.Sprintf("%d mutants", len(seen)))
 }
 
 func TestApply(t *testing.T) {
