@@ -138,6 +138,22 @@ func TestNumberOfAPrefixRests(t *testing.T) {
 	require.Equal(t, identity.MinLocal+1, n.identityAt("192.0.2.0/24"))
 }
 
+func TestPrefixStaysAsLongAsAPolicyNamesIt(t *testing.T) {
+	n := withServer(t)
+	for _, name := range []string{"p", "q", "r"} {
+		n.apply(cluster.PolicyUpsert{Policy: allowFrom(t, name, policy.Peer{CIDR: pfx("192.0.2.0/24")})})
+	}
+	id := n.identityAt("192.0.2.0/24")
+	require.True(t, id.IsLocal(), "%d", id)
+	for _, name := range []string{"p", "q"} {
+		n.apply(cluster.PolicyDelete{Ref: allowFrom(t, name).Ref})
+		require.Equal(t, id, n.identityAt("192.0.2.0/24"))
+		require.Equal(t, "allowed", n.verdict(1, datapath.Ingress, id, datapath.ProtoTCP, 80))
+	}
+	n.apply(cluster.PolicyDelete{Ref: allowFrom(t, "r").Ref})
+	require.NotContains(t, n.rows[engine.IPCache], pfx("192.0.2.0/24"))
+}
+
 func TestOtherNodesAreRemoteNodes(t *testing.T) {
 	n := withServer(t)
 	require.Equal(t, datapath.IPCache{Identity: identity.Host}, n.rows[engine.IPCache][pfx("172.30.0.11/32")])
