@@ -41,9 +41,9 @@ func TestDirectRouting(t *testing.T) {
 		e := syn.opened(t, tcRedirect, datapath.PointToNetwork)
 		require.EqualValues(t, remoteIdentity, e.DstIdentity)
 
-		answer := tcpFrame(x.remote, x.a, 80, 4000, datapath.TCPSyn|datapath.TCPAck)
-		r.fromNetwork(t, answer).silent(t, tcUnspec, "what turns a connection takes the stack")
-		r.run(t, progToPod, r.a.ifindex, answer).silent(t, tcOK)
+		answer := r.fromNetwork(t, tcpFrame(x.remote, x.a, 80, 4000, datapath.TCPSyn|datapath.TCPAck))
+		answer.silent(t, tcRedirect)
+		answer.delivered(t, r.a)
 
 		data := tcpFrame(x.remote, x.a, 80, 4000, datapath.TCPAck)
 		in := r.fromNetwork(t, data)
@@ -56,6 +56,17 @@ func TestDirectRouting(t *testing.T) {
 		r.fromNetwork(t, data).silent(t, tcUnspec, "a stale entry serves nobody")
 		r.run(t, progToPod, r.a.ifindex, data).silent(t, tcOK)
 		r.fromNetwork(t, data).silent(t, tcRedirect)
+
+		r.fromA(t, tcpFrame(x.a, x.remote, 4000, 80, datapath.TCPFin|datapath.TCPAck)).silent(t, tcRedirect)
+		end := r.fromNetwork(t, tcpFrame(x.remote, x.a, 80, 4000, datapath.TCPFin|datapath.TCPAck))
+		require.EqualValues(t, tcRedirect, end.code)
+		require.Len(t, end.events, 1)
+		closed := end.events[0]
+		require.Equal(t, datapath.EventClose, closed.Type)
+		require.True(t, closed.Reply)
+		require.Equal(t, [2]uint64{3, 5}, closed.Packets)
+		require.Equal(t, netip.AddrPortFrom(x.remote, 80), closed.Src)
+		r.fromNetwork(t, tcpFrame(x.remote, x.a, 80, 4000, datapath.TCPSyn)).silent(t, tcUnspec, "that would be another flow")
 
 		r.editFlows(t, func(f *rawFlow) { f.ExpiresNs = 1 })
 		r.fromNetwork(t, data).silent(t, tcUnspec, "an expired one neither")

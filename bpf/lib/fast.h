@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /*
- * The fast path: a plain TCP or UDP packet in the middle of a flow that its entry serves. It reads the headers where they
+ * The fast path: a plain TCP or UDP packet of a flow that its entry serves. It reads the headers where they
  * lie, looks the flow up, and decides nothing: whatever is not plain, or not served, is left untouched to the
  * way that all packets can take. The two must agree; test/differential plays every packet against one specification.
  */
@@ -13,9 +13,6 @@
 
 /* Not the fast path's business. No program returns this. */
 #define LEAVE (-2)
-
-/* TCP flags that change what is known of a connection. */
-#define TCP_TURNING (TCP_SYN | TCP_FIN | TCP_RST)
 
 #define IPV4_HLEN 20
 #define IPV6_HLEN 40
@@ -39,6 +36,7 @@ static __always_inline bool read_plain(struct __sk_buff *ctx, struct pkt *p)
 		if ((void *)(h + 1) > end || h->version_ihl != 0x45 || h->fragment & bpf_htons(0x3fff))
 			return false;
 		p->key.proto = h->proto;
+		p->family = 4;
 		src = addr_from_ipv4(h->src);
 		dst = addr_from_ipv4(h->dst);
 		payload = bpf_ntohs(h->total) - IPV4_HLEN; /* a shorter total becomes longer than any frame */
@@ -49,6 +47,7 @@ static __always_inline bool read_plain(struct __sk_buff *ctx, struct pkt *p)
 		if ((void *)(h + 1) > end || bpf_ntohl(h->version_class_label) >> 28 != 6)
 			return false;
 		p->key.proto = h->next;
+		p->family = 6;
 		src = h->src;
 		dst = h->dst;
 		if (addr_is_ipv4(&src) || addr_is_ipv4(&dst))
@@ -76,20 +75,16 @@ static __always_inline bool read_plain(struct __sk_buff *ctx, struct pkt *p)
 	return true;
 }
 
-/* Notes a packet that turns nothing; see flow_note. */
-static __always_inline void note_plain(struct flow *f, const struct pkt *p, __u64 now)
+/* Reports a flow that this packet closed. Events are about the packet at work. */
+static __always_inline void report_closed(struct pkt *p, struct flow *f)
 {
-	struct flow_side *s = side_of(f, p->sender);
+	struct work *w = get_work();
 
-	__sync_fetch_and_add(&s->packets, 1);
-	__sync_fetch_and_add(&s->bytes, p->len);
-	if (p->key.proto == PROTO_TCP) {
-		if (p->tcp_flags & ~s->tcp_flags)
-			__sync_fetch_and_or(&s->tcp_flags, p->tcp_flags);
-		f->expires_ns = now + LIFETIME_TCP_ESTABLISHED_S * NSEC_PER_SEC;
-	} else {
-		f->expires_ns = now + LIFETIME_OTHER_S * NSEC_PER_SEC;
-	}
+	if (!w)
+		return;
+	w->pkt = *p;
+	w->pkt.about = ABOUT_ENTRY;
+	emit_flow(&w->pkt, f, EVENT_CLOSE);
 }
 
 /* Rewrites the Ethernet addresses of a frame that read_plain has read. */
@@ -109,17 +104,13 @@ static __always_inline int go_fast(struct __sk_buff *ctx, enum hook hook)
 	struct pkt p;
 	struct flow_side *to;
 	struct flow *f;
-	__u64 now;
 	int code;
 
 	begin(ctx, &p, hook);
-	if (!read_plain(ctx, &p) || p.tcp_flags & TCP_TURNING)
+	if (!read_plain(ctx, &p))
 		return LEAVE;
-	f = bpf_map_lookup_elem(&flows_v1, &p.key);
+	f = find_flow(&p.key);
 	if (!f)
-		return LEAVE;
-	now = now_ns();
-	if (f->expires_ns <= now || (f->state != FLOW_OTHER && f->state != FLOW_TCP_ESTABLISHED))
 		return LEAVE;
 	if (hook == HOOK_FROM_OVERLAY) {
 		struct verdict v = read_tunnel(ctx, &p);
@@ -145,7 +136,8 @@ static __always_inline int go_fast(struct __sk_buff *ctx, enum hook hook)
 			return LEAVE;
 		code = bpf_redirect(overlay_ifindex, 0);
 	}
-	note_plain(f, &p, now);
+	if (flow_note(f, p.sender, p.len, p.tcp_flags))
+		report_closed(&p, f);
 	count_packet(REASON_NONE, route_direction(&p, to), p.len);
 	return code;
 }
