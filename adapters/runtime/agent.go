@@ -53,9 +53,9 @@ type Deps struct {
 // Agent is one node's agent. It implements ports.Endpoints and ports.Inspector.
 type Agent struct {
 	agent
-	inbox  chan func()         // from other goroutines, run by the loop
-	events chan datapath.Event // from the kernel
-	done   chan struct{}       // closed when the loop ends
+	inbox  chan func()   // from other goroutines, run by the loop
+	events *eventQueue   // from the kernel
+	done   chan struct{} // closed when the loop ends
 }
 
 // agent is an agent without its goroutines: the state that belongs to the loop, and what the loop
@@ -89,7 +89,7 @@ func New(cfg Config, deps Deps) *Agent {
 	return &Agent{
 		agent:  newAgent(cfg, deps),
 		inbox:  make(chan func(), 1024),
-		events: make(chan datapath.Event, 16384),
+		events: newEventQueue(),
 		done:   make(chan struct{}),
 	}
 }
@@ -150,9 +150,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	start("write to the cluster", func() error { return a.wishes.run(ctx, a.answer) })
 	start("read kernel events", func() error {
 		return a.dp.Events(ctx, func(ev datapath.Event) {
-			select {
-			case a.events <- ev:
-			default:
+			if !a.events.add(ev) {
 				a.lost.Add(1)
 			}
 		})
@@ -270,9 +268,10 @@ func (a *Agent) loop(ctx context.Context, feed <-chan cluster.Event, failed <-ch
 			}
 			answer(f)
 			drain(a.inbox, 64, answer)
-		case ev := <-a.events:
-			a.observe(ev)
-			drain(a.events, 512, a.observe)
+		case <-a.events.wake:
+			for _, ev := range a.events.take() {
+				a.observe(ev)
+			}
 			continue // nothing to write
 		case <-retry:
 			retry = nil
