@@ -56,6 +56,8 @@ type injection struct {
 	VNI    uint32     `json:",omitempty"`
 	Remote netip.Addr // IPv4, or invalid: no tunnel key
 	Frame  frame
+	Wire   bool `json:",omitempty"` // not by a test run: see wire_test.go
+	Linear int  `json:",omitempty"` // on the wire: bytes in the first piece; 0: all, if the frame is not huge
 	// What the frame was meant to be, for readers.
 	Note string `json:",omitempty"`
 }
@@ -65,11 +67,23 @@ func (i injection) String() string {
 	if i.Hook == kernel.FromOverlay {
 		s += fmt.Sprintf(" VNI %d from %v", i.VNI, i.Remote)
 	}
+	if i.onWire() {
+		s += fmt.Sprintf(" by wire, %d bytes, %d in one piece", len(i.Frame), i.Linear)
+	}
 	what := i.Note
 	if p, err := packet.Read(i.Frame); err == nil {
 		what = p.String()
 	}
-	return fmt.Sprintf("%s: %s\n        %s", s, what, hex.EncodeToString(i.Frame))
+	return fmt.Sprintf("%s: %s\n        %s", s, what, digits(i.Frame))
+}
+
+// digits shows a frame; of a large one its ends.
+func digits(b []byte) string {
+	const most, head, tail = 2000, 400, 40
+	if len(b) <= most {
+		return hex.EncodeToString(b)
+	}
+	return fmt.Sprintf("%x… %d bytes …%x", b[:head], len(b)-head-tail, b[len(b)-tail:])
 }
 
 // frame is written in hexadecimal digits.

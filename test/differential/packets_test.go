@@ -245,20 +245,29 @@ func (g *gen) misdirect(i *injection) {
 }
 
 func (g *gen) send(i injection) {
-	if len(i.Frame) < minFrame {
+	if len(i.Frame) < minFrame || len(i.Frame) > maxFrame {
 		return
 	}
 	i.Frame = bytes.Clone(i.Frame)
+	if g.chance(2) {
+		i.Wire = true
+	}
+	if len(i.Frame) > 4096 && g.chance(60) { // what is shorter is always in one piece
+		i.Linear = oneOf(g, packet.EthernetLen, packet.EthernetLen+10, 34, 54, 60, 100, 1500)
+	}
 	g.sent = append(g.sent, i)
 	g.add(op{Packet: &i})
 }
 
-// Test runs take no frames without a byte behind the Ethernet header, and none of more than a page less
-// what the kernel needs itself.
+// Test runs take no frames without a byte behind the Ethernet header; the wire carries none that are larger.
 const (
 	minFrame = packet.EthernetLen + 1
-	maxFrame = 3000
+	maxFrame = packet.EthernetLen + wireMTU
 )
+
+// Lengths of payloads that are worth a thought: near the largest of test runs, frames of 9,000 bytes and somewhat more, and
+// nearly as much as an IP header can say.
+var longPayloads = []int{2000, 2800, 3400, 8000, 8932, 8952, 8972, 9000, 9200, 12000, 16300, 40000, 65300, 65400}
 
 func (g *gen) ethernet(p packet.Packet) []byte {
 	p.SrcMAC, p.DstMAC = datapath.MAC{2, 0xcc, 1}, datapath.MAC{2, 0xcc, 2}
@@ -274,7 +283,7 @@ func (g *gen) decorate(p *packet.Packet) {
 		p.Padding = oneOf(g, 1, 6, 18, 200)
 	}
 	if g.chance(1) {
-		p.Payload = make([]byte, 2000+g.IntN(maxFrame-2200))
+		p.Payload = make([]byte, oneOf(g, longPayloads...)+g.IntN(16))
 	}
 	if p.Src.Is4() {
 		if g.chance(8) {

@@ -3,7 +3,6 @@ package differential_test
 import (
 	"bytes"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/netip"
@@ -230,7 +229,8 @@ func (r *rig) inject(i *injection, k *kernel.Kernel) (outcome, error) {
 		return outcome{}, err
 	}
 	before := bytes.Clone(i.Frame)
-	fake := k.Inject(i.Hook, r.ifindex[i.Slot], i.Frame, kernel.Meta{VNI: i.VNI, Remote: i.Remote})
+	frame, vlan := i.asSeen()
+	fake := k.Inject(i.Hook, r.ifindex[i.Slot], frame, kernel.Meta{VNI: i.VNI, Remote: i.Remote, VLAN: vlan})
 	if !bytes.Equal(before, i.Frame) {
 		return outcome{}, errors.New("the fake changed the frame that it was given")
 	}
@@ -261,7 +261,7 @@ func compareResults(real, fake kernel.Result) string {
 		fmt.Fprintf(&b, "verdict\n  kernel %s (ifindex %d)\n  fake   %s (ifindex %d)\n", real, real.Ifindex, fake, fake.Ifindex)
 	}
 	if !bytes.Equal(real.Frame, fake.Frame) {
-		fmt.Fprintf(&b, "frame\n  kernel %s\n  fake   %s\n", hex.EncodeToString(real.Frame), hex.EncodeToString(fake.Frame))
+		fmt.Fprintf(&b, "frame\n  kernel %s\n  fake   %s\n", digits(real.Frame), digits(fake.Frame))
 	}
 	realEvents, fakeEvents := timeless(real.Events), timeless(fake.Events)
 	if !slices.Equal(realEvents, fakeEvents) {
