@@ -282,7 +282,7 @@ func (g *gen) decorate(p *packet.Packet) {
 	if g.chance(8) {
 		p.Padding = oneOf(g, 1, 6, 18, 200)
 	}
-	if g.chance(1) {
+	if g.chance(2) {
 		p.Payload = make([]byte, oneOf(g, longPayloads...)+g.IntN(16))
 	}
 	if p.Src.Is4() {
@@ -428,6 +428,7 @@ func (g *gen) spoil(i *injection, p packet.Packet) {
 			tag[0], tag[1] = 0x88, 0xa8
 		}
 		i.Frame, i.Note = append(append(append([]byte{}, b[:12]...), tag...), b[12:]...), "VLAN"
+		i.Wire = g.chance(40)
 	case 7:
 		binary.BigEndian.PutUint16(b[12:], oneOf[uint16](g, 0x0800, 0x86dd, 0x88cc, 0x8847, 0x0600, 0x05ff, 0x0004, 0, 0x9100, 0x0806))
 		i.Note = "another Ethernet type"

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -28,20 +29,29 @@ func (d *difference) String() string { return fmt.Sprintf("after op %d: %s", d.a
 
 // tally counts what sequences consisted of, so that a test can tell whether it tested anything.
 type tally struct {
-	packets int
-	actions map[string]int
-	events  map[string]int
+	packets  int
+	calls    int             // of sockets
+	distinct map[uint64]bool // packets, see look.print
+	counts   map[string]int  // by class: verdicts, events, shapes
 }
 
-func newTally() *tally { return &tally{actions: map[string]int{}, events: map[string]int{}} }
+func newTally() *tally { return &tally{distinct: map[uint64]bool{}, counts: map[string]int{}} }
 
 func (x *tally) add(y *tally) {
 	x.packets += y.packets
-	for k, n := range y.actions {
-		x.actions[k] += n
+	x.calls += y.calls
+	maps.Copy(x.distinct, y.distinct)
+	for k, n := range y.counts {
+		x.counts[k] += n
 	}
-	for k, n := range y.events {
-		x.events[k] += n
+}
+
+// met notes a packet that both datapaths were given.
+func (x *tally) met(i *injection) {
+	look := lookAt(i)
+	x.distinct[look.print(i)] = true
+	for _, shape := range look.shapes {
+		x.counts[shape]++
 	}
 }
 
@@ -103,11 +113,13 @@ func (r *rig) playOnce(ops []op, seen *tally) (*difference, error) {
 		}
 		x, err := r.inject(o.Packet, k)
 		if errors.Is(err, errNotRun) {
-			seen.actions["not run: too short for this kernel"]++
+			seen.counts["not run: too short for this kernel"]++
 			continue
 		}
 		if err == nil {
-			x.at, waiting = i, append(waiting, x)
+			seen.met(o.Packet)
+			x.at = i
+			waiting = append(waiting, x)
 			x.flows, err = r.compareFlows(k, start)
 		}
 		if err != nil {
@@ -245,13 +257,13 @@ func (x *outcome) compare(seen *tally) string {
 		if e.Type == datapath.EventDrop {
 			x.real.Reason = e.Reason
 		}
-		seen.events[fmt.Sprint(x.hook, " type ", e.Type, " reply ", e.Reply)]++
+		seen.counts[fmt.Sprint(x.hook, " type ", e.Type, " reply ", e.Reply)]++
 	}
 	if x.real.Action == kernel.Drop {
 		what = fmt.Sprint(what, " ", x.real.Reason)
 	}
 	seen.packets++
-	seen.actions[fmt.Sprint(x.hook, " ", what)]++
+	seen.counts[fmt.Sprint(x.hook, " ", what)]++
 	return compareResults(x.real, x.fake)
 }
 
