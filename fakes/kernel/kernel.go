@@ -49,6 +49,10 @@ type Options struct {
 	Clock      ports.Clock // nil: a clock that stands still
 	Seed       uint64      // of the choice of backends
 	Overlay    uint32      // ifindex of the overlay device; 0: DefaultOverlay
+
+	// Choose picks one of n slots of backends, counted from 0; nil: what comes from Seed. It must not call the
+	// kernel.
+	Choose func(n uint32) uint32
 }
 
 // DefaultOverlay is the overlay device's ifindex when Options names none.
@@ -59,7 +63,7 @@ type Kernel struct {
 	mu      sync.Mutex
 	clock   ports.Clock
 	boot    time.Time
-	rand    *rand.Rand
+	choose  func(n uint32) uint32
 	overlay uint32
 
 	endpoints *table[netip.Addr, datapath.Endpoint]
@@ -110,7 +114,7 @@ func New(o Options) *Kernel {
 	}
 	k := &Kernel{
 		clock: o.Clock, boot: o.Clock.Now(), overlay: o.Overlay,
-		rand:     rand.New(rand.NewPCG(o.Seed, 0)),
+		choose:   o.Choose,
 		flows:    newLRU[datapath.FlowKey, *entry](o.Capacities.Flows),
 		frags:    newLRU[fragKey, fragPorts](o.Capacities.Frags),
 		affinity: newLRU[affinityKey, affinityRow](o.Capacities.Affinity),
@@ -118,6 +122,10 @@ func New(o Options) *Kernel {
 		counters: make(map[counterKey]*ports.Counter),
 		attached: make(map[uint32]bool),
 		events:   newEvents(o.Capacities.Events),
+	}
+	if k.choose == nil {
+		source := rand.New(rand.NewPCG(o.Seed, 0))
+		k.choose = func(n uint32) uint32 { return source.Uint32() % n }
 	}
 	k.makeTables(o.Capacities)
 	return k

@@ -24,12 +24,16 @@ type op struct {
 	Class    *change[datapath.ClassKey, datapath.Class]            `json:"class,omitempty"`
 	Policy   *change[datapath.PolicyKey, datapath.PolicyRow]       `json:"policy,omitempty"`
 	Node     *change[netip.Addr, datapath.Node]                    `json:"node,omitempty"`
+	Service  *change[datapath.ServiceKey, datapath.Service]        `json:"service,omitempty"`
+	SlotRow  *change[datapath.SlotKey, uint32]                     `json:"slot,omitempty"`
+	Backend  *change[uint32, datapath.Backend]                     `json:"backend,omitempty"`
 	BumpAddr *netip.Addr                                           `json:"bump_addr,omitempty"`
 	BumpAll  bool                                                  `json:"bump_all,omitempty"`
 	Flush    bool                                                  `json:"flush,omitempty"`
 	Collect  bool                                                  `json:"collect,omitempty"`
 	Advance  int                                                   `json:"advance_s,omitempty"`
 	Packet   *injection                                            `json:"packet,omitempty"`
+	Call     *call                                                 `json:"call,omitempty"`
 }
 
 // change writes a row; without a value it deletes the key.
@@ -110,6 +114,12 @@ func (o op) String() string {
 		return fmt.Sprint("policy ", o.Policy)
 	case o.Node != nil:
 		return fmt.Sprint("node ", o.Node)
+	case o.Service != nil:
+		return fmt.Sprint("service ", o.Service)
+	case o.SlotRow != nil:
+		return fmt.Sprint("slot ", o.SlotRow)
+	case o.Backend != nil:
+		return fmt.Sprint("backend ", o.Backend)
 	case o.BumpAddr != nil:
 		return fmt.Sprint("bump ", o.BumpAddr)
 	case o.BumpAll:
@@ -122,6 +132,8 @@ func (o op) String() string {
 		return fmt.Sprintf("%d seconds pass", o.Advance)
 	case o.Packet != nil:
 		return o.Packet.String()
+	case o.Call != nil:
+		return o.Call.String()
 	}
 	return "nothing"
 }

@@ -110,7 +110,10 @@ func (g *gen) talk() talk {
 		}
 	} else if isICMP(t.proto) {
 		t.dport = uint16(g.IntN(256))<<8 | uint16(g.IntN(3))
-		if t.proto == datapath.ProtoICMPv6 && g.chance(50) {
+		switch {
+		case t.proto == datapath.ProtoICMPv6 && g.chance(25): // neighbours
+			t.dport = uint16(135+g.IntN(2)) << 8
+		case t.proto == datapath.ProtoICMPv6 && g.chance(50):
 			t.dport = uint16(127+g.IntN(20))<<8 | uint16(g.IntN(2))
 		}
 	}
@@ -172,6 +175,9 @@ func (g *gen) say(t talk) {
 	p.Payload = make([]byte, oneOf(g, 0, 0, 4, 8, 20, 100))
 	for i := range p.Payload {
 		p.Payload[i] = byte(g.Uint32())
+	}
+	if g.rarely(3) { // less than a header, or just one
+		p.L4 = make([]byte, g.IntN(21))
 	}
 	g.decorate(&p)
 	i := injection{Hook: hook, Note: "packet"}

@@ -86,7 +86,7 @@ func (r *rig) playOnce(ops []op, seen *tally) (*difference, error) {
 		return nil, err
 	}
 	start, c := time.Now(), clock.New(clock.Epoch)
-	k := kernel.New(kernel.Options{Clock: c, Overlay: r.ifindex[slotOverlay]})
+	k := kernel.New(kernel.Options{Clock: c, Overlay: r.ifindex[slotOverlay], Choose: r.choose})
 	var waiting []outcome
 	// settle compares the outcomes whose events have come, until at most so many wait.
 	settle := func(most int) (*difference, error) {
@@ -105,6 +105,16 @@ func (r *rig) playOnce(ops []op, seen *tally) (*difference, error) {
 		return nil, nil
 	}
 	for i, o := range ops {
+		if o.Call != nil {
+			what, err := r.call(o.Call, k, seen)
+			if err != nil {
+				return nil, fmt.Errorf("op %d: %s: %w", i, o, err)
+			}
+			if what != "" {
+				return &difference{i, what}, nil
+			}
+			continue
+		}
 		if o.Packet == nil {
 			if err := r.apply(o, k, c); err != nil {
 				return nil, fmt.Errorf("op %d: %s: %w", i, o, err)
@@ -187,6 +197,12 @@ func (r *rig) apply(o op, k *kernel.Kernel, c *clock.Clock) error {
 		return write(r, o.Policy, r.tables.Policy, fake.Policy, valueOf(o.Policy))
 	case o.Node != nil:
 		return write(r, o.Node, r.tables.Nodes, fake.Nodes, valueOf(o.Node))
+	case o.Service != nil:
+		return write(r, o.Service, r.tables.Services, fake.Services, valueOf(o.Service))
+	case o.SlotRow != nil:
+		return write(r, o.SlotRow, r.tables.Slots, fake.Slots, valueOf(o.SlotRow))
+	case o.Backend != nil:
+		return write(r, o.Backend, r.tables.Backends, fake.Backends, valueOf(o.Backend))
 	case o.BumpAddr != nil:
 		return both(r.real.BumpAddr(*o.BumpAddr), k.BumpAddr(*o.BumpAddr))
 	case o.BumpAll:
@@ -198,7 +214,7 @@ func (r *rig) apply(o op, k *kernel.Kernel, c *clock.Clock) error {
 	case o.Advance != 0:
 		d := time.Duration(o.Advance) * time.Second
 		c.Advance(d)
-		return r.age(d)
+		return both(r.age(d), r.ageAffinity(d))
 	}
 	return nil
 }

@@ -74,7 +74,10 @@ type rig struct {
 	notes    *ebpf.Map
 	flows    *ebpf.Map
 	frags    *ebpf.Map
-	expires  uint32 // offset of the time in a flow entry
+	affinity *ebpf.Map
+	used     uint32   // offset of the time in a row of affinity
+	sockets  *sockets // nil: none, and no socket hooks
+	expires  uint32   // offset of the time in a flow entry
 	events   chan datapath.Event
 	marks    int                     // that were sent, but not read yet
 	undo     map[string]func() error // deletes of the rows that were written since reset
@@ -86,7 +89,19 @@ type counterKey struct {
 	direction datapath.Direction
 }
 
+// newRig makes a rig for packets.
 func newRig(t *testing.T) *rig {
+	t.Helper()
+	return makeRig(t, false)
+}
+
+// newSocketRig makes one for packets and for calls of sockets. Until the test ends this process is in another cgroup.
+func newSocketRig(t *testing.T) *rig {
+	t.Helper()
+	return makeRig(t, true)
+}
+
+func makeRig(t *testing.T, withSockets bool) *rig {
 	t.Helper()
 	needs(t)
 	runtime.LockOSThread() // never unlocked: the thread and its namespace go with the test's goroutine
@@ -106,20 +121,33 @@ func newRig(t *testing.T) *rig {
 	require.NoError(t, unix.Mount("bpf", bpffs, "bpf", 0, ""))
 	t.Cleanup(func() { require.NoError(t, unix.Unmount(bpffs, unix.MNT_DETACH)) })
 	dir := filepath.Join(bpffs, "weir")
+	var groups cgroups
+	if withSockets {
+		groups = newCgroups(t)
+		r.sockets = newSockets(t, groups)
+	}
 
 	var err error
 	r.real, err = adapter.Open(adapter.Config{
-		BPFFS: dir, // and no interfaces: its own programs must not meet what is on the wire
+		BPFFS:  dir, // and no interfaces: its own programs must not meet what is on the wire
+		Cgroup: groups.balanced,
 		Sizes: adapter.Sizes{
-			Endpoints: 256, IPCache: 1024, Policy: 4096, Nodes: 64, Services: 64, Slots: 64, Backends: 64,
-			Affinity: 64, SockRev: 64, Flows: 4096, Frags: 1024, EventRing: 1 << 18,
+			Endpoints: 256, IPCache: 1024, Policy: 4096, Nodes: 64, Services: 256, Slots: 1024, Backends: 256,
+			Affinity: 4096, SockRev: 16384, Flows: 4096, Frags: 1024, EventRing: 1 << 18,
 		},
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, r.real.Close()) })
 	r.tables, r.notes = r.real.Tables(), newNotes(t)
 	r.load(t, dir)
+	r.affinity = pinned(t, dir, bpf.SockMapAffinityV1)
+	sock, err := bpf.LoadSock()
+	require.NoError(t, err)
+	r.used = offsetOf(t, sock.Maps[bpf.SockMapAffinityV1].Value, "used_ns")
 	r.listen(t)
+	if withSockets {
+		groups.enter(t)
+	}
 	return r
 }
 
@@ -142,9 +170,7 @@ func (r *rig) load(t *testing.T, dir string) {
 			if ms.Pinning != ebpf.PinByName {
 				continue
 			}
-			m, err := ebpf.LoadPinnedMap(filepath.Join(dir, name), nil)
-			require.NoError(t, err)
-			t.Cleanup(func() { _ = m.Close() })
+			m := pinned(t, dir, name)
 			ms.Pinning, ms.MaxEntries, replace[name] = ebpf.PinNone, m.MaxEntries(), m
 			switch name {
 			case bpf.FromPodMapFlowsV1:
@@ -163,6 +189,15 @@ func (r *rig) load(t *testing.T, dir string) {
 		t.Cleanup(func() { _ = r.progs[hook].Close(); _ = r.wire.progs[hook].Close() })
 		coll.Close()
 	}
+}
+
+// pinned opens a map of the datapath.
+func pinned(t *testing.T, dir, name string) *ebpf.Map {
+	t.Helper()
+	m, err := ebpf.LoadPinnedMap(filepath.Join(dir, name), nil)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = m.Close() })
+	return m
 }
 
 // offsetOf finds a field of 8 bytes.
@@ -377,20 +412,30 @@ func (r *rig) reset() error {
 	if _, err := r.real.FlushFlows(); err != nil {
 		return err
 	}
-	var keys [][]byte
-	var key, value []byte
-	it := r.frags.Iterate()
-	for it.Next(&key, &value) {
-		keys = append(keys, slices.Clone(key))
-	}
-	for _, k := range keys {
-		if err := r.frags.Delete(k); err != nil {
-			return fmt.Errorf("reset frags: %w", err)
-		}
+	if err := both(emptyMap(r.frags), r.forgetSockets()); err != nil {
+		return err
 	}
 	var err error
 	r.counters, err = r.count()
-	return errors.Join(it.Err(), err)
+	return err
+}
+
+func emptyMap(m *ebpf.Map) error {
+	var keys [][]byte
+	var key, value []byte
+	it := m.Iterate()
+	for it.Next(&key, &value) {
+		keys = append(keys, slices.Clone(key))
+	}
+	if err := it.Err(); err != nil {
+		return fmt.Errorf("read %v: %w", m, err)
+	}
+	for _, k := range keys {
+		if err := m.Delete(k); err != nil {
+			return fmt.Errorf("reset %v: %w", m, err)
+		}
+	}
+	return nil
 }
 
 func (r *rig) count() (map[counterKey]ports.Counter, error) {
