@@ -93,8 +93,11 @@ func (g *gen) talk() talk {
 			t.from, t.to = g.any(f), g.any(f)
 		}
 	}
-	if g.chance(4) {
+	switch {
+	case g.chance(4):
 		t.to = t.from
+	case g.chance(5):
+		t.from, t.to = g.anyOf(f, host), g.anyOf(f, oneOf(g, remotePod, remotePod, outside))
 	}
 	t.proto = oneOf[uint8](g, datapath.ProtoTCP, datapath.ProtoTCP, datapath.ProtoTCP, datapath.ProtoTCP, datapath.ProtoUDP,
 		datapath.ProtoUDP, datapath.ProtoSCTP, 1, 1, 1, 1, protoGRE, packet.ESP, protoOSPF, packet.NoNext, 0, 255, uint8(g.IntN(256)))
@@ -176,7 +179,7 @@ func (g *gen) say(t talk) {
 	for i := range p.Payload {
 		p.Payload[i] = byte(g.Uint32())
 	}
-	if g.rarely(3) { // less than a header, or just one
+	if g.rarely(6) { // less than a header, or just one
 		p.L4 = make([]byte, g.IntN(21))
 	}
 	g.decorate(&p)
@@ -187,6 +190,9 @@ func (g *gen) say(t talk) {
 		return
 	}
 	i.Frame = g.ethernet(p)
+	if hook == kernel.FromOverlay && g.rarely(2) {
+		i.Remote = netip.Addr{} // no tunnel key
+	}
 	if g.rarely(8) {
 		g.spoil(&i, p)
 	}

@@ -4,8 +4,10 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os"
+	"strings"
 	"testing"
 	"time"
 
@@ -42,7 +44,9 @@ func TestSockets(t *testing.T) {
 		all.add(seen)
 	}
 	if all.calls >= enoughCalls {
-		require.Empty(t, starved(all.counts, leastCalls))
+		least := maps.Clone(leastCalls)
+		maps.DeleteFunc(least, func(what string, _ int) bool { return !r.sockets.lite && strings.Contains(what, "UDP-Lite") })
+		require.Empty(t, starved(all.counts, least))
 	}
 }
 
