@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net"
+	"os"
 	"os/exec"
 	"testing"
 	"time"
@@ -77,6 +78,10 @@ type wireEnd struct {
 func newWire(t *testing.T) *wire {
 	t.Helper()
 	w := &wire{progs: map[kernel.Hook]*ebpf.Program{}, attached: map[wireEnd]bool{}}
+	for _, of := range []string{"all", "default"} { // or they would ask who else has their addresses
+		err := os.WriteFile("/proc/sys/net/ipv6/conf/"+of+"/disable_ipv6", []byte("1"), 0)
+		require.True(t, err == nil || errors.Is(err, os.ErrNotExist), "%v", err)
+	}
 	out, err := exec.Command("ip", "link", "add", catchName, "type", "veth", "peer", "name", catchName+"p").CombinedOutput()
 	require.NoError(t, err, "%s", out)
 	names := []string{catchName, catchName + "p"}
@@ -84,7 +89,7 @@ func newWire(t *testing.T) *wire {
 		names = append(names, fmt.Sprintf("slot%d", i), fmt.Sprintf("slot%dp", i))
 	}
 	for _, name := range names {
-		out, err := exec.Command("ip", "link", "set", name, "addrgenmode", "none", "mtu", fmt.Sprint(wireMTU), "up").CombinedOutput()
+		out, err := exec.Command("ip", "link", "set", name, "mtu", fmt.Sprint(wireMTU), "up").CombinedOutput()
 		require.NoError(t, err, "%s: %s", name, out)
 	}
 	index := func(name string) int {
@@ -218,6 +223,7 @@ func (r *rig) transmit(i *injection, _ [5]uint32, notes []byte) (code uint32, fr
 	if err := w.attach(i.Slot, r.ifindex[i.Slot], i.Hook); err != nil {
 		return 0, nil, err
 	}
+	w.forget()
 	native.PutUint32(notes[noteArmed:], uint32(armedFor(i.Hook)))
 	if err := r.notes.Put(uint32(0), notes); err != nil {
 		return 0, nil, fmt.Errorf("write notes: %w", err)
@@ -253,6 +259,16 @@ func (r *rig) transmit(i *injection, _ [5]uint32, notes []byte) (code uint32, fr
 	}
 	frame, err = w.caught()
 	return code, frame, err
+}
+
+// forget throws away what a run left behind that ended early.
+func (w *wire) forget() {
+	var b [1]byte
+	for {
+		if _, _, err := unix.Recvfrom(w.catch, b[:], 0); err != nil && !errors.Is(err, unix.EINTR) {
+			return
+		}
+	}
 }
 
 // caught waits for the frame.
