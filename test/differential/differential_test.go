@@ -60,13 +60,17 @@ func (r *rig) fail(t *testing.T, origin string, ops []op) {
 	if d, err := r.play(ops, nil); err == nil && d != nil {
 		last = d
 	}
-	data, err := encode(fmt.Sprintf("%s\n%s", origin, last), ops)
+	now := "it did not happen again"
+	if last != nil {
+		now = last.String()
+	}
+	data, err := encode(fmt.Sprintf("%s\n%s", origin, now), ops)
 	require.NoError(t, err)
 	kept := filepath.Join("testdata", fmt.Sprintf("failure-%d.jsonl", time.Now().UnixNano()))
 	if err := os.WriteFile(kept, data, 0o644); err != nil {
 		kept = fmt.Sprintf("nowhere (%v)", err)
 	}
-	t.Fatalf("%s\n%s\n%s\nkept in %s", origin, text(ops), last, kept)
+	t.Fatalf("%s\n%s\n%s\nkept in %s", origin, text(ops), now, kept)
 }
 
 // TestCorpus replays the sequences that once made a difference.

@@ -228,6 +228,9 @@ func led(x *socket, c *call, dst, real netip.AddrPort, realErr error, fake netip
 
 func (s *sockets) connect(x *socket, c *call, k *kernel.Kernel, seen *tally) (string, error) {
 	callErr := unix.Connect(x.fd, sockaddr(c.Addr, x.fake.V6))
+	if errors.Is(callErr, unix.EINTR) { // a signal of the Go runtime: the kernel goes on connecting
+		callErr = s.connected(x)
+	}
 	var real netip.AddrPort
 	var err error
 	switch {
@@ -264,6 +267,27 @@ func (s *sockets) connect(x *socket, c *call, k *kernel.Kernel, seen *tally) (st
 		}
 	}
 	return s.getpeername(x, k, seen)
+}
+
+// connected waits for a connection that was begun.
+func (s *sockets) connected(x *socket) error {
+	fds := []unix.PollFd{{Fd: int32(x.fd), Events: unix.POLLOUT}}
+	for {
+		n, err := unix.Poll(fds, int(s.patient.Milliseconds()))
+		switch {
+		case errors.Is(err, unix.EINTR):
+			continue
+		case err != nil:
+			return err
+		case n == 0:
+			return unix.ETIMEDOUT
+		}
+		code, err := unix.GetsockoptInt(x.fd, unix.SOL_SOCKET, unix.SO_ERROR)
+		if err == nil && code != 0 {
+			return unix.Errno(code)
+		}
+		return err
+	}
 }
 
 // listedPeer reads in the kernel's list of UDP sockets where one is connected to. An IPv6 socket with an IPv4 peer cannot be probed:
