@@ -18,7 +18,7 @@ static __always_inline struct verdict tunnel_by_address(struct __sk_buff *ctx, s
 	/* What a pod sent to the stack for want of an ipcache row must not leave as the node's own. */
 	if (!ep || !(ep->flags & ENDPOINT_HOST))
 		return drop(REASON_INVALID_SOURCE, EGRESS);
-	if (!row || addr_is_zero(&row->tunnel))
+	if (!row || row->direct || addr_is_zero(&row->tunnel))
 		return v;
 	v.reason = set_tunnel(ctx, IDENTITY_REMOTE_NODE, &row->tunnel);
 	v.action = v.reason ? DROP : TUNNEL;

@@ -1,6 +1,7 @@
 //go:build ignore
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /* TC ingress of the overlay device: what other nodes send. */
+#include "lib/fast.h"
 #include "lib/finish.h"
 #include "lib/license.h"
 #include "lib/read.h"
@@ -12,7 +13,12 @@
 /* Whether the flow entry already knows the sending node, so that it need not be looked up. */
 static __always_inline bool knows_sender(const struct pkt *p, struct flow *f)
 {
-	return f && addr_equal(&side_of(f, p->sender)->tunnel, &p->underlay) && flow_is_current(f);
+	struct flow_side *from;
+
+	if (!f)
+		return false;
+	from = side_of(f, p->sender);
+	return from->route == ROUTE_TUNNEL && addr_equal(&from->tunnel, &p->underlay) && flow_is_current(f);
 }
 
 /* What is for the node itself is not judged. */
@@ -28,12 +34,16 @@ static __always_inline struct verdict check_target(const struct pkt *p)
 SEC("tc")
 int from_overlay(struct __sk_buff *ctx)
 {
-	struct work *w = get_work();
+	struct work *w;
 	struct flow *f = NULL;
 	bool known = false;
 	struct verdict v;
 	struct pkt *p;
+	int code = go_fast(ctx, HOOK_FROM_OVERLAY);
 
+	if (code != LEAVE)
+		return code;
+	w = get_work();
 	if (!w)
 		return TC_ACT_SHOT;
 	p = &w->pkt;

@@ -2,6 +2,7 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /* TC ingress of a pod's host-side veth: everything that the pod sends. */
 #include "lib/abi.h"
+#include "lib/fast.h"
 #include "lib/finish.h"
 #include "lib/license.h"
 #include "lib/read.h"
@@ -35,11 +36,15 @@ static __always_inline struct verdict check_source(struct pkt *p)
 SEC("tc")
 int from_pod(struct __sk_buff *ctx)
 {
-	struct work *w = get_work();
+	struct work *w;
 	struct flow *f = NULL;
 	struct verdict v;
 	struct pkt *p;
+	int code = go_fast(ctx, HOOK_FROM_POD);
 
+	if (code != LEAVE)
+		return code;
+	w = get_work();
 	if (!w)
 		return TC_ACT_SHOT;
 	p = &w->pkt;

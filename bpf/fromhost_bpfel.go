@@ -27,6 +27,7 @@ const (
 	FromHostMapNodesV1          = "nodes_v1"
 	FromHostMapWorkV1           = "work_v1"
 	FromHostProgFromHost        = "from_host"
+	FromHostVarDirectIfindex    = "direct_ifindex"
 	FromHostVarOverlayIfindex   = "overlay_ifindex"
 	FromHostVarTestTunnelFromCb = "test_tunnel_from_cb"
 )
@@ -96,6 +97,7 @@ type FromHostMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type FromHostVariableSpecs struct {
+	DirectIfindex    *ebpf.VariableSpec `ebpf:"direct_ifindex"`
 	OverlayIfindex   *ebpf.VariableSpec `ebpf:"overlay_ifindex"`
 	TestTunnelFromCb *ebpf.VariableSpec `ebpf:"test_tunnel_from_cb"`
 }
@@ -151,6 +153,7 @@ func (m *FromHostMaps) Close() error {
 //
 // It can be passed to LoadFromHostObjects or ebpf.CollectionSpec.LoadAndAssign.
 type FromHostVariables struct {
+	DirectIfindex    *ebpf.Variable `ebpf:"direct_ifindex"`
 	OverlayIfindex   *ebpf.Variable `ebpf:"overlay_ifindex"`
 	TestTunnelFromCb *ebpf.Variable `ebpf:"test_tunnel_from_cb"`
 }

@@ -30,6 +30,7 @@ const (
 	FromOverlayMapPolicyV1         = "policy_v1"
 	FromOverlayMapWorkV1           = "work_v1"
 	FromOverlayProgFromOverlay     = "from_overlay"
+	FromOverlayVarDirectIfindex    = "direct_ifindex"
 	FromOverlayVarOverlayIfindex   = "overlay_ifindex"
 	FromOverlayVarTestTunnelFromCb = "test_tunnel_from_cb"
 )
@@ -102,6 +103,7 @@ type FromOverlayMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type FromOverlayVariableSpecs struct {
+	DirectIfindex    *ebpf.VariableSpec `ebpf:"direct_ifindex"`
 	OverlayIfindex   *ebpf.VariableSpec `ebpf:"overlay_ifindex"`
 	TestTunnelFromCb *ebpf.VariableSpec `ebpf:"test_tunnel_from_cb"`
 }
@@ -163,6 +165,7 @@ func (m *FromOverlayMaps) Close() error {
 //
 // It can be passed to LoadFromOverlayObjects or ebpf.CollectionSpec.LoadAndAssign.
 type FromOverlayVariables struct {
+	DirectIfindex    *ebpf.Variable `ebpf:"direct_ifindex"`
 	OverlayIfindex   *ebpf.Variable `ebpf:"overlay_ifindex"`
 	TestTunnelFromCb *ebpf.Variable `ebpf:"test_tunnel_from_cb"`
 }

@@ -31,6 +31,7 @@ const (
 	FromPodMapWorkV1           = "work_v1"
 	FromPodProgFromPod         = "from_pod"
 	FromPodVarAbi              = "abi"
+	FromPodVarDirectIfindex    = "direct_ifindex"
 	FromPodVarOverlayIfindex   = "overlay_ifindex"
 	FromPodVarTestTunnelFromCb = "test_tunnel_from_cb"
 )
@@ -104,6 +105,7 @@ type FromPodMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type FromPodVariableSpecs struct {
 	Abi              *ebpf.VariableSpec `ebpf:"abi"`
+	DirectIfindex    *ebpf.VariableSpec `ebpf:"direct_ifindex"`
 	OverlayIfindex   *ebpf.VariableSpec `ebpf:"overlay_ifindex"`
 	TestTunnelFromCb *ebpf.VariableSpec `ebpf:"test_tunnel_from_cb"`
 }
@@ -166,6 +168,7 @@ func (m *FromPodMaps) Close() error {
 // It can be passed to LoadFromPodObjects or ebpf.CollectionSpec.LoadAndAssign.
 type FromPodVariables struct {
 	Abi              *ebpf.Variable `ebpf:"abi"`
+	DirectIfindex    *ebpf.Variable `ebpf:"direct_ifindex"`
 	OverlayIfindex   *ebpf.Variable `ebpf:"overlay_ifindex"`
 	TestTunnelFromCb *ebpf.Variable `ebpf:"test_tunnel_from_cb"`
 }

@@ -5,6 +5,13 @@
 // The C is licensed GPL-2.0 OR BSD-2-Clause.
 package bpf
 
+import _ "embed"
+
+// Budget names the programs, one a line, each with the most instructions that the verifier may walk for it.
+//
+//go:embed budget.txt
+var Budget string
+
 // bpf2go maps the paths in the debug information to ".", so that the same compiler gives the same objects
 // in every checkout.
 //
@@ -13,4 +20,5 @@ package bpf
 //go:generate compile ToPod to_pod.bpf.c
 //go:generate compile FromOverlay from_overlay.bpf.c
 //go:generate compile FromHost from_host.bpf.c
+//go:generate compile FromNetwork from_network.bpf.c
 //go:generate compile Sock sock.bpf.c

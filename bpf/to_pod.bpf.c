@@ -1,6 +1,7 @@
 //go:build ignore
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /* TC egress of a pod's host-side veth: what the node's stack sends to the pod. */
+#include "lib/fast.h"
 #include "lib/finish.h"
 #include "lib/license.h"
 #include "lib/read.h"
@@ -19,11 +20,15 @@ static __always_inline struct verdict check_neighbour(const struct pkt *p)
 SEC("tc")
 int to_pod(struct __sk_buff *ctx)
 {
-	struct work *w = get_work();
+	struct work *w;
 	struct flow *f = NULL;
 	struct verdict v;
 	struct pkt *p;
+	int code = go_fast(ctx, HOOK_TO_POD);
 
+	if (code != LEAVE)
+		return code;
+	w = get_work();
 	if (!w)
 		return TC_ACT_SHOT;
 	p = &w->pkt;

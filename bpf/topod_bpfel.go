@@ -30,6 +30,7 @@ const (
 	ToPodMapPolicyV1         = "policy_v1"
 	ToPodMapWorkV1           = "work_v1"
 	ToPodProgToPod           = "to_pod"
+	ToPodVarDirectIfindex    = "direct_ifindex"
 	ToPodVarOverlayIfindex   = "overlay_ifindex"
 	ToPodVarTestTunnelFromCb = "test_tunnel_from_cb"
 )
@@ -102,6 +103,7 @@ type ToPodMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type ToPodVariableSpecs struct {
+	DirectIfindex    *ebpf.VariableSpec `ebpf:"direct_ifindex"`
 	OverlayIfindex   *ebpf.VariableSpec `ebpf:"overlay_ifindex"`
 	TestTunnelFromCb *ebpf.VariableSpec `ebpf:"test_tunnel_from_cb"`
 }
@@ -163,6 +165,7 @@ func (m *ToPodMaps) Close() error {
 //
 // It can be passed to LoadToPodObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ToPodVariables struct {
+	DirectIfindex    *ebpf.Variable `ebpf:"direct_ifindex"`
 	OverlayIfindex   *ebpf.Variable `ebpf:"overlay_ifindex"`
 	TestTunnelFromCb *ebpf.Variable `ebpf:"test_tunnel_from_cb"`
 }

@@ -36,6 +36,7 @@ type Options struct {
 	Clock      ports.Clock       // of agents and kernels; nil: the machine's
 	Log        *slog.Logger      // of the agents; nil: none
 	Patience   time.Duration     // for agents to do what they were asked for; 0: 10 seconds
+	Native     bool              // the nodes are neighbours on a device: agents may route directly
 	Stopped    bool              // build the nodes, start no agent
 
 	// OnWrite is told about every write of an agent to its kernel after it was made. It may send packets
@@ -136,6 +137,10 @@ func New(start StartAgent, o Options) (*Cluster, error) {
 const overlayIfindex = 2
 
 func (c *Cluster) newNode(i int) (*Node, error) {
+	direct := uint32(0)
+	if c.o.Native {
+		direct = network.DirectIfindex
+	}
 	n := &Node{
 		Name: fmt.Sprintf("node%d", i),
 		Addresses: []netip.Addr{
@@ -145,7 +150,8 @@ func (c *Cluster) newNode(i int) (*Node, error) {
 			netip.MustParsePrefix(fmt.Sprintf("10.244.%d.0/24", i)), netip.MustParsePrefix(fmt.Sprintf("fd00:10:244:%d::/64", i)),
 		},
 		Kernel: kernel.New(kernel.Options{
-			Capacities: c.o.Capacities, Clock: c.o.Clock, Seed: c.o.Seed + uint64(i), Overlay: overlayIfindex,
+			Capacities: c.o.Capacities, Clock: c.o.Clock, Seed: c.o.Seed + uint64(i),
+			Overlay: overlayIfindex, Direct: direct,
 		}),
 		Network: network.New(),
 	}

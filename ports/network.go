@@ -12,11 +12,17 @@ type Overlay struct {
 	VXLANPort uint16
 	MTU       int
 	Routers   []netip.Addr // the node's addresses inside its pod CIDRs; put on cilium_host
+
+	// Native: packets to other nodes' pods are not encapsulated; there is no cilium_vxlan then. Direct is the node's
+	// address on the device on which the other nodes are neighbours; invalid: routes that others made lead to them.
+	Native bool
+	Direct netip.Addr
 }
 
 // OverlayLinks are the indexes of the devices.
 type OverlayLinks struct {
-	VXLAN, Host, Net uint32
+	VXLAN, Host, Net uint32 // VXLAN is 0 when Native
+	Direct           uint32 // device of Overlay.Direct; 0: none was asked for
 	HostMAC, NetMAC  datapath.MAC
 }
 
@@ -36,19 +42,20 @@ type PodLinkState struct {
 	MAC, NodeMAC datapath.MAC
 }
 
-// NodeRoute sends a prefix into the overlay through cilium_host.
+// NodeRoute sends a prefix into the overlay through cilium_host, or to the neighbour that has its pods.
 type NodeRoute struct {
 	Prefix netip.Prefix
-	Source netip.Addr // preferred source address: the local router of that family
+	Source netip.Addr // preferred source address: the local router of that family; invalid: the kernel chooses
+	Via    netip.Addr // the neighbour, of the prefix's family; invalid: into the overlay
 }
 
 // Network shapes links, addresses and routes of the node (of the namespace that the process runs
 // in). All methods are idempotent: what is already as asked is left alone.
 type Network interface {
 	// EnsureOverlay makes cilium_vxlan (collect-metadata, MAC datapath.OverlayMAC), cilium_host and
-	// cilium_net, turns forwarding on, and assigns the routers.
+	// cilium_net, turns forwarding on, and assigns the routers. ErrNotFound if no device has Direct.
 	EnsureOverlay(o Overlay) (OverlayLinks, error)
-	// SyncNodeRoutes makes the routes via cilium_host exactly these.
+	// SyncNodeRoutes makes the routes via cilium_host and to neighbours exactly these.
 	SyncNodeRoutes(routes []NodeRoute) error
 
 	// CreatePodLink makes the veth, configures the pod's side (addresses, default routes, permanent

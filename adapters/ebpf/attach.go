@@ -32,6 +32,7 @@ var hookSides = map[string]side{
 	progToPod:       {ebpf.AttachTCXEgress, clsactEgress},
 	progFromOverlay: {ebpf.AttachTCXIngress, clsactIngress},
 	progFromHost:    {ebpf.AttachTCXEgress, clsactEgress},
+	progFromNetwork: {ebpf.AttachTCXIngress, clsactIngress},
 }
 
 // noSuchInterface has no chance to exist: indexes are handed out from 1 upwards.
@@ -123,7 +124,7 @@ func (d *Datapath) AttachedPods() ([]uint32, error) {
 // that no longer have these roles.
 func (d *Datapath) attachBase() error {
 	for prog, ifindex := range map[string]uint32{
-		progFromOverlay: d.cfg.OverlayIfindex, progFromHost: d.cfg.HostIfindex,
+		progFromOverlay: d.cfg.OverlayIfindex, progFromHost: d.cfg.HostIfindex, progFromNetwork: d.cfg.DirectIfindex,
 	} {
 		if ifindex != 0 {
 			if err := d.attachTC(prog, ifindex); err != nil {

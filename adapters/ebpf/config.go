@@ -34,6 +34,10 @@ type Config struct {
 	OverlayIfindex uint32
 	HostIfindex    uint32
 
+	// DirectIfindex is the device on which other nodes are neighbours, where packets to their pods go as they
+	// are; 0 for none.
+	DirectIfindex uint32
+
 	// ClassicTC uses clsact and cls_bpf where the kernel offers tcx, too.
 	ClassicTC bool
 

@@ -101,7 +101,7 @@ func (d *Datapath) load(opts ebpf.ProgramOptions, constants map[string]any) erro
 		d.maps = nil
 		return err
 	}
-	all := map[string]any{"overlay_ifindex": d.cfg.OverlayIfindex}
+	all := map[string]any{"overlay_ifindex": d.cfg.OverlayIfindex, "direct_ifindex": d.cfg.DirectIfindex}
 	for k, v := range constants {
 		all[k] = v
 	}

@@ -51,7 +51,8 @@ type rawIPCache struct {
 	Identity   uint32
 	Family     uint8
 	PrefixBits uint8
-	Pad        [2]uint8
+	Direct     uint8
+	Pad        uint8
 	Tunnel     rawAddr
 }
 
@@ -257,4 +258,5 @@ const (
 	progToPod       = "to_pod"
 	progFromOverlay = "from_overlay"
 	progFromHost    = "from_host"
+	progFromNetwork = "from_network"
 )

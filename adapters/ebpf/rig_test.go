@@ -32,6 +32,7 @@ type rig struct {
 	ports.Tables
 	ring    *ringbuf.Reader
 	overlay uint32
+	network uint32 // the device on which other nodes are neighbours
 	a, b    pod
 	nextPol uint32
 }
@@ -77,18 +78,28 @@ var (
 )
 
 // newRig opens a datapath whose tunnel keys come from skb->cb, in a namespace of its own.
-func newRig(t *testing.T) *rig {
+func newRig(t testing.TB) *rig {
+	t.Helper()
+	return newRigWith(t, true)
+}
+
+// newRigWith may leave the device out on which other nodes are neighbours.
+func newRigWith(t testing.TB, direct bool) *rig {
 	t.Helper()
 	needBPF(t)
 	ns := newNetns(t)
 	ns.enter(t)
-	for _, dev := range []string{"lxca", "lxcb", "over"} {
+	for _, dev := range []string{"lxca", "lxcb", "over", "net"} {
 		mustIP(t, "link", "add", dev, "type", "veth", "peer", "name", dev+"p")
 	}
+	mustIP(t, "link", "set", "net", "address", "ee:ee:ee:ee:ee:ee") // whom the frames are for
 	r := &rig{netns: ns, overlay: ifindexOf(t, "over")}
+	if direct {
+		r.network = ifindexOf(t, "net")
+	}
 	r.a = pod{1, 1001, ifindexOf(t, "lxca"), datapath.MAC{2, 0, 0, 0, 0, 0xa}, datapath.MAC{2, 0, 0, 0, 1, 0xa}}
 	r.b = pod{2, 1002, ifindexOf(t, "lxcb"), datapath.MAC{2, 0, 0, 0, 0, 0xb}, datapath.MAC{2, 0, 0, 0, 1, 0xb}}
-	d, err := open(Config{BPFFS: newBPFFS(t), Sizes: smallSizes, OverlayIfindex: r.overlay},
+	d, err := open(Config{BPFFS: newBPFFS(t), Sizes: smallSizes, OverlayIfindex: r.overlay, DirectIfindex: r.network},
 		map[string]any{"test_tunnel_from_cb": uint8(1)}, ebpf.ProgramOptions{})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, d.Close()) })
@@ -120,7 +131,7 @@ func newRig(t *testing.T) *rig {
 
 const policyGeneration = 2
 
-func (r *rig) putPod(t *testing.T, addr netip.Addr, p pod) {
+func (r *rig) putPod(t testing.TB, addr netip.Addr, p pod) {
 	t.Helper()
 	require.NoError(t, r.Endpoints.Put(addr, datapath.Endpoint{
 		ID: p.id, Identity: p.identity, Ifindex: p.ifindex, MAC: p.mac, NodeMAC: p.nodeMAC,
@@ -147,7 +158,7 @@ func (r *rig) defaultRows() []row {
 }
 
 // setPolicy writes a policy (all egress, and these rows) under a new id and puts it in force.
-func (r *rig) setPolicy(t *testing.T, ep datapath.EndpointID, rows ...row) {
+func (r *rig) setPolicy(t testing.TB, ep datapath.EndpointID, rows ...row) {
 	t.Helper()
 	r.nextPol++
 	id := datapath.NewPolicyID(policyGeneration, r.nextPol)
@@ -182,7 +193,7 @@ func runOptions(frame []byte, ifindex uint32, tunnel ...uint32) *ebpf.RunOptions
 	return &ebpf.RunOptions{Data: frame, DataOut: make([]byte, len(frame)+256), Context: ctx}
 }
 
-func (r *rig) run(t *testing.T, prog string, ifindex uint32, frame []byte, tunnel ...uint32) result {
+func (r *rig) run(t testing.TB, prog string, ifindex uint32, frame []byte, tunnel ...uint32) result {
 	t.Helper()
 	opts := runOptions(frame, ifindex, tunnel...)
 	code, err := r.d.progs[prog].Run(opts)
@@ -190,23 +201,23 @@ func (r *rig) run(t *testing.T, prog string, ifindex uint32, frame []byte, tunne
 	return result{code: code, frame: opts.DataOut, events: r.drain(t)}
 }
 
-func (r *rig) fromA(t *testing.T, frame []byte) result {
+func (r *rig) fromA(t testing.TB, frame []byte) result {
 	t.Helper()
 	return r.run(t, progFromPod, r.a.ifindex, frame)
 }
 
-func (r *rig) fromB(t *testing.T, frame []byte) result {
+func (r *rig) fromB(t testing.TB, frame []byte) result {
 	t.Helper()
 	return r.run(t, progFromPod, r.b.ifindex, frame)
 }
 
-func (r *rig) fromOverlay(t *testing.T, frame []byte) result {
+func (r *rig) fromOverlay(t testing.TB, frame []byte) result {
 	t.Helper()
 	return r.run(t, progFromOverlay, r.overlay, frame, tunnelTo[:]...)
 }
 
 // drain reads the events that are there.
-func (r *rig) drain(t *testing.T) []datapath.Event {
+func (r *rig) drain(t testing.TB) []datapath.Event {
 	t.Helper()
 	var out []datapath.Event
 	require.NoError(t, r.ring.Flush())
@@ -225,7 +236,7 @@ func (r *rig) drain(t *testing.T) []datapath.Event {
 
 // Expectations.
 
-func (x result) dropped(t *testing.T, reason datapath.Reason, msg ...any) datapath.Event {
+func (x result) dropped(t testing.TB, reason datapath.Reason, msg ...any) datapath.Event {
 	t.Helper()
 	require.EqualValues(t, tcShot, x.code, msg...)
 	require.Len(t, x.events, 1, msg...)
@@ -236,13 +247,13 @@ func (x result) dropped(t *testing.T, reason datapath.Reason, msg ...any) datapa
 }
 
 // silent is a packet that passed and was not worth an event.
-func (x result) silent(t *testing.T, code uint32, msg ...any) {
+func (x result) silent(t testing.TB, code uint32, msg ...any) {
 	t.Helper()
 	require.EqualValues(t, code, x.code, msg...)
 	require.Empty(t, x.events, msg...)
 }
 
-func (x result) opened(t *testing.T, code uint32, point datapath.Point) datapath.Event {
+func (x result) opened(t testing.TB, code uint32, point datapath.Point) datapath.Event {
 	t.Helper()
 	require.EqualValues(t, code, x.code)
 	require.NotEmpty(t, x.events)
@@ -252,7 +263,7 @@ func (x result) opened(t *testing.T, code uint32, point datapath.Point) datapath
 }
 
 // delivered checks the Ethernet header of what goes to a pod.
-func (x result) delivered(t *testing.T, p pod) {
+func (x result) delivered(t testing.TB, p pod) {
 	t.Helper()
 	require.EqualValues(t, tcRedirect, x.code)
 	require.Equal(t, p.mac[:], x.frame[:6])
@@ -260,7 +271,7 @@ func (x result) delivered(t *testing.T, p pod) {
 }
 
 // tunnelled checks the Ethernet header of what goes to another node.
-func (x result) tunnelled(t *testing.T) {
+func (x result) tunnelled(t testing.TB) {
 	t.Helper()
 	require.EqualValues(t, tcRedirect, x.code)
 	require.Equal(t, datapath.OverlayMAC[:], x.frame[:6])
@@ -268,7 +279,7 @@ func (x result) tunnelled(t *testing.T) {
 }
 
 // flow returns the only entry of the flow table.
-func (r *rig) flow(t *testing.T) datapath.Flow {
+func (r *rig) flow(t testing.TB) datapath.Flow {
 	t.Helper()
 	flows, err := r.d.Flows()
 	require.NoError(t, err)
@@ -276,7 +287,7 @@ func (r *rig) flow(t *testing.T) datapath.Flow {
 	return flows[0]
 }
 
-func (r *rig) noFlows(t *testing.T) {
+func (r *rig) noFlows(t testing.TB) {
 	t.Helper()
 	flows, err := r.d.Flows()
 	require.NoError(t, err)
@@ -284,12 +295,12 @@ func (r *rig) noFlows(t *testing.T) {
 }
 
 // expireFlows lets all entries expire.
-func (r *rig) expireFlows(t *testing.T) {
+func (r *rig) expireFlows(t testing.TB) {
 	t.Helper()
 	r.editFlows(t, func(f *rawFlow) { f.ExpiresNs = 1 })
 }
 
-func (r *rig) editFlows(t *testing.T, edit func(*rawFlow)) {
+func (r *rig) editFlows(t testing.TB, edit func(*rawFlow)) {
 	t.Helper()
 	rows, err := dump[rawFlowKey, rawFlow](r.d.maps[mapFlows])
 	require.NoError(t, err)
@@ -300,7 +311,7 @@ func (r *rig) editFlows(t *testing.T, edit func(*rawFlow)) {
 }
 
 // lives checks an entry's lifetime; the clock is coarse.
-func lives(t *testing.T, f datapath.Flow, seconds int) {
+func lives(t testing.TB, f datapath.Flow, seconds int) {
 	t.Helper()
 	require.InDelta(t, float64(seconds), f.Expires.Seconds(), (2 * time.Second).Seconds())
 }

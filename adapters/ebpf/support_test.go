@@ -18,7 +18,7 @@ import (
 
 // needBPF skips a test where programs cannot be loaded, and says what is missing. With REQUIRE=bpf in
 // the environment that is a failure.
-func needBPF(t *testing.T) {
+func needBPF(t testing.TB) {
 	t.Helper()
 	missing := ""
 	m, err := ebpf.NewMap(&ebpf.MapSpec{Type: ebpf.Array, KeySize: 4, ValueSize: 4, MaxEntries: 1})
@@ -47,7 +47,7 @@ type netns struct {
 	file *os.File
 }
 
-func newNetns(t *testing.T) *netns {
+func newNetns(t testing.TB) *netns {
 	t.Helper()
 	n := &netns{}
 	errs := make(chan error)
@@ -68,14 +68,14 @@ func newNetns(t *testing.T) *netns {
 }
 
 // enter moves the test's goroutine into the namespace for good: its thread ends with it.
-func (n *netns) enter(t *testing.T) {
+func (n *netns) enter(t testing.TB) {
 	t.Helper()
 	runtime.LockOSThread()
 	require.NoError(t, unix.Setns(int(n.file.Fd()), unix.CLONE_NEWNET))
 }
 
 // do runs f inside the namespace.
-func (n *netns) do(t *testing.T, f func() error) {
+func (n *netns) do(t testing.TB, f func() error) {
 	t.Helper()
 	errs := make(chan error)
 	go func() {
@@ -103,13 +103,13 @@ func ip(args ...string) error {
 	return nil
 }
 
-func mustIP(t *testing.T, args ...string) {
+func mustIP(t testing.TB, args ...string) {
 	t.Helper()
 	require.NoError(t, ip(args...))
 }
 
 // ifindexOf reads the index of an interface of the calling thread's namespace.
-func ifindexOf(t *testing.T, name string) uint32 {
+func ifindexOf(t testing.TB, name string) uint32 {
 	t.Helper()
 	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	require.NoError(t, err)
@@ -121,7 +121,7 @@ func ifindexOf(t *testing.T, name string) uint32 {
 }
 
 // newBPFFS mounts a BPF file system for one test; what is pinned in it goes with it.
-func newBPFFS(t *testing.T) string {
+func newBPFFS(t testing.TB) string {
 	t.Helper()
 	dir := filepath.Join(t.TempDir(), "bpf")
 	require.NoError(t, os.Mkdir(dir, 0o700))

@@ -73,7 +73,14 @@ func ipcacheTable(m *ebpf.Map) ports.Table[netip.Prefix, datapath.IPCache] {
 		value: func(p netip.Prefix, c datapath.IPCache) (rawIPCache, error) {
 			tunnel, err := optionalAddr(c.Tunnel)
 			k, _ := ipcacheKey(p)
-			r := rawIPCache{Identity: uint32(c.Identity), Family: 6, PrefixBits: uint8(k.PrefixBits), Tunnel: tunnel}
+			direct := uint8(0)
+			if c.NextHop.IsValid() {
+				if err := c.CheckNextHop(p); err != nil {
+					return rawIPCache{}, err
+				}
+				tunnel, direct = newAddr(c.NextHop), 1
+			}
+			r := rawIPCache{Identity: uint32(c.Identity), Family: 6, PrefixBits: uint8(k.PrefixBits), Direct: direct, Tunnel: tunnel}
 			if p.Addr().Is4() {
 				r.Family = 4
 			}
@@ -87,9 +94,13 @@ func ipcacheTable(m *ebpf.Map) ports.Table[netip.Prefix, datapath.IPCache] {
 			if r.Family == 4 {
 				addr, bits = addr.Unmap(), bits-96
 			}
-			return netip.PrefixFrom(addr, bits), datapath.IPCache{
-				Identity: identity.ID(r.Identity), Tunnel: r.Tunnel.addr(),
+			row := datapath.IPCache{Identity: identity.ID(r.Identity)}
+			if r.Direct != 0 {
+				row.NextHop = r.Tunnel.addr()
+			} else {
+				row.Tunnel = r.Tunnel.addr()
 			}
+			return netip.PrefixFrom(addr, bits), row
 		},
 		exact: func(k rawIPCacheKey, r rawIPCache) bool { return uint32(r.PrefixBits) == k.PrefixBits },
 	}

@@ -35,14 +35,18 @@ func (l *Lab) launchAgent(n *nodeState) error {
 	if err != nil {
 		return err
 	}
-	p, err := l.startDaemon(l.nodeNetns(n.Name), l.agentsCgroup(), l.agentLog(n.Name), nil,
+	command := []string{
 		agent,
 		"--node-name", n.Name,
 		"--cluster-dir", l.clusterDir(),
 		"--run-dir", l.agentRun(n.Name),
 		"--bpffs", l.bpffs(n.Name),
 		"--cgroup", l.nodeCgroup(n.Name),
-	)
+	}
+	if l.st.Routing == RoutingNative {
+		command = append(command, "--routing-mode", "native", "--auto-direct-node-routes")
+	}
+	p, err := l.startDaemon(l.nodeNetns(n.Name), l.agentsCgroup(), l.agentLog(n.Name), nil, command...)
 	n.Agent = p
 	err = errors.Join(err, l.saveState())
 	if err != nil {

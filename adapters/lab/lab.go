@@ -49,6 +49,9 @@ type Options struct {
 	AgentPath string // weir-agent; looked for beside Self, then in $PATH
 	CNIPath   string // weir-cni; likewise
 
+	// Routing is how packets reach other nodes' pods: "tunnel" (or empty) or "native". Up reads it.
+	Routing string
+
 	// Dial returns a client of the agent API on a unix socket.
 	Dial func(socket string) Agent
 	// Validate says what is wrong with a Kubernetes object, given as JSON. Nil: everything goes.

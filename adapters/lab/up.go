@@ -11,6 +11,12 @@ import (
 	"github.com/weirnet/weir/ports"
 )
 
+// How packets reach the pods of other nodes.
+const (
+	RoutingTunnel = "tunnel"
+	RoutingNative = "native"
+)
+
 // Up builds a lab with n nodes and applies the manifests. Node objects among them shape the nodes; if they
 // are more than n, all of them are built. Without Node objects the nodes have the names, and the prefixes,
 // that Pod objects ask for. Findings and error are as for Apply. ports.ErrConflict if the
@@ -18,6 +24,9 @@ import (
 func (l *Lab) Up(ctx context.Context, n int, files []ports.LabManifest) ([]cluster.Finding, error) {
 	if n < 1 || n > MaxNodes {
 		return nil, fmt.Errorf("%d nodes: 1 to %d are allowed", n, MaxNodes)
+	}
+	if r := l.o.Routing; r != "" && r != RoutingTunnel && r != RoutingNative {
+		return nil, fmt.Errorf("routing %q: allowed are %s and %s", r, RoutingTunnel, RoutingNative)
 	}
 	if err := Check(); err != nil {
 		return nil, err
@@ -94,7 +103,7 @@ func (l *Lab) build(ctx context.Context, nodes []*nodeState, objects []*object) 
 	if err != nil {
 		return err
 	}
-	l.st = &state{Version: stateVersion, Name: l.o.Name, Cgroup: filepath.Join(root, "weir-"+l.o.Name), Nodes: nodes}
+	l.st = &state{Version: stateVersion, Name: l.o.Name, Cgroup: filepath.Join(root, "weir-"+l.o.Name), Routing: l.o.Routing, Nodes: nodes}
 	if err := l.saveState(); err != nil {
 		return err
 	}

@@ -44,6 +44,9 @@ func (n *Network) EnsureOverlay(o ports.Overlay) (ports.OverlayLinks, error) {
 	if err := checkAddresses("overlay routers", o.Routers); err != nil {
 		return out, err
 	}
+	if o.Direct.IsValid() && !o.Native {
+		return out, fmt.Errorf("overlay: direct address %s: needs native routing", o.Direct)
+	}
 	err := n.node(func(c *conn) error {
 		var err error
 		out, err = c.ensureOverlay(o)
@@ -65,15 +68,31 @@ func (c *conn) ensureOverlay(o ports.Overlay) (ports.OverlayLinks, error) {
 	if err := setSysctls(nodeSettings()); err != nil {
 		return out, err
 	}
-	vxlan, err := c.ensureVXLAN(o)
-	if err != nil {
-		return out, err
+	devices := []*link{}
+	if o.Native {
+		if err := c.removeVXLAN(); err != nil {
+			return out, err
+		}
+	} else {
+		vxlan, err := c.ensureVXLAN(o)
+		if err != nil {
+			return out, err
+		}
+		devices, out.VXLAN = append(devices, vxlan), vxlan.index
+	}
+	if o.Direct.IsValid() {
+		index, err := c.linkWithAddress(o.Direct.Unmap())
+		if err != nil {
+			return out, fmt.Errorf("direct-routing device: %w", err)
+		}
+		out.Direct = index
 	}
 	host, peer, err := c.ensureHostPair(o.MTU)
 	if err != nil {
 		return out, err
 	}
-	for _, l := range []*link{vxlan, host, peer} {
+	devices = append(devices, peer, host)
+	for _, l := range devices {
 		if err := setSysctls(hostDevice(l.name, v6 && l != peer)); err != nil {
 			return out, err
 		}
@@ -81,7 +100,7 @@ func (c *conn) ensureOverlay(o ports.Overlay) (ports.OverlayLinks, error) {
 	if err := setSysctls(deadEnd(peer.name)); err != nil {
 		return out, err
 	}
-	for _, l := range []*link{vxlan, peer, host} {
+	for _, l := range devices {
 		if err := c.setUp(l); err != nil {
 			return out, err
 		}
@@ -97,10 +116,8 @@ func (c *conn) ensureOverlay(o ports.Overlay) (ports.OverlayLinks, error) {
 			return out, err
 		}
 	}
-	return ports.OverlayLinks{
-		VXLAN: vxlan.index, Host: host.index, Net: peer.index,
-		HostMAC: host.mac, NetMAC: peer.mac,
-	}, nil
+	out.Host, out.Net, out.HostMAC, out.NetMAC = host.index, peer.index, host.mac, peer.mac
+	return out, nil
 }
 
 // nodeSettings turn the namespace into a router.
@@ -158,6 +175,21 @@ func (c *conn) ensureVXLAN(o ports.Overlay) (*link, error) {
 		return nil, err
 	}
 	return l, c.setShape(l, shape{mtu: uint32(o.MTU), mac: datapath.OverlayMAC, noARP: true})
+}
+
+// removeVXLAN takes away the device of a time when packets were encapsulated.
+func (c *conn) removeVXLAN() error {
+	l, err := c.link(DeviceVXLAN)
+	if errors.Is(err, ports.ErrNotFound) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if l.kind != kindVXLAN {
+		return fmt.Errorf("link %s: is a %q device, must be %s: %w", l.name, l.kind, kindVXLAN, ports.ErrConflict)
+	}
+	return c.deleteLink(l)
 }
 
 func sameVXLAN(data []byte, port uint16) bool {
@@ -239,46 +271,4 @@ func vethPeer(r linkRequest) func(*netlink.AttributeEncoder) error {
 		ae.Do(vethInfoPeer, r.MarshalBinary)
 		return nil
 	}
-}
-
-// SyncNodeRoutes implements ports.Network. ports.ErrNotFound before EnsureOverlay. Routes that others
-// made are left alone; where one of them has the same destination, that route is ports.ErrConflict and
-// the rest is made all the same.
-func (n *Network) SyncNodeRoutes(routes []ports.NodeRoute) error {
-	want := make([]route, 0, len(routes))
-	for i, r := range routes {
-		if !r.Prefix.IsValid() || r.Prefix != r.Prefix.Masked() || r.Prefix.Addr().Is4In6() {
-			return fmt.Errorf("node routes: [%d] prefix %s: must be a prefix without host bits, IPv4 unmapped", i, r.Prefix)
-		}
-		if r.Source.IsValid() && r.Source.Is4() != r.Prefix.Addr().Is4() {
-			return fmt.Errorf("node routes: [%d] %s: source %s is of the other family", i, r.Prefix, r.Source)
-		}
-		want = append(want, route{dst: r.Prefix, via: nextHop(r.Prefix.Addr().Is4()), src: r.Source})
-	}
-	err := n.node(func(c *conn) error {
-		host, err := c.link(DeviceHost)
-		if err != nil {
-			return err
-		}
-		peer, err := c.link(DeviceNet)
-		if err != nil {
-			return err
-		}
-		for _, v4 := range []bool{true, false} {
-			for _, r := range want {
-				if r.dst.Addr().Is4() != v4 {
-					continue
-				}
-				if err := c.setNeighbour(host, nextHop(v4), peer.mac); err != nil {
-					return err
-				}
-				break
-			}
-		}
-		return c.setRoutes(host, want)
-	})
-	if err != nil {
-		return fmt.Errorf("node routes: %w", err)
-	}
-	return nil
 }

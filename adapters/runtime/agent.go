@@ -24,8 +24,9 @@ type Config struct {
 	Node         string // name of this node's object
 	Version      string
 	VXLANPort    uint16 // 0: 8472
-	MTU          int    // of pods, in bytes; 0: what Deps.PodMTU says
-	FlowCapacity int    // of the flow record; 0: 4095
+	Routing      engine.Routing
+	MTU          int // of pods, in bytes; 0: what Deps.PodMTU says
+	FlowCapacity int // of the flow record; 0: 4095
 	// IdentityGrace is how long an identity without endpoints is kept, and its number rests after that; 0:
 	// engine.LocalQuarantine, longer than flow entries that name it live without traffic.
 	IdentityGrace time.Duration
@@ -222,7 +223,13 @@ func (a *agent) open() error {
 			}
 		}
 	}
-	links, err := a.deps.Network.EnsureOverlay(ports.Overlay{VXLANPort: a.cfg.VXLANPort, MTU: a.cfg.MTU, Routers: a.self.Routers})
+	overlay := ports.Overlay{
+		VXLANPort: a.cfg.VXLANPort, MTU: a.cfg.MTU, Routers: a.self.Routers, Native: a.cfg.Routing != engine.Tunnel,
+	}
+	if a.cfg.Routing == engine.Direct {
+		overlay.Direct = a.self.Addresses[0]
+	}
+	links, err := a.deps.Network.EnsureOverlay(overlay)
 	if err != nil {
 		return fmt.Errorf("overlay devices: %w", err)
 	}
@@ -236,7 +243,7 @@ func (a *agent) open() error {
 	}
 	a.builder = flow.NewBuilder(a.cfg.Node, uint64(a.started.UnixNano()), lookups{a})
 	a.wishes.add(engine.Op{Table: engine.Nodes, Key: a.self.Name, Row: a.self})
-	a.engine = engine.New(a.cfg.Node, adopted, a.deps.Clock.Now())
+	a.engine = engine.New(a.cfg.Node, adopted, a.deps.Clock.Now(), engine.WithRouting(a.cfg.Routing))
 	a.exec.adoption.generation = a.engine.Generation()
 	return nil
 }

@@ -311,7 +311,7 @@ func (x *executor) execute(op engine.Op) error {
 func (x *executor) writeRoutes(rs []engine.Route) error {
 	routes := make([]ports.NodeRoute, len(rs))
 	for i, r := range rs {
-		routes[i] = ports.NodeRoute{Prefix: r.Prefix, Source: r.Source}
+		routes[i] = ports.NodeRoute{Prefix: r.Prefix, Source: r.Source, Via: r.Via}
 	}
 	if err := x.net.SyncNodeRoutes(routes); err != nil {
 		return fmt.Errorf("routes to other nodes' pods: %w", err)

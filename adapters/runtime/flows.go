@@ -19,21 +19,31 @@ import (
 type flowRecord struct {
 	mu     sync.Mutex
 	ring   flow.Ring
-	grown  chan struct{} // closed and replaced at every push
+	grown  chan struct{} // closed at the next push; nil: nobody waits
 	kernel uint64        // lost events already recorded, by the kernel
 	queue  uint64        // and by our own queue
 }
 
 func newFlowRecord(capacity int) *flowRecord {
-	return &flowRecord{ring: flow.NewRing(capacity), grown: make(chan struct{})}
+	return &flowRecord{ring: flow.NewRing(capacity)}
 }
 
 func (r *flowRecord) push(e flow.Entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.ring.Push(e)
-	close(r.grown)
-	r.grown = make(chan struct{})
+	if r.grown != nil {
+		close(r.grown)
+		r.grown = nil
+	}
+}
+
+// await is closed when more is pushed than there is now. The caller holds the lock.
+func (r *flowRecord) await() <-chan struct{} {
+	if r.grown == nil {
+		r.grown = make(chan struct{})
+	}
+	return r.grown
 }
 
 // noteLost records losses since the last call. Both arguments are totals.
@@ -75,7 +85,7 @@ func (a *Agent) Observe(ctx context.Context, q flow.Query, deliver func(flow.Ent
 	r := a.record
 	r.mu.Lock()
 	entries, cursor := r.ring.Select(q, match)
-	grown := r.grown
+	grown := r.await()
 	r.mu.Unlock()
 	for _, e := range entries {
 		if err := deliver(e); err != nil {
@@ -93,7 +103,9 @@ func (a *Agent) Observe(ctx context.Context, q flow.Query, deliver func(flow.Ent
 		for {
 			r.mu.Lock()
 			e, next, missed, ok := r.ring.Read(cursor)
-			grown = r.grown
+			if !ok {
+				grown = r.await()
+			}
 			r.mu.Unlock()
 			cursor = next
 			if missed > 0 {
@@ -131,8 +143,7 @@ func (l lookups) Address(ip netip.Addr) (i flow.AddressInfo, ok bool) {
 }
 
 func (l lookups) Identity(id identity.ID) ([]string, bool) {
-	ls, ok := l.a.engine.LabelsOf(id)
-	return ls.Strings(), ok
+	return l.a.engine.LabelTexts(id)
 }
 
 func (l lookups) Frontend(addr netip.AddrPort, proto uint8) (flow.Service, bool) {

@@ -1,17 +1,25 @@
 package runtime
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
 	"github.com/weirnet/weir/core/cluster"
 	"github.com/weirnet/weir/core/datapath"
+	"github.com/weirnet/weir/core/engine"
 	"github.com/weirnet/weir/core/identity"
 	"github.com/weirnet/weir/core/policy"
 	"github.com/weirnet/weir/ports"
 )
+
+// routingNames are the words of `weir status`.
+var routingNames = map[engine.Routing]string{
+	engine.Tunnel: "Tunnel [vxlan]", engine.Direct: "Native [direct routes]", engine.Native: "Native",
+}
 
 // read asks about the engine or the datapath. Before the datapath is open it fails.
 func read[T any](ctx context.Context, a *Agent, question func() (T, error)) (T, error) {
@@ -30,7 +38,7 @@ func (a *Agent) Status(ctx context.Context) (ports.Status, error) { return ask(c
 func (a *agent) status() (ports.Status, error) {
 	s := ports.Status{
 		Node: a.cfg.Node, Version: a.cfg.Version, Started: a.started, Features: a.cfg.Features,
-		Kernel: a.cfg.Kernel, Datapath: a.cfg.Datapath, Attach: a.cfg.Attach, Routing: "Tunnel [vxlan]",
+		Kernel: a.cfg.Kernel, Datapath: a.cfg.Datapath, Attach: a.cfg.Attach, Routing: routingNames[a.cfg.Routing],
 		Findings: a.deps.Source.Findings(), PodCIDRs: a.self.PodCIDRs, Endpoints: len(a.attached),
 	}
 	for _, att := range a.attached {
@@ -116,10 +124,11 @@ func (a *Agent) Endpoints(ctx context.Context) ([]ports.EndpointInfo, error) {
 
 func (a *agent) endpointInfos() []ports.EndpointInfo {
 	out := make([]ports.EndpointInfo, 0, len(a.attached))
-	for _, att := range a.attached {
+	// In order before the kernel is asked, too: what is read when must not be left to chance.
+	byID := func(x, y *ports.Attachment) int { return cmp.Compare(x.ID, y.ID) }
+	for _, att := range slices.SortedFunc(maps.Values(a.attached), byID) {
 		out = append(out, a.endpointInfo(att))
 	}
-	slices.SortFunc(out, func(x, y ports.EndpointInfo) int { return int(x.ID) - int(y.ID) })
 	return out
 }
 

@@ -7,6 +7,9 @@
 /* The overlay device; 0: the node has none, and what should be tunnelled is dropped. */
 const volatile __u32 overlay_ifindex = 0;
 
+/* The device on which other nodes are neighbours (direct routing); 0: such packets take the stack. */
+const volatile __u32 direct_ifindex = 0;
+
 /*
  * Take the tunnel key from skb->cb (VNI, then the sender's IPv4 address in host byte order) instead of the
  * packet's metadata, which test runs cannot attach. Never set in production.

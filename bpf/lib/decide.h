@@ -67,16 +67,19 @@ static __always_inline void fill_other(struct pkt *p, struct flow_side *s, const
 	struct ipcache *row = get_ipcache(a);
 	bool host = ep && !is_pod(ep);
 	struct addr tunnel = {};
+	bool direct = false;
 
 	s->identity = addr_is_ipv4(a) ? IDENTITY_WORLD_IPV4 : IDENTITY_WORLD_IPV6;
 	if (row)
 		s->identity = row->identity;
 	if (host)
 		s->identity = ep->identity;
-	if (row && !host)
+	if (row && !host) {
 		tunnel = row->tunnel;
+		direct = row->direct;
+	}
 	if (!known_way)
-		way = addr_is_zero(&tunnel) ? WAY_STACK : WAY_OVERLAY;
+		way = addr_is_zero(&tunnel) || direct ? WAY_STACK : WAY_OVERLAY;
 
 	/* The opener's way is the way back, whatever the tables say. */
 	if (initiator && way == WAY_OVERLAY) {
@@ -93,10 +96,16 @@ static __always_inline void fill_other(struct pkt *p, struct flow_side *s, const
 			s->vni = was->vni;
 	}
 	s->way = way;
-	if (!addr_is_zero(&tunnel) && !(initiator && way == WAY_STACK)) {
+	if (addr_is_zero(&tunnel))
+		return;
+	/* What came through the overlay is answered there, even by a node that is a neighbour now. */
+	if (direct && way == WAY_STACK)
+		s->route = ROUTE_DIRECT;
+	else if (!(initiator && way == WAY_STACK))
 		s->route = ROUTE_TUNNEL;
-		s->tunnel = tunnel;
-	}
+	else
+		return;
+	s->tunnel = tunnel;
 }
 
 static __always_inline enum reason fill_side(struct pkt *p, struct work *w, struct flow *f, __u32 k)

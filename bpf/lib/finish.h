@@ -27,6 +27,8 @@ static __always_inline int deliver(struct __sk_buff *ctx, struct pkt *p, struct 
 		v->action = DROP;
 		return TC_ACT_SHOT;
 	}
+	if (to->route == ROUTE_DIRECT)
+		return send_direct(&to->tunnel);
 	return TC_ACT_OK;
 }
 

@@ -24,6 +24,7 @@ enum route {
 	ROUTE_STACK = 0,
 	ROUTE_PEER = 1,
 	ROUTE_TUNNEL = 2,
+	ROUTE_DIRECT = 3,
 };
 
 enum flow_state {
@@ -56,7 +57,7 @@ struct flow_side {
 	__u8 dst_mac[6]; /* ROUTE_PEER: the pod's, then the veth's host side; one write of 12 bytes */
 	__u8 src_mac[6];
 	__u8 pad[6];
-	struct addr tunnel; /* ROUTE_TUNNEL: the other node */
+	struct addr tunnel; /* ROUTE_TUNNEL, ROUTE_DIRECT: the other node */
 };
 
 struct flow {

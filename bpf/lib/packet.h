@@ -9,7 +9,8 @@ enum hook {
 	HOOK_TO_POD = 1,
 	HOOK_FROM_OVERLAY = 2,
 	HOOK_FROM_HOST = 3,
-	HOOK_NONE = 4, /* the packet inside an ICMP error: nobody sends it */
+	HOOK_FROM_NETWORK = 4,
+	HOOK_NONE = 5, /* the packet inside an ICMP error: nobody sends it */
 };
 
 enum fragment {

@@ -63,6 +63,9 @@ static __always_inline enum usage flow_usage(const struct pkt *p, struct flow *f
 		return RENEW;
 	if (p->hook == HOOK_FROM_OVERLAY && to->route != ROUTE_PEER)
 		return RENEW;
+	/* Only between pods of neighbours: nothing on the wire is this node's own. */
+	if (p->hook == HOOK_FROM_NETWORK && (to->route != ROUTE_PEER || from->route != ROUTE_DIRECT))
+		return RENEW;
 	return SERVE;
 }
 

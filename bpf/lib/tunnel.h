@@ -34,6 +34,23 @@ static __noinline int set_tunnel(struct __sk_buff *ctx, __u32 identity, struct a
 	return REASON_NONE;
 }
 
+/* Sends the packet to a node that is a neighbour; the kernel resolves its address. */
+static __always_inline int send_direct(const struct addr *node)
+{
+	struct bpf_redir_neigh hop = {};
+
+	if (!direct_ifindex)
+		return TC_ACT_OK;
+	if (addr_is_ipv4(node)) {
+		hop.nh_family = 2; /* AF_INET */
+		hop.ipv4_nh = node->w[3];
+	} else {
+		hop.nh_family = 10; /* AF_INET6 */
+		__builtin_memcpy(hop.ipv6_nh, node, sizeof(*node));
+	}
+	return bpf_redirect_neigh(direct_ifindex, &hop, sizeof(hop), 0);
+}
+
 /* Reads the tunnel key into vni and underlay. */
 static __always_inline struct verdict read_tunnel(struct __sk_buff *ctx, struct pkt *p)
 {

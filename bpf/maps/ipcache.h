@@ -12,8 +12,9 @@ struct ipcache {
 	__u32 identity;
 	__u8 family; /* 4, 6: a short IPv6 prefix such as ::/0 must not catch IPv4 */
 	__u8 prefix_bits; /* of the row's key, which a lookup does not return */
-	__u8 pad[2];
-	struct addr tunnel; /* zero: not reached through the overlay */
+	__u8 direct; /* the node is a neighbour: nothing is encapsulated */
+	__u8 pad;
+	struct addr tunnel; /* the node to send to; zero: the stack knows the way */
 };
 
 struct {

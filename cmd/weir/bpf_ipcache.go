@@ -51,6 +51,9 @@ func ipcacheText(p netip.Prefix, v datapath.IPCache) string {
 	if v.Tunnel.IsValid() {
 		tunnel, flags = v.Tunnel.String(), "hastunnel"
 	}
+	if v.NextHop.IsValid() {
+		tunnel, flags = v.NextHop.String(), "skiptunnel"
+	}
 	return fmt.Sprintf("identity=%d encryptkey=0 tunnelendpoint=%s flags=%s", uint32(v.Identity), tunnel, flags)
 }
 

@@ -94,7 +94,7 @@ func runDemo(ctx context.Context, g *globals, s *story, name string, keep, fake 
 }
 
 func realLab(ctx context.Context, g *globals, name string, shop []ports.LabManifest) (ports.Lab, error) {
-	l, err := newLab(g, name)
+	l, err := newLab(g, name, "")
 	if err != nil {
 		return nil, err
 	}

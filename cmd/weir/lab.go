@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -13,6 +14,7 @@ import (
 
 	"github.com/weirnet/weir/adapters/api"
 	"github.com/weirnet/weir/adapters/lab"
+	"github.com/weirnet/weir/adapters/lab/bench"
 	"github.com/weirnet/weir/core/cluster"
 	"github.com/weirnet/weir/core/manifest"
 	"github.com/weirnet/weir/ports"
@@ -44,7 +46,7 @@ the world.`,
   weir lab down`,
 	},
 		newLabUpCommand(f), newLabApplyCommand(f), newLabDeleteCommand(f), newLabExecCommand(f),
-		newLabProbeCommand(f), newLabStatusCommand(f), newLabAgentCommand(f), newLabDownCommand(f))
+		newLabProbeCommand(f), newLabStatusCommand(f), newLabAgentCommand(f), newLabBenchCommand(f), newLabDownCommand(f))
 	c.PersistentFlags().StringVar(&f.name, "name", "",
 		"the lab's name (default: $"+labEnv+", the only lab there is, or \""+lab.DefaultName+"\")")
 	return c
@@ -54,7 +56,7 @@ the world.`,
 func (f *labFlags) lab() (*lab.Lab, error) {
 	name := cmp.Or(f.name, f.g.getenv(labEnv))
 	if name == "" {
-		switch all := lab.List(""); len(all) {
+		switch all := chooseable(lab.List("")); len(all) {
 		case 0:
 		case 1:
 			name = all[0]
@@ -62,7 +64,15 @@ func (f *labFlags) lab() (*lab.Lab, error) {
 			return nil, usagef("there are several labs (%s): choose by --name", strings.Join(all, ", "))
 		}
 	}
-	return newLab(f.g, name)
+	return newLab(f.g, name, "")
+}
+
+// chooseable leaves out the lab that a measurement has made for itself, if there is another one.
+func chooseable(names []string) []string {
+	if len(names) < 2 {
+		return names
+	}
+	return slices.DeleteFunc(names, func(n string) bool { return n == bench.DefaultName })
 }
 
 // findNode turns --node into the socket of that node's agent.
@@ -82,9 +92,10 @@ func (g *globals) findNode() error {
 	return nil
 }
 
-func newLab(g *globals, name string) (*lab.Lab, error) {
+func newLab(g *globals, name, routing string) (*lab.Lab, error) {
 	l, err := lab.New(lab.Options{
 		Name:     name,
+		Routing:  routing,
 		Dial:     func(socket string) lab.Agent { return api.NewClient(socket) },
 		Validate: validateManifest,
 		Log:      func(format string, args ...any) { fmt.Fprintf(g.err, format+"\n", args...) },
@@ -127,6 +138,7 @@ func (f *labFlags) done(findings []cluster.Finding, err error) error {
 func newLabUpCommand(f *labFlags) *cobra.Command {
 	var nodes int
 	var files []string
+	var routing string
 	c := &cobra.Command{
 		Use:   "up",
 		Short: "Build a lab",
@@ -142,7 +154,11 @@ status is 1 then, and the lab is up.`,
 	}
 	c.Flags().IntVar(&nodes, "nodes", 2, "how many nodes, 1 to "+strconv.Itoa(lab.MaxNodes))
 	c.Flags().StringArrayVarP(&files, "filename", "f", nil, "file or directory of manifests, - for the standard input; may repeat")
+	c.Flags().StringVar(&routing, "routing", lab.RoutingTunnel, "how packets reach other nodes' pods: tunnel (VXLAN) or native")
 	c.RunE = func(c *cobra.Command, _ []string) error {
+		if routing != lab.RoutingTunnel && routing != lab.RoutingNative {
+			return usagef("--routing %q: allowed are %s and %s", routing, lab.RoutingTunnel, lab.RoutingNative)
+		}
 		if nodes < 1 || nodes > lab.MaxNodes {
 			return usagef("--nodes %d: 1 to %d are allowed", nodes, lab.MaxNodes)
 		}
@@ -150,7 +166,7 @@ status is 1 then, and the lab is up.`,
 		if err != nil {
 			return err
 		}
-		l, err := newLab(f.g, cmp.Or(f.name, f.g.getenv(labEnv)))
+		l, err := newLab(f.g, cmp.Or(f.name, f.g.getenv(labEnv)), routing)
 		if err != nil {
 			return err
 		}

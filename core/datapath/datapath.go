@@ -122,6 +122,20 @@ type EndpointPolicy struct {
 type IPCache struct {
 	Identity identity.ID
 	Tunnel   netip.Addr // node to encapsulate to; invalid: not reached through the overlay
+	NextHop  netip.Addr // node to send to as it is, a neighbour on the direct-routing device and of the prefix's family; excludes Tunnel
+}
+
+// CheckNextHop finds what is wrong with the next hop of a row, if it has one, for its prefix.
+func (c IPCache) CheckNextHop(p netip.Prefix) error {
+	switch {
+	case !c.NextHop.IsValid():
+		return nil
+	case c.Tunnel.IsValid():
+		return fmt.Errorf("next hop %s: there is a tunnel, too (%s); a prefix has one of both", c.NextHop, c.Tunnel)
+	case c.NextHop.Unmap().Is4() != p.Addr().Is4():
+		return fmt.Errorf("next hop %s: is not of the family of %s", c.NextHop, p)
+	}
+	return nil
 }
 
 // ClassKey selects the class of an identity in one generation. Table "classes"; Class 0 is the same

@@ -53,6 +53,7 @@ const (
 	PointFromEndpoint Point = 5
 	PointFromOverlay  Point = 9
 	PointFromStack    Point = 8
+	PointToNetwork    Point = 11
 	PointToEndpoint   Point = 101
 )
 

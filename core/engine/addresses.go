@@ -195,7 +195,11 @@ func (e *Engine) wantIPCache(p netip.Prefix) (datapath.IPCache, bool) {
 			if name == e.node {
 				return datapath.IPCache{Identity: identity.Host}, true
 			}
-			return datapath.IPCache{Identity: identity.RemoteNode, Tunnel: e.tunnelTo(name, netip.Addr{})}, true
+			row := datapath.IPCache{Identity: identity.RemoteNode}
+			if e.routing == Tunnel {
+				row.Tunnel = e.tunnelTo(name, netip.Addr{})
+			}
+			return row, true
 		}
 		// The latest claim whose identity is known. One whose identity is not known yet has no row:
 		// its traffic counts as the world's until it is.
@@ -204,13 +208,31 @@ func (e *Engine) wantIPCache(p netip.Prefix) (datapath.IPCache, bool) {
 			if !e.identities.known(ep.Identity) {
 				return datapath.IPCache{}, false
 			}
-			return datapath.IPCache{Identity: ep.Identity, Tunnel: e.tunnelTo(ep.Node, ep.NodeIP)}, true
+			row := datapath.IPCache{Identity: ep.Identity}
+			switch e.routing {
+			case Tunnel:
+				row.Tunnel = e.tunnelTo(ep.Node, ep.NodeIP)
+			case Direct:
+				row.NextHop = e.neighbour(ep.Node, ip.Is4())
+			}
+			return row, true
 		}
 	}
 	if c, ok := a.prefixes[p]; ok {
 		return datapath.IPCache{Identity: c.id}, true
 	}
 	return datapath.IPCache{}, false
+}
+
+// neighbour is the address of a node in a family; invalid if it has none, or is not known yet: then the stack
+// finds the way to its pods, or does not.
+func (e *Engine) neighbour(node string, v4 bool) netip.Addr {
+	for _, a := range e.nodes[node].Addresses {
+		if a.Is4() == v4 {
+			return a
+		}
+	}
+	return netip.Addr{}
 }
 
 // tunnelTo is the underlay address of a node; announced is what an endpoint says, for nodes that are

@@ -49,11 +49,22 @@ type Op struct {
 	Row   any
 }
 
-// Route sends a prefix of another node into the overlay.
+// Route sends a prefix of another node into the overlay or, with Via, to a neighbour.
 type Route struct {
 	Prefix netip.Prefix
-	Source netip.Addr
+	Source netip.Addr // preferred source; invalid: none
+	Via    netip.Addr
 }
+
+// Routing is how packets reach the pods of other nodes.
+type Routing uint8
+
+// Kinds of routing.
+const (
+	Tunnel Routing = iota // encapsulated
+	Direct                // as they are: the nodes are neighbours
+	Native                // as they are, by routes that others make
+)
 
 // Events of the node itself, beside cluster.Event.
 type (

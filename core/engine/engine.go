@@ -20,8 +20,9 @@ const LocalQuarantine = (datapath.LifetimeTCPEstablished + 60) * time.Second
 
 // Engine holds the desired state of one node.
 type Engine struct {
-	node string
-	live bool // every input was complete once; operations flow
+	node    string
+	routing Routing
+	live    bool // every input was complete once; operations flow
 
 	nodes      map[string]cluster.Node
 	namespaces map[string]cluster.Namespace
@@ -47,13 +48,21 @@ type Engine struct {
 	epoch      datapath.Epoch
 	routes     []Route
 
+	labelTexts map[identity.ID][]string // until the next event; nil: has none
+
 	now time.Time
 	out []Op
 }
 
+// Option changes how an engine works.
+type Option func(*Engine)
+
+// WithRouting says how the pods of other nodes are reached; without it they are tunnelled to.
+func WithRouting(r Routing) Option { return func(e *Engine) { e.routing = r } }
+
 // New makes an engine for a node. adopted is what the kernel holds; now seeds the epochs, so that
 // they exceed those of any predecessor.
-func New(node string, adopted Adopted, now time.Time) *Engine {
+func New(node string, adopted Adopted, now time.Time, options ...Option) *Engine {
 	e := &Engine{
 		node:       node,
 		nodes:      map[string]cluster.Node{},
@@ -64,7 +73,11 @@ func New(node string, adopted Adopted, now time.Time) *Engine {
 		policies:   map[policy.Ref]policy.Policy{},
 		problems:   map[policy.Ref]string{},
 		services:   lb.NewCompiler(),
+		labelTexts: map[identity.ID][]string{},
 		now:        now,
+	}
+	for _, o := range options {
+		o(e)
 	}
 	e.identities = newIdentities()
 	e.addresses = newAddresses()
@@ -105,6 +118,7 @@ func (e *Engine) Live() bool { return e.live }
 func (e *Engine) Apply(now time.Time, ev Event) []Op {
 	e.now = now
 	e.out = nil
+	clear(e.labelTexts)
 	switch ev := ev.(type) {
 	case cluster.NodeUpsert:
 		e.upsertNode(ev.Node)

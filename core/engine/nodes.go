@@ -56,8 +56,8 @@ func nodeAddresses(n cluster.Node) []netip.Addr {
 	return append(out, n.Routers...)
 }
 
-// emitNode writes the rows of a node. Pods reach other nodes through the overlay: both directions
-// then take the same way and no address is translated.
+// emitNode writes the rows of a node. Where pods are tunnelled to, so are nodes: both directions then take
+// the same way and no address is translated.
 func (e *Engine) emitNode(n cluster.Node) {
 	own := n.Name == e.node
 	for _, a := range nodeAddresses(n) {
@@ -99,10 +99,16 @@ func (e *Engine) emitRoutes() {
 	routes := []Route{}
 	for _, name := range sortedKeys(e.nodes) {
 		n := e.nodes[name]
-		if name == e.node || len(n.Addresses) == 0 {
+		if name == e.node || len(n.Addresses) == 0 || e.routing == Native {
 			continue
 		}
 		for _, p := range n.PodCIDRs {
+			if e.routing == Direct {
+				if via := e.neighbour(name, p.Addr().Is4()); via.IsValid() {
+					routes = append(routes, Route{Prefix: p, Via: via})
+				}
+				continue
+			}
 			for _, r := range self.Routers {
 				if r.Is4() == p.Addr().Is4() {
 					routes = append(routes, Route{Prefix: p, Source: r})

@@ -2,7 +2,6 @@ package flow
 
 import (
 	"encoding/binary"
-	"fmt"
 	"hash/fnv"
 	"net/netip"
 
@@ -31,7 +30,7 @@ type Lookup interface {
 // Builder turns datapath events into flows. It has one caller at a time.
 type Builder struct {
 	node   string
-	salt   uint64
+	origin []byte // node and salt
 	lookup Lookup
 	built  uint64
 }
@@ -39,7 +38,7 @@ type Builder struct {
 // NewBuilder makes a builder for a node. The salt (a start time, a random number) keeps the ids of
 // flows apart from those of an earlier builder on the same node.
 func NewBuilder(node string, salt uint64, lookup Lookup) *Builder {
-	return &Builder{node: node, salt: salt, lookup: lookup}
+	return &Builder{node: node, origin: binary.BigEndian.AppendUint64([]byte(node), salt), lookup: lookup}
 }
 
 // Build describes an event. The event's own identities count, even where an address has come to
@@ -106,13 +105,25 @@ func (b *Builder) verdict(c datapath.Cookie, allowed bool) *policy.Verdict {
 func (b *Builder) nextUUID() string {
 	b.built++
 	h := fnv.New128a()
-	h.Write([]byte(b.node))
-	var n [16]byte
-	binary.BigEndian.PutUint64(n[:8], b.salt)
-	binary.BigEndian.PutUint64(n[8:], b.built)
+	h.Write(b.origin)
+	var n [8]byte
+	binary.BigEndian.PutUint64(n[:], b.built)
 	h.Write(n[:])
-	u := h.Sum(nil)
+	var sum [16]byte
+	u := h.Sum(sum[:0])
 	u[6] = u[6]&0x0f | 0x80
 	u[8] = u[8]&0x3f | 0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", u[0:4], u[4:6], u[6:8], u[8:10], u[10:16])
+	var text [36]byte
+	at := 0
+	for i, x := range u {
+		if i == 4 || i == 6 || i == 8 || i == 10 {
+			text[at] = '-'
+			at++
+		}
+		text[at], text[at+1] = hexDigits[x>>4], hexDigits[x&15]
+		at += 2
+	}
+	return string(text[:])
 }
+
+const hexDigits = "0123456789abcdef"

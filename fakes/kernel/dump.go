@@ -25,6 +25,9 @@ func (k *Kernel) DumpText() string {
 		return fmt.Sprintf("%d policy %s epoch %d", id, policyText(w.Policy), w.Epoch)
 	})
 	section(&b, k.ipcache, func(p netip.Prefix, c datapath.IPCache) string {
+		if c.NextHop.IsValid() {
+			return fmt.Sprintf("%s identity %s next hop %s", p, c.Identity, c.NextHop)
+		}
 		if c.Tunnel.IsValid() {
 			return fmt.Sprintf("%s identity %s tunnel %s", p, c.Identity, c.Tunnel)
 		}

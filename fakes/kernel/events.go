@@ -154,6 +154,8 @@ func (r *run) pointTo() datapath.Point {
 	switch {
 	case r.hook == ToPod || r.res.Action == RedirectPeer:
 		return datapath.PointToEndpoint
+	case r.res.Action == Direct:
+		return datapath.PointToNetwork
 	case r.res.Action == Tunnel:
 		return datapath.PointToOverlay
 	}

@@ -227,9 +227,30 @@ func (f *Fabric) carry(n *fabricNode, res Result) {
 		f.later(func() { f.stack(n, res.Frame) })
 	case RedirectPeer:
 		f.deliver(n, res.Ifindex, res.Frame)
+	case Direct:
+		f.direct(n, res)
 	case Tunnel:
 		f.tunnel(n, res)
 	}
+}
+
+// direct takes a frame to a neighbour as it is.
+func (f *Fabric) direct(from *fabricNode, res Result) {
+	to := f.underlay[res.Remote]
+	if to == nil {
+		f.lost(from.name, res.Frame, fmt.Sprintf("%s is no neighbour", res.Remote))
+		return
+	}
+	f.later(func() { f.arrive(to, res.Frame) })
+}
+
+// arrive takes a frame that reached a node through the underlay, for whomever it is.
+func (f *Fabric) arrive(n *fabricNode, frame []byte) {
+	if n.k.direct == 0 {
+		f.stack(n, frame)
+		return
+	}
+	f.carry(n, f.inject(n, FromNetwork, n.k.direct, frame, Meta{}))
 }
 
 func (f *Fabric) deliver(n *fabricNode, ifindex uint32, frame []byte) {
@@ -282,7 +303,9 @@ func (f *Fabric) stack(n *fabricNode, frame []byte) {
 			f.deliver(n, to.ifindex, res.Frame)
 		}
 	case !to.pod && f.underlay[p.Dst] != nil:
-		f.later(func() { f.stack(to.node, frame) })
+		f.later(func() { f.arrive(to.node, frame) })
+	case n.k.direct != 0:
+		f.later(func() { f.arrive(to.node, frame) }) // by the route to that node's pods
 	default:
 		res := f.inject(n, FromHost, 0, frame, Meta{})
 		if res.Action != Tunnel {

@@ -18,10 +18,11 @@ const (
 	ToPod
 	FromOverlay
 	FromHost
+	FromNetwork
 )
 
 func (h Hook) String() string {
-	return [...]string{"from_pod", "to_pod", "from_overlay", "from_host"}[h]
+	return [...]string{"from_pod", "to_pod", "from_overlay", "from_host", "from_network"}[h]
 }
 
 // Action is what becomes of a packet.
@@ -32,11 +33,12 @@ const (
 	Drop         Action = iota
 	Pass                // on to where it was going: the stack, or for to_pod the pod
 	RedirectPeer        // into the pod behind the veth Result.Ifindex
+	Direct              // to the neighbour Result.Remote on the device Result.Ifindex
 	Tunnel              // through the overlay device Result.Ifindex, with Result.VNI to Result.Remote
 )
 
 func (a Action) String() string {
-	return [...]string{"drop", "pass", "redirect_peer", "tunnel"}[a]
+	return [...]string{"drop", "pass", "redirect_peer", "direct", "tunnel"}[a]
 }
 
 // Meta is what comes with a packet besides its bytes.
@@ -49,9 +51,9 @@ type Meta struct {
 // Result is what a hook did with a packet.
 type Result struct {
 	Action  Action
-	Ifindex uint32     // RedirectPeer, Tunnel
+	Ifindex uint32     // RedirectPeer, Direct, Tunnel
 	VNI     uint32     // Tunnel
-	Remote  netip.Addr // Tunnel
+	Remote  netip.Addr // Direct, Tunnel
 	Frame   []byte     // as it goes on; nil when dropped
 
 	Reason          datapath.Reason // Drop
@@ -65,6 +67,8 @@ func (r Result) String() string {
 		return fmt.Sprintf("drop, reason %d", r.Reason)
 	case RedirectPeer:
 		return fmt.Sprintf("redirect_peer to %d", r.Ifindex)
+	case Direct:
+		return fmt.Sprintf("direct to %s", r.Remote)
 	case Tunnel:
 		return fmt.Sprintf("tunnel to %s, VNI %d", r.Remote, r.VNI)
 	}
@@ -90,7 +94,7 @@ type run struct {
 	res     Result
 }
 
-// Inject runs a hook on a frame that entered (from_pod, from_overlay) or is about to leave (to_pod,
+// Inject runs a hook on a frame that entered (from_pod, from_overlay, from_network) or is about to leave (to_pod,
 // from_host) the interface. The frame is not changed; Result.Frame is a copy. The program runs whether
 // or not AttachPod was called for the interface.
 func (k *Kernel) Inject(h Hook, ifindex uint32, frame []byte, m Meta) Result {
@@ -98,6 +102,10 @@ func (k *Kernel) Inject(h Hook, ifindex uint32, frame []byte, m Meta) Result {
 	defer k.mu.Unlock()
 	m.Remote = m.Remote.Unmap()
 	r := &run{k: k, now: k.clock.Now(), hook: h, ifindex: ifindex, meta: m, frame: frame}
+	if h == FromNetwork {
+		r.fromNetwork()
+		return r.res
+	}
 	var drop datapath.Reason
 	r.p, drop = parse(frame, m.VLAN)
 	if drop == 0 {
@@ -218,6 +226,26 @@ func (r *run) fromHost() {
 		return
 	}
 	r.send(route{kind: toOverlay, remote: row.Tunnel}, identity.RemoteNode)
+}
+
+// fromNetwork takes a shortcut past the stack where a flow's entry leads to a pod, and leaves everything else
+// alone: not counted, not judged.
+func (r *run) fromNetwork() {
+	r.res.Action, r.res.Frame = Pass, append([]byte(nil), r.frame...)
+	p, drop := parse(r.frame, r.meta.VLAN)
+	if drop != 0 || !p.plain() {
+		return
+	}
+	r.p = p
+	e, from := r.entry()
+	if e == nil || e.denied || e.state == stateSyn || e.state == stateClosing || !r.k.current(e) {
+		return
+	}
+	sender, receiver := &e.side[from], &e.side[1-from]
+	if sender.in != 0 || sender.route.kind != toNeighbour || receiver.route.kind != toPod {
+		return
+	}
+	r.forward(e, from)
 }
 
 // in is where the packet entered, as entries record it.

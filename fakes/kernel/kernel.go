@@ -49,6 +49,7 @@ type Options struct {
 	Clock      ports.Clock // nil: a clock that stands still
 	Seed       uint64      // of the choice of backends
 	Overlay    uint32      // ifindex of the overlay device; 0: DefaultOverlay
+	Direct     uint32      // ifindex of the device on which other nodes are neighbours; 0: none
 
 	// Choose picks one of n slots of backends, counted from 0; nil: what comes from Seed. It must not call the
 	// kernel.
@@ -65,6 +66,7 @@ type Kernel struct {
 	boot    time.Time
 	choose  func(n uint32) uint32
 	overlay uint32
+	direct  uint32
 
 	endpoints *table[netip.Addr, datapath.Endpoint]
 	epPolicy  *table[datapath.EndpointID, datapath.EndpointPolicy]
@@ -113,7 +115,7 @@ func New(o Options) *Kernel {
 		o.Overlay = DefaultOverlay
 	}
 	k := &Kernel{
-		clock: o.Clock, boot: o.Clock.Now(), overlay: o.Overlay,
+		clock: o.Clock, boot: o.Clock.Now(), overlay: o.Overlay, direct: o.Direct,
 		choose:   o.Choose,
 		flows:    newLRU[datapath.FlowKey, *entry](o.Capacities.Flows),
 		frags:    newLRU[fragKey, fragPorts](o.Capacities.Frags),

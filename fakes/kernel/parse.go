@@ -40,6 +40,7 @@ const (
 type reading struct {
 	arp      bool
 	v6       bool
+	extended bool // IPv4 options or IPv6 extension headers
 	src, dst netip.Addr
 	proto    uint8
 	hopLimit uint8
@@ -56,6 +57,16 @@ type reading struct {
 
 func (p *reading) isICMP() bool {
 	return p.proto == datapath.ProtoICMP || p.proto == datapath.ProtoICMPv6
+}
+
+// plain says whether the packet may take the shortcut of from_network: TCP or UDP without options or extension
+// headers, whole, and nothing that turns a connection.
+func (p *reading) plain() bool {
+	if p.extended || p.fragment != whole {
+		return false
+	}
+	return p.proto == datapath.ProtoUDP ||
+		p.proto == datapath.ProtoTCP && p.flags&(datapath.TCPSyn|datapath.TCPFin|datapath.TCPRst) == 0
 }
 
 // policyPort is what policy calls the port.
@@ -131,6 +142,7 @@ func (p *reading) readIPv4(b []byte, quoted bool) datapath.Reason {
 	if p.fragment != whole {
 		p.fragID, p.fragProto = uint32(binary.BigEndian.Uint16(b[4:])), p.proto
 	}
+	p.extended = head > ipv4Len
 	if p.fragment != laterFragment {
 		p.l4 = b[head:total]
 	}
@@ -158,7 +170,7 @@ func (p *reading) readIPv6(b []byte, quoted bool) datapath.Reason {
 		switch next {
 		case extHopByHop, extDestOptions, extRouting, extFragment, extAH:
 		default:
-			p.proto, p.l4 = next, b[at:end]
+			p.proto, p.l4, p.extended = next, b[at:end], walked > 0
 			return 0
 		}
 		if walked == maxExt || at+8 > end {

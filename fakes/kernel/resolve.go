@@ -23,7 +23,7 @@ type route struct {
 	ifindex uint32 // toPod
 	mac     datapath.MAC
 	nodeMAC datapath.MAC
-	remote  netip.Addr // toOverlay
+	remote  netip.Addr // toOverlay, toNeighbour
 }
 
 type routeKind uint8
@@ -32,6 +32,7 @@ const (
 	toStack routeKind = iota
 	toPod
 	toOverlay
+	toNeighbour
 )
 
 func (k routeKind) String() string {
@@ -42,6 +43,8 @@ func (k routeKind) String() string {
 		return "pod"
 	case toOverlay:
 		return "overlay"
+	case toNeighbour:
+		return "neighbour"
 	}
 	return fmt.Sprint(uint8(k))
 }
@@ -141,15 +144,23 @@ func (r *run) resolvePod(c seat) (side, datapath.Reason) {
 func (r *run) resolveOther(c seat, w way, known bool) side {
 	s := side{addr: c.addr, port: c.port}
 	row, _ := r.k.lookupIPCache(c.addr)
+	if ep, ok := r.k.endpoints.rows[c.addr]; ok && ep.Host {
+		row = datapath.IPCache{Identity: ep.Identity}
+	}
 	s.identity = row.Identity
 	tunnel := row.Tunnel
-	if ep, ok := r.k.endpoints.rows[c.addr]; ok && ep.Host {
-		s.identity, tunnel = ep.Identity, netip.Addr{}
-	}
 	if !known && tunnel.IsValid() {
 		w = wayOverlay
 	}
 	s.way = w
+	if w == wayStack && row.NextHop.IsValid() {
+		s.vni = s.identity
+		s.route = route{kind: toNeighbour, remote: row.NextHop}
+		return s
+	}
+	if !tunnel.IsValid() {
+		tunnel = row.NextHop // what came through the overlay is answered there
+	}
 	// The way on which a flow was opened is the way back.
 	if c.initiator && w == wayOverlay {
 		switch {

@@ -26,6 +26,11 @@ func (r *run) send(to route, sender identity.ID) {
 		r.res.VNI, r.res.Remote = uint32(sender), to.remote
 		copy(r.res.Frame, datapath.OverlayMAC[:])
 		copy(r.res.Frame[6:], overlaySource[:])
+	case toNeighbour:
+		r.res.Action = Pass
+		if r.k.direct != 0 {
+			r.res.Action, r.res.Ifindex, r.res.Remote = Direct, r.k.direct, to.remote
+		}
 	default:
 		r.res.Action = Pass
 	}

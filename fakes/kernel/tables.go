@@ -12,6 +12,7 @@ import (
 
 // table implements ports.Table. Keys are kept in the one form in which the kernel compares them.
 type table[K comparable, V comparable] struct {
+	check     func(K, V) error // nil: every row is fine
 	k         *Kernel
 	name      string
 	capacity  int
@@ -44,6 +45,11 @@ func (t *table[K, V]) Put(key K, value V) error {
 	key, err := t.begin("put", key)
 	if err != nil {
 		return err
+	}
+	if t.check != nil {
+		if err := t.check(key, value); err != nil {
+			return fmt.Errorf("%s: put %v: %w", t.name, key, err)
+		}
 	}
 	var zero V
 	old, had := t.rows[key]
@@ -131,6 +137,7 @@ func (k *Kernel) makeTables(c Capacities) {
 	k.endpoints = newTable(k, "endpoints", c.Endpoints, false, canonicalAddr, w.endpoint)
 	k.epPolicy = newTable(k, "ep_policy", 65536, true, same[datapath.EndpointID], w.endpointPolicy)
 	k.ipcache = newTable(k, "ipcache", c.IPCache, false, canonicalPrefix, ignore[netip.Prefix, datapath.IPCache])
+	k.ipcache.check = func(p netip.Prefix, row datapath.IPCache) error { return row.CheckNextHop(p) }
 	k.classes = newTable(k, "classes", classCount, true, canonicalClass, w.class)
 	k.policy = newTable(k, "policy", c.Policy, false, canonicalPolicy, w.policyRow)
 	k.nodes = newTable(k, "nodes", c.Nodes, false, canonicalAddr, ignore[netip.Addr, datapath.Node])

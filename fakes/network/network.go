@@ -48,6 +48,9 @@ type pod struct {
 
 var _ ports.Network = (*Network)(nil)
 
+// DirectIfindex is the device that has every node's own address. Far from the others, which are numbered from 2.
+const DirectIfindex = 1 << 16
+
 // New returns a node without devices. Device indexes begin at 2, as 1 is the loopback's.
 func New() *Network {
 	return &Network{index: 1, pods: map[string]*pod{}, gone: map[string]bool{}}
@@ -157,17 +160,29 @@ func (n *Network) EnsureOverlay(o ports.Overlay) (ports.OverlayLinks, error) {
 	if err == nil {
 		err = checkAddresses("routers", o.Routers)
 	}
+	if err == nil && o.Direct.IsValid() && !o.Native {
+		err = fmt.Errorf("direct address %s: needs native routing", o.Direct)
+	}
 	if err != nil {
 		return ports.OverlayLinks{}, fmt.Errorf("ensure overlay: %w", err)
 	}
 	o.Routers = slices.Clone(o.Routers)
+	vxlan := uint32(0)
+	switch was := n.overlay; {
+	case o.Native:
+	case was != nil && was.links.VXLAN != 0 && was.asked.VXLANPort == o.VXLANPort:
+		vxlan = was.links.VXLAN
+	default:
+		vxlan = n.nextIndex()
+	}
 	if n.overlay == nil {
 		n.overlay = &overlay{links: ports.OverlayLinks{
-			VXLAN: n.nextIndex(), Host: n.nextIndex(), Net: n.nextIndex(),
-			HostMAC: macFor("cilium_host"), NetMAC: macFor("cilium_net"),
+			Host: n.nextIndex(), Net: n.nextIndex(), HostMAC: macFor("cilium_host"), NetMAC: macFor("cilium_net"),
 		}}
-	} else if n.overlay.asked.VXLANPort != o.VXLANPort {
-		n.overlay.links.VXLAN = n.nextIndex()
+	}
+	n.overlay.links.VXLAN, n.overlay.links.Direct = vxlan, 0
+	if o.Direct.IsValid() {
+		n.overlay.links.Direct = DirectIfindex
 	}
 	n.overlay.asked = o
 	return n.overlay.links, nil
@@ -189,6 +204,8 @@ func (n *Network) SyncNodeRoutes(routes []ports.NodeRoute) error {
 			err = fmt.Errorf("prefix %s: must be without host bits, IPv4 unmapped", r.Prefix)
 		case r.Source.IsValid() && r.Source.Is4() != r.Prefix.Addr().Is4():
 			err = fmt.Errorf("%s: source %s is of the other family", r.Prefix, r.Source)
+		case r.Via.IsValid() && r.Via.Is4() != r.Prefix.Addr().Is4():
+			err = fmt.Errorf("%s: neighbour %s is of the other family", r.Prefix, r.Via)
 		case r.Source.IsValid() && !slices.Contains(n.overlay.asked.Routers, r.Source):
 			err = fmt.Errorf("%s: source %s is no router of this node", r.Prefix, r.Source)
 		}

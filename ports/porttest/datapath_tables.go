@@ -4,6 +4,8 @@ import (
 	"net/netip"
 	"testing"
 
+	"github.com/stretchr/testify/require"
+
 	"github.com/weirnet/weir/core/datapath"
 	"github.com/weirnet/weir/core/identity"
 	"github.com/weirnet/weir/ports"
@@ -43,6 +45,16 @@ func testTables(t *testing.T, open OpenDatapath) {
 			{Key: p("fd00::/16"), Value: datapath.IPCache{Identity: 301, Tunnel: a("2001:db8::1")}},
 			{Key: p("fd00::1/128"), Value: datapath.IPCache{Identity: 302, Tunnel: a("192.0.2.2")}},
 		})
+		TestTable(t, Sparse, func(t *testing.T, n int) ports.Table[netip.Prefix, datapath.IPCache] {
+			return tables(t, open, Sizes{IPCache: n}).IPCache
+		}, []ports.Row[netip.Prefix, datapath.IPCache]{
+			{Key: p("fd00::2/128"), Value: datapath.IPCache{Identity: 303, NextHop: a("2001:db8::1")}},
+			{Key: p("fd00::3/128"), Value: datapath.IPCache{Identity: 303, Tunnel: a("2001:db8::1")}},
+			{Key: p("fd00::4/128"), Value: datapath.IPCache{Identity: 303}},
+		})
+		table := tables(t, open, Sizes{}).IPCache
+		require.ErrorContains(t, table.Put(p("fd00::2/128"), datapath.IPCache{Identity: 303, NextHop: a("192.0.2.1")}), "family")
+		require.ErrorContains(t, table.Put(p("10.1.0.3/32"), datapath.IPCache{Tunnel: a("192.0.2.1"), NextHop: a("192.0.2.1")}), "tunnel")
 	})
 	t.Run("classes", func(t *testing.T) {
 		TestTable(t, Array, func(t *testing.T, _ int) ports.Table[datapath.ClassKey, datapath.Class] {
