@@ -76,9 +76,10 @@ race: build ## the same with the race detector (needs a C compiler)
 test-bpf: build ## the eBPF programs, as root; nothing may be skipped
 	@REQUIRE=root,bpf $(TEST) ./bpf/... ./adapters/ebpf/... ./test/differential/...
 
-soak: ## SEEDS simulated clusters from SEED on; then, as root, as many runs of PACKETS packets: programs against the fake kernel
+soak: ## SEEDS simulated clusters from SEED on; then, as root, as many runs of PACKETS packets and socket calls: programs against the fake kernel
 	@go test -v -count=1 -timeout 0 -run 'Sim$$' ./test/sim -soak -first $(SEED) -seeds $(SEEDS)
-	@REQUIRE=root,bpf go test -v -count=1 -timeout 0 -run '^TestRandom$$' ./test/differential -seed $(SEED) -seeds $(SEEDS) -packets $(PACKETS)
+	@REQUIRE=root,bpf go test -v -count=1 -timeout 0 -run '^(TestRandom|TestSockets)$$' ./test/differential \
+		-seed $(SEED) -seeds $(SEEDS) -packets $(PACKETS) -calls $(PACKETS)
 
 test-netns: build ## what needs network namespaces, as root; nothing may be skipped
 	@REQUIRE=root $(TEST) ./adapters/... ./cmd/... ./test/...

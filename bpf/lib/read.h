@@ -193,6 +193,8 @@ static __always_inline enum reason read_ipv6(struct __sk_buff *ctx, struct pkt *
 			return REASON_INVALID_PACKET;
 		p->end = off + total;
 	}
+	if (off + sizeof(h) > p->end) /* an ICMP error quotes less than the header */
+		return REASON_INVALID_PACKET;
 	p->family = 6;
 	p->hop_limit = h.hop_limit;
 	set_addrs(p, &h.src, &h.dst);

@@ -93,8 +93,11 @@ func (g *gen) talk() talk {
 			t.from, t.to = g.any(f), g.any(f)
 		}
 	}
-	if g.chance(4) {
+	switch {
+	case g.chance(4):
 		t.to = t.from
+	case g.chance(5):
+		t.from, t.to = g.anyOf(f, host), g.anyOf(f, oneOf(g, remotePod, remotePod, outside))
 	}
 	t.proto = oneOf[uint8](g, datapath.ProtoTCP, datapath.ProtoTCP, datapath.ProtoTCP, datapath.ProtoTCP, datapath.ProtoUDP,
 		datapath.ProtoUDP, datapath.ProtoSCTP, 1, 1, 1, 1, protoGRE, packet.ESP, protoOSPF, packet.NoNext, 0, 255, uint8(g.IntN(256)))
@@ -110,7 +113,10 @@ func (g *gen) talk() talk {
 		}
 	} else if isICMP(t.proto) {
 		t.dport = uint16(g.IntN(256))<<8 | uint16(g.IntN(3))
-		if t.proto == datapath.ProtoICMPv6 && g.chance(50) {
+		switch {
+		case t.proto == datapath.ProtoICMPv6 && g.chance(25): // neighbours
+			t.dport = uint16(135+g.IntN(2)) << 8
+		case t.proto == datapath.ProtoICMPv6 && g.chance(50):
 			t.dport = uint16(127+g.IntN(20))<<8 | uint16(g.IntN(2))
 		}
 	}
@@ -173,6 +179,9 @@ func (g *gen) say(t talk) {
 	for i := range p.Payload {
 		p.Payload[i] = byte(g.Uint32())
 	}
+	if g.rarely(6) { // less than a header, or just one
+		p.L4 = make([]byte, g.IntN(21))
+	}
 	g.decorate(&p)
 	i := injection{Hook: hook, Note: "packet"}
 	g.place(&i, from, to)
@@ -181,6 +190,9 @@ func (g *gen) say(t talk) {
 		return
 	}
 	i.Frame = g.ethernet(p)
+	if hook == kernel.FromOverlay && g.rarely(2) {
+		i.Remote = netip.Addr{} // no tunnel key
+	}
 	if g.rarely(8) {
 		g.spoil(&i, p)
 	}
@@ -245,20 +257,29 @@ func (g *gen) misdirect(i *injection) {
 }
 
 func (g *gen) send(i injection) {
-	if len(i.Frame) < minFrame {
+	if len(i.Frame) < minFrame || len(i.Frame) > maxFrame {
 		return
 	}
 	i.Frame = bytes.Clone(i.Frame)
+	if g.chance(2) {
+		i.Wire = true
+	}
+	if len(i.Frame) > 4096 && g.chance(60) { // what is shorter is always in one piece
+		i.Linear = oneOf(g, packet.EthernetLen, packet.EthernetLen+10, 34, 54, 60, 100, 1500)
+	}
 	g.sent = append(g.sent, i)
 	g.add(op{Packet: &i})
 }
 
-// Test runs take no frames without a byte behind the Ethernet header, and none of more than a page less
-// what the kernel needs itself.
+// Test runs take no frames without a byte behind the Ethernet header; the wire carries none that are larger.
 const (
 	minFrame = packet.EthernetLen + 1
-	maxFrame = 3000
+	maxFrame = packet.EthernetLen + wireMTU
 )
+
+// Lengths of payloads that are worth a thought: near the largest of test runs, frames of 9,000 bytes and somewhat more, and
+// nearly as much as an IP header can say.
+var longPayloads = []int{2000, 2800, 3400, 8000, 8932, 8952, 8972, 9000, 9200, 12000, 16300, 40000, 65300, 65400}
 
 func (g *gen) ethernet(p packet.Packet) []byte {
 	p.SrcMAC, p.DstMAC = datapath.MAC{2, 0xcc, 1}, datapath.MAC{2, 0xcc, 2}
@@ -273,8 +294,8 @@ func (g *gen) decorate(p *packet.Packet) {
 	if g.chance(8) {
 		p.Padding = oneOf(g, 1, 6, 18, 200)
 	}
-	if g.chance(1) {
-		p.Payload = make([]byte, 2000+g.IntN(maxFrame-2200))
+	if g.chance(2) {
+		p.Payload = make([]byte, oneOf(g, longPayloads...)+g.IntN(16))
 	}
 	if p.Src.Is4() {
 		if g.chance(8) {
@@ -419,6 +440,7 @@ func (g *gen) spoil(i *injection, p packet.Packet) {
 			tag[0], tag[1] = 0x88, 0xa8
 		}
 		i.Frame, i.Note = append(append(append([]byte{}, b[:12]...), tag...), b[12:]...), "VLAN"
+		i.Wire = g.chance(40)
 	case 7:
 		binary.BigEndian.PutUint16(b[12:], oneOf[uint16](g, 0x0800, 0x86dd, 0x88cc, 0x8847, 0x0600, 0x05ff, 0x0004, 0, 0x9100, 0x0806))
 		i.Note = "another Ethernet type"

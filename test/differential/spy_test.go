@@ -41,7 +41,11 @@ const (
 	noteFlags    = 32 // 8 bytes
 	noteRetyped  = 40
 	noteType     = 44
-	notesLen     = 48
+	noteArmed    = 48 // from here on: see wire_test.go
+	noteRan      = 52
+	noteCode     = 56
+	noteCb       = 60 // 20 bytes
+	notesLen     = 80
 )
 
 const tunnelIPv6 = 1 // BPF_F_TUNINFO_IPV6
