@@ -55,13 +55,23 @@ func needs(t *testing.T) {
 	t.Skip(missing)
 }
 
-// Slots are interfaces: those of pods, then the overlay device and one of the node.
+// Slots are interfaces: those of pods, then the overlay device, one of the node, and the one on which other nodes are
+// neighbours.
 const (
 	podSlots    = 5
 	slotOverlay = podSlots
 	slotHost    = podSlots + 1
-	slots       = podSlots + 2
+	slotNetwork = podSlots + 2
+	slots       = podSlots + 3
 )
+
+// networkMAC is the address of slotNetwork: frames to it are for this machine.
+var networkMAC = datapath.MAC{2, 0xcc, 2}
+
+// forThisMachine says that the kernel takes the frame for one of this machine's own.
+func (i *injection) forThisMachine() bool {
+	return i.Slot == slotNetwork && len(i.Frame) >= 6 && datapath.MAC(i.Frame[:6]) == networkMAC
+}
 
 // rig is a datapath in the kernel, and what is needed to run its programs on frames. It belongs to the
 // test's goroutine, whose thread is in a network namespace of its own.
@@ -111,6 +121,10 @@ func makeRig(t *testing.T, withSockets bool) *rig {
 		name := fmt.Sprintf("slot%d", i)
 		out, err := exec.Command("ip", "link", "add", name, "type", "veth", "peer", "name", name+"p").CombinedOutput()
 		require.NoError(t, err, "%s", out)
+		if i == slotNetwork {
+			out, err := exec.Command("ip", "link", "set", name, "address", networkMAC.String()).CombinedOutput()
+			require.NoError(t, err, "%s", out)
+		}
 		dev, err := net.InterfaceByName(name)
 		require.NoError(t, err)
 		r.ifindex[i] = uint32(dev.Index)
@@ -157,10 +171,11 @@ func (r *rig) load(t *testing.T, dir string) {
 	for hook, load := range map[kernel.Hook]func() (*ebpf.CollectionSpec, error){
 		kernel.FromPod: bpf.LoadFromPod, kernel.ToPod: bpf.LoadToPod,
 		kernel.FromOverlay: bpf.LoadFromOverlay, kernel.FromHost: bpf.LoadFromHost,
+		kernel.FromNetwork: bpf.LoadFromNetwork,
 	} {
 		spec, err := load()
 		require.NoError(t, err)
-		for name, v := range map[string]any{"overlay_ifindex": r.ifindex[slotOverlay], "test_tunnel_from_cb": uint8(1)} {
+		for name, v := range map[string]any{"overlay_ifindex": r.ifindex[slotOverlay], "direct_ifindex": r.ifindex[slotNetwork], "test_tunnel_from_cb": uint8(1)} {
 			if x := spec.Variables[name]; x != nil {
 				require.NoError(t, x.Set(v))
 			}
@@ -308,19 +323,21 @@ func (r *rig) run(i *injection) (kernel.Result, error) {
 	switch {
 	case code == tcShot:
 		res.Action = kernel.Drop
-	case code == tcOK:
+	case code == tcOK, i.Hook == kernel.FromNetwork && int32(code) == tcNext:
 		res.Action, res.Frame = kernel.Pass, frame
 	case code == tcRedirect && notes.redirect == redirectPeer:
 		res.Action, res.Ifindex, res.Frame = kernel.RedirectPeer, notes.ifindex, frame
 	case code == tcRedirect && notes.redirect == redirectOut && notes.tunnel:
 		res.Action, res.Ifindex, res.Frame = kernel.Tunnel, notes.ifindex, frame
 		res.VNI, res.Remote = notes.vni, notes.remote
+	case code == tcRedirect && notes.redirect == redirectNeigh:
+		res.Action, res.Ifindex, res.Remote, res.Frame = kernel.Direct, notes.ifindex, notes.remote, frame
 	default:
 		return res, fmt.Errorf("%s returned %d after %+v", i.Hook, code, notes)
 	}
-	// Frames never bear the address of their device: so what is for this node must have been made so.
+	// Few frames bear the address of their device: what is for this node must be made so.
 	forUs := res.Action == kernel.RedirectPeer || i.Hook == kernel.FromOverlay && res.Action == kernel.Pass
-	if forUs && !notes.retyped {
+	if forUs && !notes.retyped && !i.forThisMachine() {
 		return res, fmt.Errorf("%s delivers a packet of another type than PACKET_HOST", i.Hook)
 	}
 	return res, r.sendMark()
