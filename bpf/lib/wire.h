@@ -57,28 +57,45 @@ static __always_inline __be16 outer_port(const struct flow_key *k)
 	return bpf_htons(0xc000 | (h * 0x9E3779B1u) >> 18);
 }
 
-/* Whether the packet, or each segment that it stands for, fits into the device with the outer headers. */
-static __always_inline bool fits_outside(struct __sk_buff *ctx, const struct pkt *p)
-{
-	__u32 mtu = 0;
+#define AF_INET 2
+#define LOOPBACK_IFINDEX 1
 
-	if (bpf_check_mtu(ctx, underlay_ifindex, &mtu, sizeof(struct outer), 0))
+/*
+ * Asks the kernel's routes for the way to another node, as for a packet of this node's own, and whether the packet, or
+ * each segment that it stands for, fits there with the outer headers. Nothing is remembered: routes, neighbours and
+ * MTU may change at any time. False: it does not leave by the underlay device, or not like this.
+ */
+static __always_inline bool find_way(struct __sk_buff *ctx, const struct pkt *p, const struct addr *remote,
+				     struct bpf_redir_neigh *hop)
+{
+	struct bpf_fib_lookup fib = {
+		.family = AF_INET,
+		.ifindex = LOOPBACK_IFINDEX,
+		.tot_len = (ctx->gso_size ? p->headers + ctx->gso_size : p->len - ETH_HLEN) + sizeof(struct outer),
+		.ipv4_src = underlay_addr4,
+		.ipv4_dst = remote->w[3],
+	};
+
+	if (bpf_fib_lookup(ctx, &fib, sizeof(fib), 0) != BPF_FIB_LKUP_RET_SUCCESS || fib.ifindex != underlay_ifindex)
 		return false;
-	return !ctx->gso_size || p->headers + ctx->gso_size + sizeof(struct outer) <= mtu;
+	hop->nh_family = fib.family;
+	__builtin_memcpy(hop->ipv6_nh, fib.ipv6_dst, sizeof(fib.ipv6_dst)); /* or the IPv4 one, in its first word */
+	return true;
 }
 
 /*
- * Sends the packet to the other node by the underlay device; the kernel finds the way by the outer header. Returns the
- * program's result, or LEAVE with the packet as it was.
+ * Sends the packet to the other node by the underlay device. Returns the program's result, or LEAVE with the packet as it
+ * was.
  */
 static __always_inline int send_encapsulated(struct __sk_buff *ctx, const struct pkt *p, __u32 identity,
 					     const struct addr *remote)
 {
+	struct bpf_redir_neigh hop = {};
 	struct outer *o;
 	void *end;
 	__u32 len;
 
-	if (!underlay_addr4 || !addr_is_ipv4(remote) || p->ecn || !fits_outside(ctx, p))
+	if (!underlay_addr4 || !addr_is_ipv4(remote) || p->ecn || !find_way(ctx, p, remote, &hop))
 		return LEAVE;
 	if (bpf_skb_adjust_room(ctx, sizeof(struct outer), BPF_ADJ_ROOM_MAC,
 				BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_ENCAP_L3_IPV4 |
@@ -106,7 +123,7 @@ static __always_inline int send_encapsulated(struct __sk_buff *ctx, const struct
 	o->vni = bpf_htonl(identity << 8);
 	__builtin_memcpy(o->macs, overlay_macs, sizeof(o->macs));
 	o->ethertype = p->family == 4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
-	return bpf_redirect_neigh(underlay_ifindex, NULL, 0, 0);
+	return bpf_redirect_neigh(underlay_ifindex, &hop, sizeof(hop), 0);
 }
 
 /*
