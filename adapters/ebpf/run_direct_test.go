@@ -116,7 +116,7 @@ func TestFromNetworkBelievesNobodyToBeThisNode(t *testing.T) {
 func TestDirectRoutingWithoutADevice(t *testing.T) {
 	for _, x := range families {
 		t.Run(x.name, func(t *testing.T) {
-			r := newRigWith(t, false)
+			r := newRigWith(t, func(*rig, *Config) {})
 			r.direct(t, x)
 			f := udpFrame(x.a, x.remote, 4000, 53)
 			r.fromA(t, f).opened(t, tcOK, datapath.PointToStack)

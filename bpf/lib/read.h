@@ -47,7 +47,8 @@ struct l4_header {
 		};
 	};
 	__be16 icmp_id;
-	__u8 rest[7];
+	__u8 rest[6];
+	__u8 data_offset; /* TCP: in the high half, in words of 4 bytes */
 	__u8 tcp_flags;
 	__u8 tail[6];
 };

@@ -25,6 +25,13 @@ import (
 var bin = os.Getenv("WEIR_BIN")
 
 func TestMain(m *testing.M) {
+	if order := os.Getenv(transferEnv); order != "" {
+		if err := transfer(order); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	os.Exit(run(m))
 }
 
@@ -156,6 +163,7 @@ apiVersion: v1
 kind: Pod
 metadata: {name: two-ports, namespace: visitors, labels: {app: free}}
 spec:
+  nodeName: node2
   containers: [{name: c, image: x, ports: [{containerPort: 9000}, {containerPort: 9001, protocol: UDP}]}]
 `
 
@@ -211,6 +219,7 @@ func TestNativeRouting(t *testing.T) {
 	dir := manifests(t, morePods)
 	must(t, "lab", "up", "--name", n, "--routing", "native", "-f", dir)
 	requireProbeAsMatrix(t, n, dir)
+	requireTransfers(t, n, "visitors/stranger", "visitors/two-ports")
 	must(t, "lab", "agent", "kill", "--name", n, "node1")
 	must(t, "lab", "agent", "start", "--name", n, "node1")
 	requireProbeAsMatrix(t, n, dir)
@@ -221,6 +230,7 @@ func TestProbeAgreesWithMatrix(t *testing.T) {
 	dir := manifests(t, morePods)
 	must(t, "lab", "up", "--name", n, "-f", dir)
 	requireProbeAsMatrix(t, n, dir)
+	requireTransfers(t, n, "visitors/stranger", "visitors/two-ports")
 
 	// A broken object is named, the last good version stays, and the others take effect.
 	bad := filepath.Join(t.TempDir(), "bad.yaml")
