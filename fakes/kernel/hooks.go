@@ -245,6 +245,7 @@ func (r *run) fromNetwork() {
 	if sender.in != 0 || sender.route.kind != toNeighbour || receiver.route.kind != toPod {
 		return
 	}
+	r.reply = from == 1
 	r.forward(e, from)
 }
 
