@@ -26,6 +26,8 @@ func openWorld() []op {
 		ops = append(ops, op{Endpoint: put(people[f][host][0], datapath.Endpoint{Identity: identity.Host, Host: true})})
 		remote := people[f][remotePod][0]
 		ops = append(ops, op{IPCache: put(netip.PrefixFrom(remote, remote.BitLen()), datapath.IPCache{Identity: 2001, Tunnel: nodeA})})
+		near := people[f][remotePod][1]
+		ops = append(ops, op{IPCache: put(netip.PrefixFrom(near, near.BitLen()), datapath.IPCache{Identity: 2002, NextHop: neighbours[f][0]})})
 	}
 	ops = append(ops, op{Node: put(nodeA, datapath.Node{ID: 2})})
 	for _, d := range []datapath.Direction{datapath.Ingress, datapath.Egress} {
@@ -80,6 +82,7 @@ func TestEveryByte(t *testing.T) {
 	seen := newTally()
 	for f := range people {
 		pods, remote, hostAddr := people[f][localPod], people[f][remotePod][0], people[f][host][0]
+		near := people[f][remotePod][1]
 		for _, at := range []struct {
 			injection
 			src, dst netip.Addr
@@ -89,9 +92,11 @@ func TestEveryByte(t *testing.T) {
 			{injection{Hook: kernel.ToPod, Slot: 0}, people[f][outside][0], pods[0]},
 			{injection{Hook: kernel.FromOverlay, Slot: slotOverlay, VNI: 2001, Remote: nodeA}, remote, pods[0]},
 			{injection{Hook: kernel.FromHost, Slot: slotHost}, hostAddr, remote},
+			{injection{Hook: kernel.FromPod, Slot: 0}, pods[0], near},
+			{injection{Hook: kernel.FromNetwork, Slot: slotNetwork}, near, pods[0]},
 		} {
 			for name, p := range models(at.src, at.dst) {
-				p.SrcMAC, p.DstMAC = datapath.MAC{2, 0xcc, 1}, datapath.MAC{2, 0xcc, 2}
+				p.SrcMAC, p.DstMAC = datapath.MAC{2, 0xcc, 1}, networkMAC
 				b := p.Bytes()
 				ops := openWorld()
 				send := func(note string, frame []byte) {
@@ -109,6 +114,9 @@ func TestEveryByte(t *testing.T) {
 					}
 				}
 				send(name, b)
+				tagged := append(append(bytes.Clone(b[:12]), 0x81, 0, 0, 5), b[12:]...)
+				send(name+", tagged", tagged)
+				ops[len(ops)-1].Packet.Wire = true
 				start := len(ops)
 				for n := minFrame; n < len(b); n++ {
 					send(fmt.Sprintf("%s, %d bytes of it", name, n), b[:n])
@@ -136,7 +144,7 @@ func TestEveryByte(t *testing.T) {
 // opposite is where the answers to a packet enter.
 func opposite(i injection) injection {
 	switch i.Hook {
-	case kernel.FromOverlay, kernel.ToPod:
+	case kernel.FromOverlay, kernel.ToPod, kernel.FromNetwork:
 		return injection{Hook: kernel.FromPod, Slot: 0}
 	case kernel.FromPod:
 		return injection{Hook: kernel.FromPod, Slot: 1}

@@ -34,7 +34,7 @@ var (
 // generate makes sequence n of a seed.
 func generate(seed, n uint64) []op {
 	g := &gen{Rand: rand.New(rand.NewPCG(seed, n)), epochs: map[datapath.EndpointID]datapath.Epoch{}}
-	g.calm = g.chance(50)
+	g.calm, g.near = g.chance(50), g.chance(35)
 	g.world()
 	for range 60 + g.IntN(200) {
 		if g.chance(10) {

@@ -81,6 +81,11 @@ func (i injection) String() string {
 	return fmt.Sprintf("%s: %s\n        %s", s, what, digits(i.Frame))
 }
 
+// forDevice says whether the frame bears the address of the device on which it comes.
+func (i *injection) forDevice() bool {
+	return i.Slot == slotNetwork && bytes.HasPrefix(i.Frame, networkMAC[:])
+}
+
 // digits shows a frame; of a large one its ends.
 func digits(b []byte) string {
 	const most, head, tail = 2000, 400, 40

@@ -37,7 +37,9 @@ func (g *gen) step() {
 		g.nonsense()
 	case n < 12 && len(g.talks) > 0:
 		g.cut()
-	case n < 15 && len(g.sent) > 0: // the same again, perhaps elsewhere
+	case n < 16 && g.near:
+		g.neighbourly()
+	case n < 19 && len(g.sent) > 0: // the same again, perhaps elsewhere
 		i := g.sent[g.IntN(len(g.sent))]
 		g.misdirect(&i)
 		g.send(i)
@@ -128,27 +130,6 @@ func isICMP(proto uint8) bool {
 	return proto == datapath.ProtoICMP || proto == datapath.ProtoICMPv6
 }
 
-// hookOf is where packets of somebody meet a program.
-func (g *gen) hookOf(from, to *party) kernel.Hook {
-	switch {
-	case from.kind == localPod:
-		return kernel.FromPod
-	case from.kind == remotePod || from.kind == remoteHost:
-		if to.kind == localPod && g.chance(12) {
-			return kernel.ToPod
-		}
-		return kernel.FromOverlay
-	case to.kind == localPod:
-		if from.kind == outside && g.chance(25) {
-			return kernel.FromOverlay
-		}
-		return kernel.ToPod
-	case from.kind == host:
-		return kernel.FromHost
-	}
-	return kernel.Hook(g.IntN(4))
-}
-
 // say sends a packet of a conversation from either side.
 func (g *gen) say(t talk) {
 	reply := g.chance(40)
@@ -157,6 +138,9 @@ func (g *gen) say(t talk) {
 	if reply {
 		from, to, hook = t.to, t.from, g.hookOf(t.to, t.from)
 		p.Src, p.Dst, p.SPort, p.DPort = p.Dst, p.Src, p.DPort, p.SPort
+	}
+	if from.hop.IsValid() { // what a neighbour sends comes past the stack now and then
+		hook = g.hookOf(from, to)
 	}
 	switch {
 	case t.proto == datapath.ProtoTCP:
@@ -212,50 +196,6 @@ func (g *gen) tcpFlags(reply bool) uint8 {
 	return oneOf(g, datapath.TCPSyn, datapath.TCPSyn, datapath.TCPAck, datapath.TCPAck|datapath.TCPPsh, datapath.TCPFin|datapath.TCPAck, datapath.TCPRst|datapath.TCPAck)
 }
 
-// place finds the interface of a hook, and the tunnel key.
-func (g *gen) place(i *injection, from, to *party) {
-	switch i.Hook {
-	case kernel.FromPod:
-		i.Slot = from.slot
-	case kernel.ToPod:
-		i.Slot = to.slot
-	case kernel.FromHost:
-		i.Slot = slotHost
-	case kernel.FromOverlay:
-		i.Slot, i.VNI, i.Remote = slotOverlay, uint32(from.ident), from.tunnel
-		if !i.Remote.Is4() {
-			i.Remote = nodeA
-		}
-		if from.ident == 0 {
-			i.VNI = oneOf[uint32](g, 0, 1, 6, 9, 2001)
-		}
-	}
-}
-
-// misdirect lets a packet come from where it should not.
-func (g *gen) misdirect(i *injection) {
-	switch g.IntN(4) {
-	case 0:
-		i.Hook = kernel.Hook(g.IntN(4))
-		i.Slot = g.IntN(podSlots)
-		if i.Hook == kernel.FromOverlay {
-			i.Slot, i.Remote = slotOverlay, oneOf(g, nodeA, nodeB)
-			i.VNI = uint32(g.identity())
-		}
-	case 1:
-		if i.Hook != kernel.FromOverlay {
-			i.Slot = g.IntN(slots)
-		}
-	case 2:
-		i.VNI = uint32(g.identity())
-		if g.chance(20) {
-			i.VNI = g.Uint32N(1 << 24)
-		}
-	case 3:
-		i.Remote = oneOf(g, nodeA, nodeB, nodeB, stranger, netip.Addr{})
-	}
-}
-
 func (g *gen) send(i injection) {
 	if len(i.Frame) < minFrame || len(i.Frame) > maxFrame {
 		return
@@ -267,9 +207,15 @@ func (g *gen) send(i injection) {
 	if len(i.Frame) > 4096 && g.chance(60) { // what is shorter is always in one piece
 		i.Linear = oneOf(g, packet.EthernetLen, packet.EthernetLen+10, 34, 54, 60, 100, 1500)
 	}
+	if i.Hook == kernel.FromNetwork && i.Linear > 0 {
+		i.Linear = max(i.Linear, wholeHeaders) // the program leaves what lies elsewhere to the stack, the fake knows no pieces
+	}
 	g.sent = append(g.sent, i)
 	g.add(op{Packet: &i})
 }
+
+// wholeHeaders is the length of the longest headers that the fast path reads.
+const wholeHeaders = packet.EthernetLen + packet.IPv6Len + 20
 
 // Test runs take no frames without a byte behind the Ethernet header; the wire carries none that are larger.
 const (
@@ -282,7 +228,7 @@ const (
 var longPayloads = []int{2000, 2800, 3400, 8000, 8932, 8952, 8972, 9000, 9200, 12000, 16300, 40000, 65300, 65400}
 
 func (g *gen) ethernet(p packet.Packet) []byte {
-	p.SrcMAC, p.DstMAC = datapath.MAC{2, 0xcc, 1}, datapath.MAC{2, 0xcc, 2}
+	p.SrcMAC, p.DstMAC = datapath.MAC{2, 0xcc, 1}, networkMAC
 	if g.chance(5) {
 		p.DstMAC = oneOf(g, datapath.MAC{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}, datapath.MAC{1, 0, 0x5e, 0, 0, 1}, datapath.OverlayMAC)
 	}
@@ -475,7 +421,7 @@ func shorten(b []byte, n int) []byte {
 // nonsense is what is no packet of a conversation at all.
 func (g *gen) nonsense() {
 	from, to := g.any(0), g.any(0)
-	i := injection{Hook: kernel.Hook(g.IntN(4)), Slot: g.IntN(slots), Note: "nonsense", Remote: nodeA, VNI: 2001}
+	i := injection{Hook: g.hook(), Slot: g.IntN(slots), Note: "nonsense", Remote: nodeA, VNI: 2001}
 	switch g.IntN(3) {
 	case 0:
 		i.Frame = packet.ARP(datapath.MAC{2, 0xcc, 1}, from.addr, to.addr)

@@ -86,7 +86,7 @@ func (r *rig) playOnce(ops []op, seen *tally) (*difference, error) {
 		return nil, err
 	}
 	start, c := time.Now(), clock.New(clock.Epoch)
-	k := kernel.New(kernel.Options{Clock: c, Overlay: r.ifindex[slotOverlay], Choose: r.choose})
+	k := kernel.New(kernel.Options{Clock: c, Overlay: r.ifindex[slotOverlay], Direct: r.ifindex[slotNetwork], Choose: r.choose})
 	var waiting []outcome
 	// settle compares the outcomes whose events have come, until at most so many wait.
 	settle := func(most int) (*difference, error) {
@@ -269,7 +269,8 @@ func (r *rig) inject(i *injection, k *kernel.Kernel) (outcome, error) {
 	}
 	before := bytes.Clone(i.Frame)
 	frame, vlan := i.asSeen()
-	fake := k.Inject(i.Hook, r.ifindex[i.Slot], frame, kernel.Meta{VNI: i.VNI, Remote: i.Remote, VLAN: vlan})
+	meta := kernel.Meta{VNI: i.VNI, Remote: i.Remote, VLAN: vlan, Stray: !i.forDevice()}
+	fake := k.Inject(i.Hook, r.ifindex[i.Slot], frame, meta)
 	if !bytes.Equal(before, i.Frame) {
 		return outcome{}, errors.New("the fake changed the frame that it was given")
 	}

@@ -55,13 +55,19 @@ func needs(t *testing.T) {
 	t.Skip(missing)
 }
 
-// Slots are interfaces: those of pods, then the overlay device and one of the node.
+// Slots are interfaces: those of pods, then the overlay device, one of the node, and the one on which other nodes are
+// neighbours.
 const (
 	podSlots    = 5
 	slotOverlay = podSlots
 	slotHost    = podSlots + 1
-	slots       = podSlots + 2
+	slotNetwork = podSlots + 2
+	slots       = podSlots + 3
 )
+
+// networkMAC is the address of the device on which other nodes are neighbours. No other device has that of the
+// frames that come to it: what those deliver must be made PACKET_HOST.
+var networkMAC = datapath.MAC{2, 0xcc, 2}
 
 // rig is a datapath in the kernel, and what is needed to run its programs on frames. It belongs to the
 // test's goroutine, whose thread is in a network namespace of its own.
@@ -111,6 +117,10 @@ func makeRig(t *testing.T, withSockets bool) *rig {
 		name := fmt.Sprintf("slot%d", i)
 		out, err := exec.Command("ip", "link", "add", name, "type", "veth", "peer", "name", name+"p").CombinedOutput()
 		require.NoError(t, err, "%s", out)
+		if i == slotNetwork {
+			out, err = exec.Command("ip", "link", "set", name, "address", networkMAC.String()).CombinedOutput()
+			require.NoError(t, err, "%s", out)
+		}
 		dev, err := net.InterfaceByName(name)
 		require.NoError(t, err)
 		r.ifindex[i] = uint32(dev.Index)
@@ -157,10 +167,13 @@ func (r *rig) load(t *testing.T, dir string) {
 	for hook, load := range map[kernel.Hook]func() (*ebpf.CollectionSpec, error){
 		kernel.FromPod: bpf.LoadFromPod, kernel.ToPod: bpf.LoadToPod,
 		kernel.FromOverlay: bpf.LoadFromOverlay, kernel.FromHost: bpf.LoadFromHost,
+		kernel.FromNetwork: bpf.LoadFromNetwork,
 	} {
 		spec, err := load()
 		require.NoError(t, err)
-		for name, v := range map[string]any{"overlay_ifindex": r.ifindex[slotOverlay], "test_tunnel_from_cb": uint8(1)} {
+		for name, v := range map[string]any{
+			"overlay_ifindex": r.ifindex[slotOverlay], "direct_ifindex": r.ifindex[slotNetwork], "test_tunnel_from_cb": uint8(1),
+		} {
 			if x := spec.Variables[name]; x != nil {
 				require.NoError(t, x.Set(v))
 			}
@@ -244,7 +257,8 @@ const (
 	tcOK       = 0
 	tcShot     = 2
 	tcRedirect = 7
-	tcNext     = -1 // let the next program say
+	tcNext     = -1         // let the next program say
+	tcLeft     = 0xffffffff // the same, as it is read
 )
 
 // errNotRun is a frame that this kernel makes no test runs of.
@@ -308,19 +322,21 @@ func (r *rig) run(i *injection) (kernel.Result, error) {
 	switch {
 	case code == tcShot:
 		res.Action = kernel.Drop
-	case code == tcOK:
+	case code == tcOK && i.Hook != kernel.FromNetwork, code == tcLeft && i.Hook == kernel.FromNetwork:
 		res.Action, res.Frame = kernel.Pass, frame
 	case code == tcRedirect && notes.redirect == redirectPeer:
 		res.Action, res.Ifindex, res.Frame = kernel.RedirectPeer, notes.ifindex, frame
 	case code == tcRedirect && notes.redirect == redirectOut && notes.tunnel:
 		res.Action, res.Ifindex, res.Frame = kernel.Tunnel, notes.ifindex, frame
 		res.VNI, res.Remote = notes.vni, notes.remote
+	case code == tcRedirect && notes.redirect == redirectNeighbour:
+		res.Action, res.Ifindex, res.Remote, res.Frame = kernel.Direct, notes.ifindex, notes.remote, frame
 	default:
 		return res, fmt.Errorf("%s returned %d after %+v", i.Hook, code, notes)
 	}
-	// Frames never bear the address of their device: so what is for this node must have been made so.
+	// What is for this node, and does not bear the address of its device, must have been made so.
 	forUs := res.Action == kernel.RedirectPeer || i.Hook == kernel.FromOverlay && res.Action == kernel.Pass
-	if forUs && !notes.retyped {
+	if forUs && !notes.retyped && !i.forDevice() {
 		return res, fmt.Errorf("%s delivers a packet of another type than PACKET_HOST", i.Hook)
 	}
 	return res, r.sendMark()

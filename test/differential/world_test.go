@@ -31,11 +31,21 @@ type party struct {
 	ident  identity.ID
 	slot   int        // localPod
 	tunnel netip.Addr // remotePod, remoteHost
+	hop    netip.Addr // the same: its node is a neighbour
+}
+
+// row is what ipcache says of somebody.
+func (p *party) row() datapath.IPCache {
+	if p.hop.IsValid() {
+		return datapath.IPCache{Identity: p.ident, NextHop: p.hop}
+	}
+	return datapath.IPCache{Identity: p.ident, Tunnel: p.tunnel}
 }
 
 // gen makes one sequence.
 type gen struct {
 	*rand.Rand
+	near     bool // other nodes are neighbours
 	calm     bool // complete tables, policies that allow much, few broken packets
 	ops      []op
 	parties  [2][]party // IPv4, IPv6
@@ -66,6 +76,9 @@ var (
 	nodeC    = netip.MustParseAddr("2001:db8:1::4") // sends nothing: test runs know senders of IPv4 only
 	stranger = netip.MustParseAddr("192.0.2.66")
 )
+
+// neighbours are the addresses of nodes by family.
+var neighbours = [2][]netip.Addr{{nodeA, nodeB}, {nodeC, netip.MustParseAddr("2001:db8:1::5")}}
 
 func addrs(texts ...string) []netip.Addr {
 	out := make([]netip.Addr, len(texts))
@@ -119,6 +132,9 @@ func (g *gen) world() {
 				case remoteHost:
 					p.ident, p.tunnel = identity.RemoteNode, nodeA
 				}
+				if g.near && p.tunnel.IsValid() && g.chance(80) {
+					p.hop = oneOf(g, neighbours[f]...)
+				}
 				g.parties[f] = append(g.parties[f], p)
 				g.know(p)
 			}
@@ -133,10 +149,14 @@ func (g *gen) world() {
 	} {
 		if g.chance(c.percent) {
 			row := datapath.IPCache{Identity: identity.MinLocal + identity.ID(g.IntN(2))}
-			if g.chance(10) {
+			prefix := netip.MustParsePrefix(c.prefix)
+			switch {
+			case g.chance(10):
 				row.Tunnel = nodeB
+			case g.near && g.chance(30):
+				row.NextHop = oneOf(g, neighbours[prefix.Addr().BitLen()/128]...)
 			}
-			g.add(op{IPCache: put(netip.MustParsePrefix(c.prefix), row)})
+			g.add(op{IPCache: put(prefix, row)})
 		}
 	}
 	for n, a := range []netip.Addr{nodeA, nodeB, nodeC} {
@@ -161,6 +181,14 @@ func (g *gen) world() {
 	}
 }
 
+// nearness is how many nodes of 100 become neighbours when their addresses change.
+func (g *gen) nearness() int {
+	if g.near {
+		return 70
+	}
+	return 5
+}
+
 func macOf(id datapath.EndpointID, last byte) datapath.MAC {
 	return datapath.MAC{2, last, 0, 0, byte(id >> 8), byte(id)}
 }
@@ -181,7 +209,7 @@ func (g *gen) know(p party) {
 		return
 	}
 	if g.mostly(90) {
-		g.add(op{IPCache: put(netip.PrefixFrom(p.addr, p.addr.BitLen()), datapath.IPCache{Identity: p.ident, Tunnel: p.tunnel})})
+		g.add(op{IPCache: put(netip.PrefixFrom(p.addr, p.addr.BitLen()), p.row())})
 	}
 }
 
@@ -303,11 +331,15 @@ func (g *gen) event() {
 		} else {
 			row := datapath.IPCache{Identity: g.identity()}
 			if p.tunnel.IsValid() || g.chance(10) {
-				p.tunnel = oneOf(g, nodeA, nodeB, nodeC)
+				p.tunnel, p.hop = oneOf(g, nodeA, nodeB, nodeC), netip.Addr{}
 				row.Tunnel = p.tunnel
 			}
-			if g.chance(10) {
+			switch {
+			case g.chance(10):
 				row.Tunnel = netip.Addr{}
+			case row.Tunnel.IsValid() && g.chance(g.nearness()): // it becomes a neighbour, or another one
+				p.hop = oneOf(g, neighbours[family]...)
+				row.Tunnel, row.NextHop = netip.Addr{}, p.hop
 			}
 			g.add(op{IPCache: put(prefix, row)})
 		}
