@@ -5,7 +5,12 @@
 // Packets are given to test runs of the programs, or travel over a wire (see wire_test.go); socket hooks meet the calls of real
 // sockets (see sock_rig_test.go).
 //
-// Not compared: senders of tunnelled packets with IPv6 addresses (the place where test runs keep the sender holds
+// All hooks of docs/datapath.md are played. At from_network what the program leaves to the next one is what the fake
+// passes, counts nothing and reports nothing; a packet is for this machine if it bears the address of the device, which
+// the fake is told. In about a third of the sequences other nodes are neighbours from the start, in others they become some.
+//
+// Not compared: headers in pieces at from_network (the program leaves them to the stack, the fake knows no pieces), nodes
+// without a direct-routing device, senders of tunnelled packets with IPv6 addresses (the place where test runs keep the sender holds
 // IPv4 only), frames without a byte behind the Ethernet header, and what is left out when a table is full.
 package differential_test
 
