@@ -2,7 +2,6 @@ package filestore
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -74,7 +73,7 @@ func readContent(dir, rel string, st stamp) (*content, error) {
 	}
 	var docs [][]byte
 	if filepath.Ext(rel) == ".json" {
-		docs, err = jsonDocs(data)
+		docs, err = manifest.Documents(data)
 		if err != nil {
 			c.fail(path, "is not valid JSON: %v", err)
 		}
@@ -143,19 +142,4 @@ func readBounded(path string) ([]byte, error) {
 		err = fmt.Errorf("more than %d bytes", maxFile)
 	}
 	return data, err
-}
-
-// jsonDocs takes apart the JSON values of a file. Those before a fault are returned with the error.
-func jsonDocs(data []byte) ([][]byte, error) {
-	d := json.NewDecoder(bytes.NewReader(data))
-	var out [][]byte
-	for {
-		var raw json.RawMessage
-		if err := d.Decode(&raw); err == io.EOF {
-			return out, nil
-		} else if err != nil {
-			return out, err
-		}
-		out = append(out, raw)
-	}
 }

@@ -214,8 +214,8 @@ func Decode(file string, doc []byte) (Object, []cluster.Finding) {
 	if !ok {
 		return Object{}, r.findings
 	}
-	kind, _ := top.get("kind").text()
-	apiVersion, _ := top.get("apiVersion").text()
+	kind, _ := top.get("kind").word()
+	apiVersion, _ := top.get("apiVersion").passing()
 	if top.get("kind").absent() {
 		r.bad("kind", "missing; every object names its apiVersion and kind")
 	}
@@ -269,7 +269,7 @@ func readMetadata(r *report, top object, kind string, info kindInfo) (metadata, 
 		return md, Object{}
 	}
 	md.name, _ = m.get("name").text()
-	md.namespace, _ = m.get("namespace").text()
+	md.namespace, _ = m.get("namespace").word()
 	switch {
 	case !info.namespaced:
 		md.namespace = ""
@@ -302,6 +302,9 @@ func readMetadata(r *report, top object, kind string, info kindInfo) (metadata, 
 // items, in order and recursively, anything else into itself. The error says what is wrong with the
 // document as a whole.
 func Items(doc []byte) ([]json.RawMessage, error) {
+	if !mayBeList(doc) {
+		return []json.RawMessage{doc}, nil
+	}
 	var head struct {
 		Kind  string             `json:"kind"`
 		Items *[]json.RawMessage `json:"items"`
@@ -358,11 +361,11 @@ func adoptKind(list []byte, kind string, item json.RawMessage) (json.RawMessage,
 
 func child(root any, path ...string) any {
 	for _, p := range path {
-		m, ok := root.(map[string]any)
+		m, ok := root.(fields)
 		if !ok {
 			return nil
 		}
-		root = m[p]
+		root = m.get(p)
 	}
 	return root
 }

@@ -3,6 +3,7 @@ package manifest
 import (
 	"encoding/json"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/weirnet/weir/core/datapath"
@@ -43,7 +44,7 @@ func readService(r *report, md metadata, top object) body {
 		}
 		return b
 	}
-	kind, _ := spec.get("type").text()
+	kind, _ := spec.get("type").passing()
 	switch kind {
 	case "", "ClusterIP", "NodePort", "LoadBalancer":
 	case "ExternalName":
@@ -82,7 +83,7 @@ func readService(r *report, md metadata, top object) body {
 		}
 	}
 	for _, f := range []string{"internalTrafficPolicy", "externalTrafficPolicy"} {
-		if s, _ := spec.get(f).text(); s == "Local" {
+		if s, _ := spec.get(f).passing(); s == "Local" {
 			spec.get(f).warn("Local is not supported; backends on every node are used")
 		}
 	}
@@ -136,7 +137,7 @@ func loadBalancerIPs(spec, top object) []netip.Addr {
 }
 
 func readAffinity(spec object) time.Duration {
-	switch s, _ := spec.get("sessionAffinity").text(); s {
+	switch s, _ := spec.get("sessionAffinity").passing(); s {
 	case "", "None":
 		return 0
 	case "ClientIP":
@@ -167,8 +168,8 @@ func readServicePorts(spec object) []frontendPort {
 			continue
 		}
 		p := frontendPort{servicePort: servicePort{proto: datapath.ProtoTCP}}
-		p.name, _ = o.get("name").text()
-		if s, ok := o.get("protocol").text(); ok {
+		p.name, _ = o.get("name").word()
+		if s, ok := o.get("protocol").passing(); ok {
 			if p.proto, ok = transport(s); !ok {
 				o.get("protocol").bad("unknown protocol %q; allowed: TCP, UDP, SCTP", clip(s))
 			}
@@ -190,7 +191,7 @@ func readServicePorts(spec object) []frontendPort {
 				target.bad("%q is not a port; want a number from 1 to 65535, unquoted, or the name of a container port", clip(raw))
 			}
 			if raw != "" {
-				p.target, p.targetName = 0, raw
+				p.target, p.targetName = 0, strings.Clone(raw)
 			}
 		default:
 			target.wrongType("a port number or name")
@@ -208,7 +209,7 @@ func readEndpointSlice(r *report, md metadata, top object) body {
 	if service == "" {
 		r.bad(`metadata.labels["`+serviceNameLabel+`"]`, "missing; want the name of the service that the endpoints are of")
 	}
-	family, _ := top.get("addressType").text()
+	family, _ := top.get("addressType").passing()
 	switch family {
 	case "IPv4", "IPv6":
 	case "FQDN":
@@ -225,7 +226,7 @@ func readEndpointSlice(r *report, md metadata, top object) body {
 			continue
 		}
 		state, serves := sliceState(o)
-		node, _ := o.get("nodeName").text()
+		node, _ := o.get("nodeName").word()
 		list, _ := o.get("addresses").list()
 		for _, item := range list {
 			a, ok := item.addr()
@@ -273,8 +274,8 @@ func readSlicePorts(top object) []lb.Backend {
 			continue
 		}
 		p := lb.Backend{Proto: datapath.ProtoTCP, Weight: 1}
-		p.PortName, _ = o.get("name").text()
-		if s, ok := o.get("protocol").text(); ok {
+		p.PortName, _ = o.get("name").word()
+		if s, ok := o.get("protocol").passing(); ok {
 			if p.Proto, ok = transport(s); !ok {
 				o.get("protocol").bad("unknown protocol %q; allowed: TCP, UDP, SCTP", clip(s))
 			}
