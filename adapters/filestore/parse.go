@@ -7,8 +7,10 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
 	"sigs.k8s.io/yaml"
 
 	"github.com/weirnet/weir/core/cluster"
@@ -19,10 +21,12 @@ import (
 const maxFile = 64 << 20
 
 // definition is one object as one file defines it. obj is not valid if the object was refused, or if
-// nobody knows what the file now says of it.
+// nobody knows what the file now says of it; then it is not stated.
 type definition struct {
 	obj      manifest.Object
-	doc      []byte // JSON
+	stated   bool
+	sum      checksum
+	doc      []byte // JSON, until it was taken in
 	findings []cluster.Finding
 }
 
@@ -54,14 +58,17 @@ func hidden(path string) bool {
 	return false
 }
 
-// readContent reads a file. rel is its path below dir. The error is os.ErrNotExist alone; any other
-// trouble is a finding.
-func readContent(dir, rel string, st stamp) (*content, error) {
+// errDirectory is readContent's answer to a directory.
+var errDirectory = errors.New("is a directory")
+
+// readContent reads a file. rel is its path below dir. The error is os.ErrNotExist or errDirectory; any
+// other trouble is a finding.
+func readContent(dir, rel string) (*content, error) {
 	path := filepath.Join(dir, rel)
-	c := &content{stamp: st}
-	data, err := readBounded(path)
+	c := &content{}
+	data, err := c.read(path)
 	switch {
-	case errors.Is(err, os.ErrNotExist):
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, errDirectory):
 		return nil, err
 	case err != nil:
 		c.fail(path, "can't be read: %v", err)
@@ -125,7 +132,57 @@ func (c *content) add(dir, rel string, doc []byte) {
 			Message: "identities are numbered by the agents, in " + identitiesDir + "; remove it"})
 		obj = manifest.Object{Key: obj.Key}
 	}
-	c.defs = append(c.defs, definition{obj, append([]byte(nil), doc...), findings})
+	c.defs = append(c.defs, definition{obj: obj, stated: true, sum: checksumOf(doc), doc: doc, findings: findings})
+}
+
+// read reads a regular file and notes its stamp. With thousands of files the system calls count: these are
+// the fewest.
+func (c *content) read(path string) ([]byte, error) {
+	// Without O_NONBLOCK opening a pipe would wait for somebody to write.
+	fd, err := ignoringEINTR(func() (int, error) {
+		return unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, err
+	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+	case unix.S_IFDIR:
+		return nil, errDirectory
+	default:
+		return nil, errors.New("not a regular file")
+	}
+	c.stamp = stampOf(&st)
+	// A file that grows meanwhile is read on: to its end.
+	data := make([]byte, 0, min(st.Size, maxFile)+1)
+	for {
+		n, err := ignoringEINTR(func() (int, error) { return unix.Read(fd, data[len(data):cap(data)]) })
+		if err != nil {
+			return nil, err
+		}
+		data = data[:len(data)+n]
+		switch {
+		case len(data) > maxFile:
+			return nil, fmt.Errorf("more than %d bytes", maxFile)
+		case n == 0 || int64(len(data)) == st.Size:
+			return data, nil
+		case len(data) == cap(data):
+			data = slices.Grow(data, len(data))
+		}
+	}
+}
+
+func ignoringEINTR(f func() (int, error)) (int, error) {
+	for {
+		if n, err := f(); err != unix.EINTR {
+			return n, err
+		}
+	}
 }
 
 func readBounded(path string) ([]byte, error) {

@@ -11,6 +11,7 @@
 package manifest
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"sort"
@@ -85,16 +86,13 @@ func (k Key) String() string {
 	return k.Kind + " " + k.Namespace + "/" + k.Name
 }
 
-// Less orders keys by kind, namespace and name.
-func (k Key) Less(o Key) bool {
-	if k.Kind != o.Kind {
-		return k.Kind < o.Kind
-	}
-	if k.Namespace != o.Namespace {
-		return k.Namespace < o.Namespace
-	}
-	return k.Name < o.Name
+// Compare orders keys by kind, namespace and name.
+func (k Key) Compare(o Key) int {
+	return cmp.Or(cmp.Compare(k.Kind, o.Kind), cmp.Compare(k.Namespace, o.Namespace), cmp.Compare(k.Name, o.Name))
 }
+
+// Less says whether a key comes before another in the order of Compare.
+func (k Key) Less(o Key) bool { return k.Compare(o) < 0 }
 
 // Object is what Decode made of a document. The zero value is "nothing weir looks at".
 type Object struct {
