@@ -39,6 +39,49 @@ func (t *mapTable[K, V, RK, RV]) Put(k K, v V) error {
 	return tableError(t.name, "put", k, t.m.Put(&rk, &rv))
 }
 
+// PutAll implements ports.Batch.
+func (t *mapTable[K, V, RK, RV]) PutAll(rows []ports.Row[K, V]) (int, error) {
+	const chunk = 4096
+	keys, values := make([]RK, 0, min(chunk, len(rows))), make([]RV, 0, min(chunk, len(rows)))
+	for done := 0; done < len(rows); {
+		keys, values = keys[:0], values[:0]
+		var invalid error
+		for _, r := range rows[done:min(done+chunk, len(rows))] {
+			rk, err := t.key(r.Key)
+			var rv RV
+			if err == nil {
+				rv, err = t.value(r.Key, r.Value)
+			}
+			if err != nil {
+				invalid = tableError(t.name, "put", r.Key, err)
+				break
+			}
+			keys, values = append(keys, rk), append(values, rv)
+		}
+		n := 0
+		if len(keys) > 0 {
+			var err error
+			n, err = t.m.BatchUpdate(keys, values, nil)
+			if errors.Is(err, ebpf.ErrNotSupported) {
+				if n, err = 0, t.m.Put(&keys[0], &values[0]); err == nil {
+					n = 1
+				}
+			}
+			if err != nil {
+				if n >= len(keys) { // refused before the kernel counted
+					n = 0
+				}
+				return done + n, tableError(t.name, "put", rows[done+n].Key, err)
+			}
+		}
+		done += n
+		if invalid != nil {
+			return done, invalid
+		}
+	}
+	return len(rows), nil
+}
+
 func (t *mapTable[K, V, RK, RV]) Delete(k K) error {
 	rk, err := t.key(k)
 	if err != nil {

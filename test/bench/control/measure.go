@@ -259,6 +259,10 @@ func (m *measurement) endpointChanges(a, b, client *attached) error {
 }
 
 func (m *measurement) policyChanges(server, client *attached) error {
+	if err := m.files.put(gate("client")); err != nil {
+		return err
+	}
+	time.Sleep(time.Second) // a new directory is looked through first
 	var denied, allowed []time.Duration
 	err := within(client.ns, func() error {
 		e, err := newEcho(netip.AddrPortFrom(server.ip, 8080))
