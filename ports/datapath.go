@@ -48,6 +48,17 @@ type Batch[K comparable, V any] interface {
 	PutAll([]Row[K, V]) (int, error)
 }
 
+// RowCounter is a Table, FlowCounter a Datapath, that counts rows without a list of them. Both may be asked at
+// any time; rows that come or go meanwhile may be counted or not.
+type (
+	RowCounter interface {
+		CountRows() (int, error)
+	}
+	FlowCounter interface {
+		CountFlows() (int, error)
+	}
+)
+
 // Tables are all tables that the engine fills. For table kinds that are arrays in the kernel
 // (EndpointPolicy, Classes) absent and zero are the same, and Dump leaves zero rows out.
 type Tables struct {

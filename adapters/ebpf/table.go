@@ -123,6 +123,17 @@ func (t *mapTable[K, V, RK, RV]) Dump() ([]ports.Row[K, V], error) {
 	return rows, nil
 }
 
+// CountRows implements ports.RowCounter.
+func (t *mapTable[K, V, RK, RV]) CountRows() (int, error) {
+	n, err := countRows[RK, RV](t.m)
+	return n, tableError(t.name, "count", "", err)
+}
+
+func countRows[RK comparable, RV any](m *ebpf.Map) (n int, err error) {
+	err = scan(m, func(*RK, *RV) { n++ })
+	return min(n, int(m.MaxEntries())), err
+}
+
 type rawRow[RK comparable, RV any] struct {
 	key   RK
 	value RV
@@ -134,29 +145,41 @@ const dumpChunk = 1024
 // dump reads a whole map while others may change it: every row that stays is returned once, rows that
 // come or go meanwhile are or are not.
 func dump[RK comparable, RV any](m *ebpf.Map) ([]rawRow[RK, RV], error) {
-	var cursor ebpf.MapBatchCursor
-	keys, values := make([]RK, dumpChunk), make([]RV, dumpChunk)
 	seen := map[RK]struct{}{}
 	var rows []rawRow[RK, RV]
+	err := scan(m, func(k *RK, v *RV) {
+		if _, dup := seen[*k]; !dup {
+			seen[*k] = struct{}{}
+			rows = append(rows, rawRow[RK, RV]{*k, *v})
+		}
+	})
+	if err != nil {
+		return nil, err
+	}
+	return rows, nil
+}
+
+// scan shows every row of a map, some perhaps twice if rows are deleted meanwhile. The arguments are
+// overwritten after each call.
+func scan[RK comparable, RV any](m *ebpf.Map, see func(*RK, *RV)) error {
+	var cursor ebpf.MapBatchCursor
+	keys, values := make([]RK, dumpChunk), make([]RV, dumpChunk)
 	// An LPM map starts over when the row that it stood on is deleted: the bound ends that race.
 	limit := 4 * (int(m.MaxEntries()) + dumpChunk)
 	for read := 0; read <= limit; {
 		n, err := m.BatchLookup(&cursor, keys, values, nil)
 		for i := range n {
-			if _, dup := seen[keys[i]]; !dup {
-				seen[keys[i]] = struct{}{}
-				rows = append(rows, rawRow[RK, RV]{keys[i], values[i]})
-			}
+			see(&keys[i], &values[i])
 		}
 		read += n
 		switch {
 		case errors.Is(err, ebpf.ErrKeyNotExist):
-			return rows, nil
+			return nil
 		case errors.Is(err, unix.ENOSPC):
 			keys, values = make([]RK, 2*len(keys)), make([]RV, 2*len(values))
 		case err != nil:
-			return nil, err
+			return err
 		}
 	}
-	return nil, fmt.Errorf("the rows change faster than they can be read: %w", unix.EAGAIN)
+	return fmt.Errorf("the rows change faster than they can be read: %w", unix.EAGAIN)
 }

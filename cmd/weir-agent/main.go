@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/fx"
@@ -14,6 +15,10 @@ import (
 
 // Version is set at build time.
 var Version = "dev"
+
+// gcPercent is how much the heap may grow between collections. The agent allocates little once it has
+// started, and shares its machine with the pods: memory is worth more here than the collector's time.
+const gcPercent = 40
 
 func main() {
 	if err := command().Execute(); err != nil {
@@ -40,6 +45,9 @@ The agent works in the network namespace it is started in. Programs and tables a
 		RunE: func(*cobra.Command, []string) error {
 			if err := o.check(); err != nil {
 				return err
+			}
+			if os.Getenv("GOGC") == "" {
+				debug.SetGCPercent(gcPercent)
 			}
 			app := fx.New(wiring(o))
 			if err := app.Err(); err != nil {

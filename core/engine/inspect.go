@@ -145,6 +145,9 @@ func (e *Engine) Policies() ([]policy.Policy, uint64) {
 	return out, e.revision
 }
 
+// Revision counts the changes of the set of policies.
+func (e *Engine) Revision() uint64 { return e.revision }
+
 // Problems says what could not take effect: text by policy.
 func (e *Engine) Problems() []string {
 	var out []string

@@ -12,12 +12,15 @@ import (
 
 // derivation is what it takes to find a service's backends among pods.
 type derivation struct {
-	selector map[string]string // empty: the backends are not weir's to find
+	selector []label // sorted by key; empty: the backends are not weir's to find
 	ports    []servicePort
 	// v4 and v6 are the families of the service's addresses; both if it has none.
 	v4, v6   bool
 	notReady bool // also pods that are not ready
 }
+
+// label that a pod must have.
+type label struct{ key, value string }
 
 type servicePort struct {
 	name       string
@@ -53,7 +56,10 @@ func readService(r *report, md metadata, top object) body {
 		spec.get("type").bad("unknown type %q; allowed: ClusterIP, NodePort, LoadBalancer, ExternalName", clip(kind))
 	}
 	b.service.Affinity = readAffinity(spec)
-	b.derive.selector = spec.get("selector").labelMap()
+	selector := spec.get("selector").labelMap()
+	for _, k := range sortedKeys(selector) {
+		b.derive.selector = append(b.derive.selector, label{k, selector[k]})
+	}
 	b.derive.notReady, _ = spec.get("publishNotReadyAddresses").flag()
 	ports := readServicePorts(spec)
 	for _, p := range ports {
@@ -220,6 +226,7 @@ func readEndpointSlice(r *report, md metadata, top object) body {
 	}
 	ports := readSlicePorts(top)
 	items, _ := top.get("endpoints").list()
+	b.slice.Backends = make([]lb.Backend, 0, len(items)*len(ports))
 	for _, item := range items {
 		o, ok := item.object()
 		if !ok {

@@ -45,6 +45,11 @@ func TestTable[K comparable, V any](t *testing.T, kind TableKind, open func(t *t
 		dump, err := table.Dump()
 		require.NoError(t, err)
 		require.ElementsMatch(t, rows, dump)
+		if c, ok := table.(ports.RowCounter); ok {
+			n, err := c.CountRows()
+			require.NoError(t, err)
+			require.Equal(t, len(rows), n)
+		}
 	}
 	other := func(i int) V { return samples[(i+1)%len(samples)].Value }
 
