@@ -41,10 +41,10 @@ func dial(to netip.AddrPort, timeout time.Duration) (byte, error) {
 // reaches the new backend, and until the last that still reached the old one.
 func swap(from *os.File, service netip.AddrPort, now byte, change func() error) (first, last time.Duration, err error) {
 	err = within(from, func() error {
+		start := time.Now()
 		if err := change(); err != nil {
 			return err
 		}
-		start := time.Now()
 		for same := 0; same < 20; {
 			began := time.Since(start)
 			answer, err := dial(service, 200*time.Millisecond)
@@ -106,10 +106,10 @@ func (e *echo) once() bool {
 // switched measures how long after a change of policy the flow is as wanted. A denial counts from the
 // first datagram of five that were all lost.
 func (e *echo) switched(allowed bool, change func() error) (time.Duration, error) {
+	start := time.Now()
 	if err := change(); err != nil {
 		return 0, err
 	}
-	start := time.Now()
 	lost, since := 0, time.Duration(0)
 	for {
 		began := time.Since(start)
