@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"runtime/debug"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -36,6 +35,8 @@ type Config struct {
 	Kernel   string
 	Attach   string
 	Datapath string // "ebpf" or "fake"
+	// Started is called once, beside the loop, when the agent is ready. A Stepper ignores it. Nil: nothing.
+	Started func()
 }
 
 // Deps are the ports of an agent. OpenDatapath is called once, when the overlay devices exist.
@@ -155,8 +156,9 @@ func (a *Agent) Run(ctx context.Context) error {
 		return err
 	}
 	a.aside = func(f func()) { start("", func() error { f(); return nil }) }
-	// What it took to start is much more than what it takes to go on.
-	a.whenReady = func() { a.aside(debug.FreeOSMemory) }
+	if a.cfg.Started != nil {
+		a.whenReady = func() { a.aside(a.cfg.Started) }
+	}
 	if c, ok := a.dp.(interface{ Close() error }); ok {
 		defer func() {
 			cancel()

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"runtime/debug"
 
 	"github.com/spf13/cobra"
 	"go.uber.org/fx"
@@ -15,10 +14,6 @@ import (
 
 // Version is set at build time.
 var Version = "dev"
-
-// gcPercent is how much the heap may grow between collections. The agent allocates little once it has
-// started, and shares its machine with the pods: memory is worth more here than the collector's time.
-const gcPercent = 40
 
 func main() {
 	if err := command().Execute(); err != nil {
@@ -46,9 +41,7 @@ The agent works in the network namespace it is started in. Programs and tables a
 			if err := o.check(); err != nil {
 				return err
 			}
-			if os.Getenv("GOGC") == "" {
-				debug.SetGCPercent(gcPercent)
-			}
+			boundHeap(startGC)
 			app := fx.New(wiring(o))
 			if err := app.Err(); err != nil {
 				return err
