@@ -15,6 +15,7 @@ import (
 	"github.com/weirnet/weir/core/datapath"
 	"github.com/weirnet/weir/core/engine"
 	"github.com/weirnet/weir/core/flow"
+	"github.com/weirnet/weir/core/identity"
 	"github.com/weirnet/weir/core/ipam"
 	"github.com/weirnet/weir/ports"
 )
@@ -263,7 +264,7 @@ func (a *agent) open() error {
 	if err != nil {
 		return err
 	}
-	a.builder = flow.NewBuilder(a.cfg.Node, uint64(a.started.UnixNano()), lookups{a})
+	a.builder = flow.NewBuilder(a.cfg.Node, uint64(a.started.UnixNano()), lookups{a, map[identity.ID]labelText{}})
 	a.wishes.add(engine.Op{Table: engine.Nodes, Key: a.self.Name, Row: a.self})
 	a.engine = engine.New(a.cfg.Node, adopted, a.deps.Clock.Now(), engine.WithRouting(a.cfg.Routing))
 	a.exec.adoption.generation = a.engine.Generation()

@@ -19,21 +19,31 @@ import (
 type flowRecord struct {
 	mu     sync.Mutex
 	ring   flow.Ring
-	grown  chan struct{} // closed and replaced at every push
+	grown  chan struct{} // closed at the next push; nil: nobody waits
 	kernel uint64        // lost events already recorded, by the kernel
 	queue  uint64        // and by our own queue
 }
 
 func newFlowRecord(capacity int) *flowRecord {
-	return &flowRecord{ring: flow.NewRing(capacity), grown: make(chan struct{})}
+	return &flowRecord{ring: flow.NewRing(capacity)}
 }
 
 func (r *flowRecord) push(e flow.Entry) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.ring.Push(e)
-	close(r.grown)
-	r.grown = make(chan struct{})
+	if r.grown != nil {
+		close(r.grown)
+		r.grown = nil
+	}
+}
+
+// waiting gives the channel that the next push closes. The caller holds the lock.
+func (r *flowRecord) waiting() <-chan struct{} {
+	if r.grown == nil {
+		r.grown = make(chan struct{})
+	}
+	return r.grown
 }
 
 // noteLost records losses since the last call. Both arguments are totals.
@@ -75,7 +85,10 @@ func (a *Agent) Observe(ctx context.Context, q flow.Query, deliver func(flow.Ent
 	r := a.record
 	r.mu.Lock()
 	entries, cursor := r.ring.Select(q, match)
-	grown := r.grown
+	var grown <-chan struct{}
+	if q.Follow {
+		grown = r.waiting()
+	}
 	r.mu.Unlock()
 	for _, e := range entries {
 		if err := deliver(e); err != nil {
@@ -93,7 +106,9 @@ func (a *Agent) Observe(ctx context.Context, q flow.Query, deliver func(flow.Ent
 		for {
 			r.mu.Lock()
 			e, next, missed, ok := r.ring.Read(cursor)
-			grown = r.grown
+			if !ok {
+				grown = r.waiting()
+			}
 			r.mu.Unlock()
 			cursor = next
 			if missed > 0 {
@@ -115,8 +130,20 @@ func (a *Agent) Observe(ctx context.Context, q flow.Query, deliver func(flow.Ent
 	return nil
 }
 
-// lookups answers what the flow builder asks, from the engine's state.
-type lookups struct{ a *agent }
+// lookups answers what the flow builder asks, from the engine's state. A million events a second must not write
+// the same labels down each time.
+type lookups struct {
+	a     *agent
+	texts map[identity.ID]labelText
+}
+
+type labelText struct {
+	key  string // of the set
+	text []string
+}
+
+// maxTexts bounds the sets of labels that are kept as text.
+const maxTexts = 4096
 
 func (l lookups) Address(ip netip.Addr) (i flow.AddressInfo, ok bool) {
 	pod, ok := l.a.engine.PodAt(ip)
@@ -132,7 +159,19 @@ func (l lookups) Address(ip netip.Addr) (i flow.AddressInfo, ok bool) {
 
 func (l lookups) Identity(id identity.ID) ([]string, bool) {
 	ls, ok := l.a.engine.LabelsOf(id)
-	return ls.Strings(), ok
+	if !ok {
+		return nil, false
+	}
+	t, kept := l.texts[id]
+	if kept && t.key == ls.Key() {
+		return t.text, true
+	}
+	if len(l.texts) >= maxTexts {
+		clear(l.texts)
+	}
+	t = labelText{ls.Key(), ls.Strings()}
+	l.texts[id] = t
+	return t.text, true
 }
 
 func (l lookups) Frontend(addr netip.AddrPort, proto uint8) (flow.Service, bool) {

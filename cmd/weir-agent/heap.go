@@ -5,23 +5,15 @@ import (
 	"runtime/debug"
 )
 
-// How much the heap may grow between collections, in percent. Once it has started the agent allocates little,
-// and it shares its machine with the pods: memory is worth more then than the collector's time. While it
-// starts it is the other way round.
-const (
-	startGC = 200
-	readyGC = 40
-)
+// readyGC is how much the heap may grow between collections once the agent has started, in percent: it
+// allocates little then, and shares its machine with the pods, so that memory is worth more than the
+// collector's time. While it starts it is the other way round, and the runtime's default is good.
+const readyGC = 40
 
-// boundHeap sets the collector, unless the environment does.
-func boundHeap(percent int) {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(percent)
-	}
-}
-
-// settleHeap is called when the agent has started.
+// settleHeap is called when the agent has started. What the environment says about the collector counts.
 func settleHeap() {
-	boundHeap(readyGC)
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(readyGC)
+	}
 	debug.FreeOSMemory()
 }

@@ -41,7 +41,6 @@ The agent works in the network namespace it is started in. Programs and tables a
 			if err := o.check(); err != nil {
 				return err
 			}
-			boundHeap(startGC)
 			app := fx.New(wiring(o))
 			if err := app.Err(); err != nil {
 				return err

@@ -90,10 +90,8 @@ func (e *Engine) LabelsOf(id identity.ID) (labels.Set, bool) {
 	if k, ok := e.identities.byID[id]; ok && k.labels.Len() > 0 {
 		return k.labels, true
 	}
-	for p, c := range e.addresses.prefixes {
-		if c.id == id {
-			return identity.ForPrefix(id, p).Labels, true
-		}
+	if p, ok := e.addresses.prefixOf[id]; ok {
+		return identity.ForPrefix(id, p).Labels, true
 	}
 	return labels.Set{}, false
 }
@@ -116,10 +114,7 @@ func (e *Engine) IdentityAt(ip netip.Addr) (identity.ID, bool) {
 }
 
 // ServiceAt names the service that has a frontend.
-func (e *Engine) ServiceAt(k datapath.ServiceKey) (lb.Name, bool) {
-	f, ok := e.services.Frontend(k)
-	return f.Service, ok
-}
+func (e *Engine) ServiceAt(k datapath.ServiceKey) (lb.Name, bool) { return e.services.Owner(k) }
 
 // Rule says what a cookie stands for.
 func (e *Engine) Rule(c datapath.Cookie) (policy.Verdict, bool) { return e.compiler.Rule(c) }

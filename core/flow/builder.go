@@ -2,7 +2,7 @@ package flow
 
 import (
 	"encoding/binary"
-	"fmt"
+	"encoding/hex"
 	"hash/fnv"
 	"net/netip"
 
@@ -31,7 +31,7 @@ type Lookup interface {
 // Builder turns datapath events into flows. It has one caller at a time.
 type Builder struct {
 	node   string
-	salt   uint64
+	base   [16]byte // of the UUIDs
 	lookup Lookup
 	built  uint64
 }
@@ -39,13 +39,27 @@ type Builder struct {
 // NewBuilder makes a builder for a node. The salt (a start time, a random number) keeps the ids of
 // flows apart from those of an earlier builder on the same node.
 func NewBuilder(node string, salt uint64, lookup Lookup) *Builder {
-	return &Builder{node: node, salt: salt, lookup: lookup}
+	b := &Builder{node: node, lookup: lookup}
+	h := fnv.New128a()
+	h.Write([]byte(node))
+	h.Write(binary.BigEndian.AppendUint64(nil, salt))
+	h.Sum(b.base[:0])
+	b.base[6] = b.base[6]&0x0f | 0x80
+	b.base[8] = b.base[8]&0x3f | 0x80
+	return b
 }
 
 // Build describes an event. The event's own identities count, even where an address has come to
 // mean something else since.
 func (b *Builder) Build(e datapath.Event) *Flow {
-	f := &Flow{
+	// One allocation for what is kept and dropped together.
+	type whole struct {
+		flow            Flow
+		egress, ingress policy.Verdict
+	}
+	w := &whole{}
+	f := &w.flow
+	*f = Flow{
 		Time: e.Time, UUID: b.nextUUID(), Node: b.node, Event: e, Verdict: VerdictForwarded,
 		Source:    b.endpoint(e.Src.Addr(), e.SrcIdentity, e.SrcEndpoint),
 		Dest:      b.endpoint(e.Dst.Addr(), e.DstIdentity, e.DstEndpoint),
@@ -57,10 +71,10 @@ func (b *Builder) Build(e datapath.Event) *Flow {
 		f.Verdict = VerdictDropped
 	}
 	if e.EgressJudged {
-		f.Egress = b.verdict(e.EgressCookie, !(refused && e.Direction == datapath.Egress))
+		f.Egress = b.verdict(&w.egress, e.EgressCookie, !(refused && e.Direction == datapath.Egress))
 	}
 	if e.IngressJudged {
-		f.Ingress = b.verdict(e.IngressCookie, !(refused && e.Direction == datapath.Ingress))
+		f.Ingress = b.verdict(&w.ingress, e.IngressCookie, !(refused && e.Direction == datapath.Ingress))
 	}
 	return f
 }
@@ -83,36 +97,42 @@ func (b *Builder) endpoint(a netip.Addr, id identity.ID, ep datapath.EndpointID)
 }
 
 func (b *Builder) service(a netip.AddrPort, proto uint8) *Service {
-	if s, ok := b.lookup.Frontend(a, proto); ok {
-		return &s
+	s, ok := b.lookup.Frontend(a, proto)
+	if !ok {
+		return nil
 	}
-	return nil
+	found := s // only this one is put on the heap
+	return &found
 }
 
-// verdict explains a cookie; nil when its rule is no longer known.
-func (b *Builder) verdict(c datapath.Cookie, allowed bool) *policy.Verdict {
-	v, ok := b.lookup.Rule(c)
-	if !ok {
-		if c != 0 {
-			return nil
-		}
-		v = policy.Verdict{}
+// verdict explains a cookie in the place given, and returns that; nil when its rule is no longer known.
+func (b *Builder) verdict(v *policy.Verdict, c datapath.Cookie, allowed bool) *policy.Verdict {
+	known, ok := b.lookup.Rule(c)
+	switch {
+	case ok:
+		*v = known
+	case c != 0:
+		return nil
 	}
 	v.Allowed = allowed
-	return &v
+	return v
 }
 
-// nextUUID names a flow: a version 8 UUID from the node, the salt and a running number.
+// nextUUID names a flow: a version 8 UUID from the node and the salt, and a running number in its last six
+// bytes.
 func (b *Builder) nextUUID() string {
 	b.built++
-	h := fnv.New128a()
-	h.Write([]byte(b.node))
-	var n [16]byte
-	binary.BigEndian.PutUint64(n[:8], b.salt)
-	binary.BigEndian.PutUint64(n[8:], b.built)
-	h.Write(n[:])
-	u := h.Sum(nil)
-	u[6] = u[6]&0x0f | 0x80
-	u[8] = u[8]&0x3f | 0x80
-	return fmt.Sprintf("%x-%x-%x-%x-%x", u[0:4], u[4:6], u[6:8], u[8:10], u[10:16])
+	u := b.base
+	tail := binary.BigEndian.Uint64(u[8:])
+	const low = 1<<48 - 1
+	binary.BigEndian.PutUint64(u[8:], tail&^low|(tail+b.built)&low)
+	var out [36]byte
+	hex.Encode(out[:], u[:4])
+	at := 8
+	for _, part := range [][]byte{u[4:6], u[6:8], u[8:10], u[10:]} {
+		out[at] = '-'
+		hex.Encode(out[at+1:], part)
+		at += 1 + 2*len(part)
+	}
+	return string(out[:])
 }

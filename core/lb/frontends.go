@@ -51,6 +51,15 @@ func (c *Compiler) Frontend(key datapath.ServiceKey) (FrontendState, bool) {
 	return f.state(), true
 }
 
+// Owner names the service that has a frontend, as of the last Flush.
+func (c *Compiler) Owner(key datapath.ServiceKey) (Name, bool) {
+	f, ok := c.frontends[key]
+	if !ok {
+		return Name{}, false
+	}
+	return f.service, true
+}
+
 func (f *frontend) state() FrontendState {
 	st := FrontendState{
 		ID: f.row.ID, Service: f.service, Frontend: *f.spec, Affinity: f.affinity,
