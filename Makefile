@@ -24,12 +24,14 @@ SEED    ?= 1
 SEEDS   ?= 20
 PACKETS ?= 50000
 
+BENCHTIME ?= 1000000x
+
 # Tests that start weir's programs find them in $PATH; a later test must not be answered from the
 # cache of a run on another kernel or as another user.
 TEST := PATH="$(CURDIR)/bin:$$PATH" go run ./test/cmd/testreport -count=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build generate check-generated fmt lint test race test-bpf soak test-netns test-kernels fuzz mutants bench check clean
+.PHONY: help demo build generate check-generated fmt lint test race test-bpf soak test-netns test-kernels fuzz mutants bench bench-bpf bench-core check clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -74,9 +76,10 @@ race: build ## the same with the race detector (needs a C compiler)
 test-bpf: build ## the eBPF programs, as root; nothing may be skipped
 	@REQUIRE=root,bpf $(TEST) ./bpf/... ./adapters/ebpf/... ./test/differential/...
 
-soak: ## SEEDS simulated clusters from SEED on; then, as root, as many runs of PACKETS packets: programs against the fake kernel
+soak: ## SEEDS simulated clusters from SEED on; then, as root, as many runs of PACKETS packets and socket calls: programs against the fake kernel
 	@go test -v -count=1 -timeout 0 -run 'Sim$$' ./test/sim -soak -first $(SEED) -seeds $(SEEDS)
-	@REQUIRE=root,bpf go test -v -count=1 -timeout 0 -run '^TestRandom$$' ./test/differential -seed $(SEED) -seeds $(SEEDS) -packets $(PACKETS)
+	@REQUIRE=root,bpf go test -v -count=1 -timeout 0 -run '^(TestRandom|TestSockets)$$' ./test/differential \
+		-seed $(SEED) -seeds $(SEEDS) -packets $(PACKETS) -calls $(PACKETS)
 
 test-netns: build ## what needs network namespaces, as root; nothing may be skipped
 	@REQUIRE=root $(TEST) ./adapters/... ./cmd/... ./test/...
@@ -96,8 +99,14 @@ fuzz: ## each fuzz target for FUZZTIME (10s); what it finds stays in the package
 mutants: ## change one decision at a time and see that a test notices (MUTANTS=regexp for some of them)
 	@go run ./test/mutants -run '$(MUTANTS)'
 
-bench: ## the benchmarks of core
+bench: build ## as root: weir against the kernel's own forwarding, side by side (BENCH="--case . --store run.json")
+	@bin/weir lab bench $(BENCH)
+
+bench-core: ## the benchmarks of core
 	go test -run '^$$' -bench . -benchmem ./core/...
+
+bench-bpf: ## per-packet cost of each program's paths, and the instructions the verifier walked, as root
+	@REQUIRE=bpf go test -count=1 -v -run ProgramsLoadWithinTheirBudget -bench "Packet|Connect" -benchtime $(BENCHTIME) ./adapters/ebpf
 
 check: lint test ## what has to pass before a commit
 

@@ -30,6 +30,9 @@ const (
 	FromHostVarDirectIfindex    = "direct_ifindex"
 	FromHostVarOverlayIfindex   = "overlay_ifindex"
 	FromHostVarTestTunnelFromCb = "test_tunnel_from_cb"
+	FromHostVarUnderlayAddr4    = "underlay_addr4"
+	FromHostVarUnderlayIfindex  = "underlay_ifindex"
+	FromHostVarVxlanPort        = "vxlan_port"
 )
 
 // LoadFromHost returns the embedded CollectionSpec for FromHost.
@@ -100,6 +103,9 @@ type FromHostVariableSpecs struct {
 	DirectIfindex    *ebpf.VariableSpec `ebpf:"direct_ifindex"`
 	OverlayIfindex   *ebpf.VariableSpec `ebpf:"overlay_ifindex"`
 	TestTunnelFromCb *ebpf.VariableSpec `ebpf:"test_tunnel_from_cb"`
+	UnderlayAddr4    *ebpf.VariableSpec `ebpf:"underlay_addr4"`
+	UnderlayIfindex  *ebpf.VariableSpec `ebpf:"underlay_ifindex"`
+	VxlanPort        *ebpf.VariableSpec `ebpf:"vxlan_port"`
 }
 
 // FromHostObjects contains all objects after they have been loaded into the kernel.
@@ -156,6 +162,9 @@ type FromHostVariables struct {
 	DirectIfindex    *ebpf.Variable `ebpf:"direct_ifindex"`
 	OverlayIfindex   *ebpf.Variable `ebpf:"overlay_ifindex"`
 	TestTunnelFromCb *ebpf.Variable `ebpf:"test_tunnel_from_cb"`
+	UnderlayAddr4    *ebpf.Variable `ebpf:"underlay_addr4"`
+	UnderlayIfindex  *ebpf.Variable `ebpf:"underlay_ifindex"`
+	VxlanPort        *ebpf.Variable `ebpf:"vxlan_port"`
 }
 
 // FromHostPrograms contains all programs after they have been loaded into the kernel.

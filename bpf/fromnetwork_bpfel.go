@@ -33,6 +33,9 @@ const (
 	FromNetworkVarDirectIfindex    = "direct_ifindex"
 	FromNetworkVarOverlayIfindex   = "overlay_ifindex"
 	FromNetworkVarTestTunnelFromCb = "test_tunnel_from_cb"
+	FromNetworkVarUnderlayAddr4    = "underlay_addr4"
+	FromNetworkVarUnderlayIfindex  = "underlay_ifindex"
+	FromNetworkVarVxlanPort        = "vxlan_port"
 )
 
 // LoadFromNetwork returns the embedded CollectionSpec for FromNetwork.
@@ -106,6 +109,9 @@ type FromNetworkVariableSpecs struct {
 	DirectIfindex    *ebpf.VariableSpec `ebpf:"direct_ifindex"`
 	OverlayIfindex   *ebpf.VariableSpec `ebpf:"overlay_ifindex"`
 	TestTunnelFromCb *ebpf.VariableSpec `ebpf:"test_tunnel_from_cb"`
+	UnderlayAddr4    *ebpf.VariableSpec `ebpf:"underlay_addr4"`
+	UnderlayIfindex  *ebpf.VariableSpec `ebpf:"underlay_ifindex"`
+	VxlanPort        *ebpf.VariableSpec `ebpf:"vxlan_port"`
 }
 
 // FromNetworkObjects contains all objects after they have been loaded into the kernel.
@@ -168,6 +174,9 @@ type FromNetworkVariables struct {
 	DirectIfindex    *ebpf.Variable `ebpf:"direct_ifindex"`
 	OverlayIfindex   *ebpf.Variable `ebpf:"overlay_ifindex"`
 	TestTunnelFromCb *ebpf.Variable `ebpf:"test_tunnel_from_cb"`
+	UnderlayAddr4    *ebpf.Variable `ebpf:"underlay_addr4"`
+	UnderlayIfindex  *ebpf.Variable `ebpf:"underlay_ifindex"`
+	VxlanPort        *ebpf.Variable `ebpf:"vxlan_port"`
 }
 
 // FromNetworkPrograms contains all programs after they have been loaded into the kernel.

@@ -33,6 +33,9 @@ const (
 	FromOverlayVarDirectIfindex    = "direct_ifindex"
 	FromOverlayVarOverlayIfindex   = "overlay_ifindex"
 	FromOverlayVarTestTunnelFromCb = "test_tunnel_from_cb"
+	FromOverlayVarUnderlayAddr4    = "underlay_addr4"
+	FromOverlayVarUnderlayIfindex  = "underlay_ifindex"
+	FromOverlayVarVxlanPort        = "vxlan_port"
 )
 
 // LoadFromOverlay returns the embedded CollectionSpec for FromOverlay.
@@ -106,6 +109,9 @@ type FromOverlayVariableSpecs struct {
 	DirectIfindex    *ebpf.VariableSpec `ebpf:"direct_ifindex"`
 	OverlayIfindex   *ebpf.VariableSpec `ebpf:"overlay_ifindex"`
 	TestTunnelFromCb *ebpf.VariableSpec `ebpf:"test_tunnel_from_cb"`
+	UnderlayAddr4    *ebpf.VariableSpec `ebpf:"underlay_addr4"`
+	UnderlayIfindex  *ebpf.VariableSpec `ebpf:"underlay_ifindex"`
+	VxlanPort        *ebpf.VariableSpec `ebpf:"vxlan_port"`
 }
 
 // FromOverlayObjects contains all objects after they have been loaded into the kernel.
@@ -168,6 +174,9 @@ type FromOverlayVariables struct {
 	DirectIfindex    *ebpf.Variable `ebpf:"direct_ifindex"`
 	OverlayIfindex   *ebpf.Variable `ebpf:"overlay_ifindex"`
 	TestTunnelFromCb *ebpf.Variable `ebpf:"test_tunnel_from_cb"`
+	UnderlayAddr4    *ebpf.Variable `ebpf:"underlay_addr4"`
+	UnderlayIfindex  *ebpf.Variable `ebpf:"underlay_ifindex"`
+	VxlanPort        *ebpf.Variable `ebpf:"vxlan_port"`
 }
 
 // FromOverlayPrograms contains all programs after they have been loaded into the kernel.

@@ -34,6 +34,9 @@ const (
 	FromPodVarDirectIfindex    = "direct_ifindex"
 	FromPodVarOverlayIfindex   = "overlay_ifindex"
 	FromPodVarTestTunnelFromCb = "test_tunnel_from_cb"
+	FromPodVarUnderlayAddr4    = "underlay_addr4"
+	FromPodVarUnderlayIfindex  = "underlay_ifindex"
+	FromPodVarVxlanPort        = "vxlan_port"
 )
 
 // LoadFromPod returns the embedded CollectionSpec for FromPod.
@@ -108,6 +111,9 @@ type FromPodVariableSpecs struct {
 	DirectIfindex    *ebpf.VariableSpec `ebpf:"direct_ifindex"`
 	OverlayIfindex   *ebpf.VariableSpec `ebpf:"overlay_ifindex"`
 	TestTunnelFromCb *ebpf.VariableSpec `ebpf:"test_tunnel_from_cb"`
+	UnderlayAddr4    *ebpf.VariableSpec `ebpf:"underlay_addr4"`
+	UnderlayIfindex  *ebpf.VariableSpec `ebpf:"underlay_ifindex"`
+	VxlanPort        *ebpf.VariableSpec `ebpf:"vxlan_port"`
 }
 
 // FromPodObjects contains all objects after they have been loaded into the kernel.
@@ -171,6 +177,9 @@ type FromPodVariables struct {
 	DirectIfindex    *ebpf.Variable `ebpf:"direct_ifindex"`
 	OverlayIfindex   *ebpf.Variable `ebpf:"overlay_ifindex"`
 	TestTunnelFromCb *ebpf.Variable `ebpf:"test_tunnel_from_cb"`
+	UnderlayAddr4    *ebpf.Variable `ebpf:"underlay_addr4"`
+	UnderlayIfindex  *ebpf.Variable `ebpf:"underlay_ifindex"`
+	VxlanPort        *ebpf.Variable `ebpf:"vxlan_port"`
 }
 
 // FromPodPrograms contains all programs after they have been loaded into the kernel.

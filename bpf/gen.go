@@ -5,6 +5,13 @@
 // The C is licensed GPL-2.0 OR BSD-2-Clause.
 package bpf
 
+import _ "embed"
+
+// Budget names the programs, one a line, each with the most instructions that the verifier may walk for it.
+//
+//go:embed budget.txt
+var Budget string
+
 // bpf2go maps the paths in the debug information to ".", so that the same compiler gives the same objects
 // in every checkout.
 //

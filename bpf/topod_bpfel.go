@@ -33,6 +33,9 @@ const (
 	ToPodVarDirectIfindex    = "direct_ifindex"
 	ToPodVarOverlayIfindex   = "overlay_ifindex"
 	ToPodVarTestTunnelFromCb = "test_tunnel_from_cb"
+	ToPodVarUnderlayAddr4    = "underlay_addr4"
+	ToPodVarUnderlayIfindex  = "underlay_ifindex"
+	ToPodVarVxlanPort        = "vxlan_port"
 )
 
 // LoadToPod returns the embedded CollectionSpec for ToPod.
@@ -106,6 +109,9 @@ type ToPodVariableSpecs struct {
 	DirectIfindex    *ebpf.VariableSpec `ebpf:"direct_ifindex"`
 	OverlayIfindex   *ebpf.VariableSpec `ebpf:"overlay_ifindex"`
 	TestTunnelFromCb *ebpf.VariableSpec `ebpf:"test_tunnel_from_cb"`
+	UnderlayAddr4    *ebpf.VariableSpec `ebpf:"underlay_addr4"`
+	UnderlayIfindex  *ebpf.VariableSpec `ebpf:"underlay_ifindex"`
+	VxlanPort        *ebpf.VariableSpec `ebpf:"vxlan_port"`
 }
 
 // ToPodObjects contains all objects after they have been loaded into the kernel.
@@ -168,6 +174,9 @@ type ToPodVariables struct {
 	DirectIfindex    *ebpf.Variable `ebpf:"direct_ifindex"`
 	OverlayIfindex   *ebpf.Variable `ebpf:"overlay_ifindex"`
 	TestTunnelFromCb *ebpf.Variable `ebpf:"test_tunnel_from_cb"`
+	UnderlayAddr4    *ebpf.Variable `ebpf:"underlay_addr4"`
+	UnderlayIfindex  *ebpf.Variable `ebpf:"underlay_ifindex"`
+	VxlanPort        *ebpf.Variable `ebpf:"vxlan_port"`
 }
 
 // ToPodPrograms contains all programs after they have been loaded into the kernel.

@@ -11,9 +11,12 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
+	"github.com/weirnet/weir/adapters/runtime"
 	"github.com/weirnet/weir/core/datapath"
+	"github.com/weirnet/weir/core/engine"
 	"github.com/weirnet/weir/core/flow"
 	"github.com/weirnet/weir/fakes"
+	"github.com/weirnet/weir/fakes/kernel"
 	"github.com/weirnet/weir/ports"
 )
 
@@ -228,4 +231,46 @@ func TestAgentThatNeverGetsReady(t *testing.T) {
 	require.ErrorContains(t, err, "agent of node1")
 	require.ErrorContains(t, err, "waiting for its node object")
 	goleak.VerifyNone(t, leaks)
+}
+
+func TestNativeRouting(t *testing.T) {
+	start := func(node string, d fakes.Deps) fakes.Agent {
+		return runtime.New(runtime.Config{Node: node, Datapath: "fake", Routing: engine.Direct}, runtime.Deps(d))
+	}
+	c, err := fakes.New(start, fakes.Options{Native: true})
+	require.NoError(t, err)
+	defer func() { require.NoError(t, c.Close()); require.Empty(t, c.Violations()) }()
+	serving := ", containers: [{name: c, ports: [{containerPort: 80}]}]}"
+	apply(t, c, podOf("client", "spec: {nodeName: node1"+serving)+podOf("closed", "spec: {nodeName: node2"+serving)+
+		podOf("open", "spec: {nodeName: node2"+serving))
+	apply(t, c, `{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: only-client, namespace: a},
+  spec: {podSelector: {matchLabels: {app: closed}}, ingress: [{from: [{podSelector: {matchLabels: {app: client}}}]}]}}`)
+
+	names := []string{"a/client", "a/closed", "a/open", "node1", "node2", fakes.Outside}
+	for _, from := range names {
+		for _, to := range names[:3] {
+			if from == to {
+				continue
+			}
+			for _, protocol := range []string{"TCP", "UDP", "ICMP"} {
+				v := c.Probe(from, to, 80, protocol)
+				// A node is judged like everybody else, but for the one that the pod is on.
+				want := to != "a/closed" || from == "a/client" || from == "node2"
+				require.Equal(t, want, v.Allowed, "%s to %s %s: %s", from, to, protocol, v)
+			}
+		}
+	}
+
+	conn, _, trace := c.Open("a/client", "a/closed", 80, datapath.ProtoTCP)
+	require.NotNil(t, conn)
+	hooks := map[kernel.Hook]bool{}
+	for _, s := range trace.Steps {
+		hooks[s.Hook] = true
+		require.NotEqual(t, kernel.Tunnel, s.Result.Action)
+	}
+	require.True(t, hooks[kernel.FromNetwork])
+	_, trace = conn.Send("hello")
+	for _, s := range trace.Steps {
+		require.Contains(t, []kernel.Hook{kernel.FromPod, kernel.FromNetwork}, s.Hook, "in the middle of a flow the stack is not met")
+	}
 }

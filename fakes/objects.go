@@ -257,8 +257,7 @@ func (p *placement) place(o *object) []cluster.Finding {
 	for _, a := range keep {
 		ips = append(ips, map[string]any{"ip": a.String()})
 	}
-	if len(ips) > 0 || len(list) > 0 {
-		o.set(ips, "status", "podIPs")
+	if (len(ips) > 0 || len(list) > 0) && o.set(ips, "status", "podIPs") { // else not a status: the decoder says so
 		delete(o.tree["status"].(map[string]any), "podIP")
 	}
 	return nil

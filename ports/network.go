@@ -13,6 +13,9 @@ type Overlay struct {
 	MTU       int
 	Routers   []netip.Addr // the node's addresses inside its pod CIDRs; put on cilium_host
 
+	// Underlay is the node's address that its tunnelled packets come from and go to; invalid: unknown.
+	Underlay netip.Addr
+
 	// Native: packets to other nodes' pods are not encapsulated; there is no cilium_vxlan then. Direct is the node's
 	// address on the device on which the other nodes are neighbours; invalid: routes that others made lead to them.
 	Native bool
@@ -23,6 +26,7 @@ type Overlay struct {
 type OverlayLinks struct {
 	VXLAN, Host, Net uint32 // VXLAN is 0 when Native
 	Direct           uint32 // device of Overlay.Direct; 0: none was asked for
+	Tunnel           Tunnel
 	HostMAC, NetMAC  datapath.MAC
 }
 
@@ -40,6 +44,13 @@ type PodLink struct {
 type PodLinkState struct {
 	Ifindex      uint32 // of the host side
 	MAC, NodeMAC datapath.MAC
+}
+
+// Tunnel is what a datapath needs to know to write the tunnel's outer headers itself. The zero value: it can't.
+type Tunnel struct {
+	Device  uint32     // has the address, and Ethernet headers
+	Address netip.Addr // IPv4
+	Port    uint16
 }
 
 // NodeRoute sends a prefix into the overlay through cilium_host, or to the neighbour that has its pods.

@@ -177,10 +177,13 @@ func (c *Client) Observe(ctx context.Context, q flow.Query, deliver func(flow.En
 			return c.unreachable(ctx, err)
 		}
 		if l.End != nil {
-			if l.End.Error != nil {
-				return l.End.Error
+			switch {
+			case l.End.Error == nil:
+				return nil
+			case l.End.Error.Message == "":
+				return fmt.Errorf("/v1/observe: the agent ended the stream with an error without a message (code %q)", l.End.Error.Code)
 			}
-			return nil
+			return l.End.Error
 		}
 		if (l.Flow == nil) == (l.Lost == nil) {
 			return errors.New("/v1/observe: cannot read the agent's answer: want lines with either a flow or news of loss")

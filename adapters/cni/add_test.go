@@ -210,6 +210,7 @@ func TestAddRefusesWrongInput(t *testing.T) {
 		"malformed args":  {types.ErrInvalidEnvironmentVariables, "KEY=VALUE", env{"CNI_ARGS": "K8S_POD_NAME"}, conf},
 		"bad IP":          {types.ErrInvalidEnvironmentVariables, "10.0.0.300", env{"CNI_ARGS": podEnv("a")["CNI_ARGS"] + ";IP=10.0.0.300"}, conf},
 		"two of a family": {types.ErrInvalidEnvironmentVariables, "at most one", env{"CNI_ARGS": podEnv("a")["CNI_ARGS"] + ";IP=10.0.0.3,10.0.0.4"}, conf},
+		"not UTF-8":       {types.ErrInvalidEnvironmentVariables, "CNI_NETNS", env{"CNI_NETNS": "/run/netns/\xa7"}, conf},
 		"not JSON":        {types.ErrDecodingFailure, "", nil, "{"},
 		"wrong type":      {types.ErrDecodingFailure, "agentSocket", nil, with(map[string]any{"agentSocket": 7})},
 		"no name":         {types.ErrInvalidNetworkConfig, "name", nil, `{"cniVersion":"1.1.0"}`},

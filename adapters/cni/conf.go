@@ -6,6 +6,7 @@ import (
 	"net/netip"
 	"strings"
 	"time"
+	"unicode/utf8"
 
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
@@ -109,6 +110,14 @@ func parseArgs(s string) (podArgs, error) {
 // the runtime's ips capability, the args.cni.ips of the configuration, and IP in CNI_ARGS; the first
 // that is given counts.
 func reserveRequest(args *skel.CmdArgs, conf *netConf) (ports.ReserveRequest, error) {
+	// The agent and the result get them as JSON, which cannot hold other bytes: they would come back changed.
+	for _, v := range [][2]string{
+		{"CNI_CONTAINERID", args.ContainerID}, {"CNI_IFNAME", args.IfName}, {"CNI_NETNS", args.Netns}, {"CNI_ARGS", args.Args},
+	} {
+		if !utf8.ValidString(v[1]) {
+			return ports.ReserveRequest{}, fail(types.ErrInvalidEnvironmentVariables, "%s %q: must be UTF-8 text", v[0], v[1])
+		}
+	}
 	a, err := parseArgs(args.Args)
 	if err != nil {
 		return ports.ReserveRequest{}, err

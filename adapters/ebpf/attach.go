@@ -1,6 +1,7 @@
 package ebpf
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"os"
@@ -124,7 +125,7 @@ func (d *Datapath) AttachedPods() ([]uint32, error) {
 // that no longer have these roles.
 func (d *Datapath) attachBase() error {
 	for prog, ifindex := range map[string]uint32{
-		progFromOverlay: d.cfg.OverlayIfindex, progFromHost: d.cfg.HostIfindex, progFromNetwork: d.cfg.DirectIfindex,
+		progFromOverlay: d.cfg.OverlayIfindex, progFromHost: d.cfg.HostIfindex, progFromNetwork: cmp.Or(d.cfg.DirectIfindex, d.cfg.Tunnel.Device),
 	} {
 		if ifindex != 0 {
 			if err := d.attachTC(prog, ifindex); err != nil {

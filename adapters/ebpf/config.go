@@ -15,6 +15,8 @@ import (
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
+
+	"github.com/weirnet/weir/ports"
 )
 
 // Config says where the datapath lives and how large its tables are.
@@ -37,6 +39,9 @@ type Config struct {
 	// DirectIfindex is the device on which other nodes are neighbours, where packets to their pods go as they
 	// are; 0 for none.
 	DirectIfindex uint32
+
+	// Tunnel lets packets of known flows bypass the overlay device. The zero value: none do.
+	Tunnel ports.Tunnel
 
 	// ClassicTC uses clsact and cls_bpf where the kernel offers tcx, too.
 	ClassicTC bool

@@ -1,9 +1,11 @@
 package ebpf
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/bits"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -102,6 +104,14 @@ func (d *Datapath) load(opts ebpf.ProgramOptions, constants map[string]any) erro
 		return err
 	}
 	all := map[string]any{"overlay_ifindex": d.cfg.OverlayIfindex, "direct_ifindex": d.cfg.DirectIfindex}
+	if t := d.cfg.Tunnel; t.Device != 0 && d.cfg.OverlayIfindex != 0 {
+		if !t.Address.Is4() || t.Port == 0 {
+			return fmt.Errorf("tunnel of device %d: address %s and port %d: an IPv4 address and a port are needed", t.Device, t.Address, t.Port)
+		}
+		addr := t.Address.As4()
+		all["underlay_ifindex"], all["underlay_addr4"] = t.Device, binary.NativeEndian.Uint32(addr[:])
+		all["vxlan_port"] = bits.ReverseBytes16(t.Port)
+	}
 	for k, v := range constants {
 		all[k] = v
 	}

@@ -24,6 +24,7 @@ type packet struct {
 	proto     uint8
 	l4        []byte
 	hopLimit  uint8  // 0: 64
+	ecn       uint8
 	fragment  uint16 // offset in units of 8 bytes
 	more      bool
 	id        uint32
@@ -40,7 +41,7 @@ func (p packet) ip() []byte {
 	}
 	if p.src.Is4() {
 		h := make([]byte, 20)
-		h[0], h[8], h[9] = 0x45, p.hopLimit, p.proto
+		h[0], h[1], h[8], h[9] = 0x45, p.ecn, p.hopLimit, p.proto
 		binary.BigEndian.PutUint16(h[2:], uint16(20+len(p.l4)))
 		binary.BigEndian.PutUint16(h[4:], uint16(p.id))
 		word := p.fragment
@@ -68,7 +69,7 @@ func (p packet) ip() []byte {
 		next, body = p.extProto, append(append([]byte{}, p.extension...), body...)
 	}
 	h := make([]byte, 40)
-	h[0], h[6], h[7] = 0x60, next, p.hopLimit
+	h[0], h[1], h[6], h[7] = 0x60, p.ecn<<4, next, p.hopLimit
 	binary.BigEndian.PutUint16(h[4:], uint16(len(body)))
 	copy(h[8:], p.src.AsSlice())
 	copy(h[24:], p.dst.AsSlice())

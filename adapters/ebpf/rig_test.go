@@ -32,6 +32,7 @@ type rig struct {
 	ports.Tables
 	ring    *ringbuf.Reader
 	overlay uint32
+	network uint32 // the device on which other nodes are neighbours
 	a, b    pod
 	nextPol uint32
 }
@@ -79,16 +80,26 @@ var (
 // newRig opens a datapath whose tunnel keys come from skb->cb, in a namespace of its own.
 func newRig(t testing.TB) *rig {
 	t.Helper()
+	return newRigWith(t, func(r *rig, c *Config) { c.DirectIfindex = r.network })
+}
+
+// newRigWith says what the device to other nodes, r.network, is for.
+func newRigWith(t testing.TB, configure func(*rig, *Config)) *rig {
+	t.Helper()
 	needBPF(t)
 	ns := newNetns(t)
 	ns.enter(t)
-	for _, dev := range []string{"lxca", "lxcb", "over"} {
+	for _, dev := range []string{"lxca", "lxcb", "over", "net"} {
 		mustIP(t, "link", "add", dev, "type", "veth", "peer", "name", dev+"p")
 	}
+	mustIP(t, "link", "set", "net", "address", "ee:ee:ee:ee:ee:ee") // whom the frames are for
 	r := &rig{netns: ns, overlay: ifindexOf(t, "over")}
+	r.network = ifindexOf(t, "net")
 	r.a = pod{1, 1001, ifindexOf(t, "lxca"), datapath.MAC{2, 0, 0, 0, 0, 0xa}, datapath.MAC{2, 0, 0, 0, 1, 0xa}}
 	r.b = pod{2, 1002, ifindexOf(t, "lxcb"), datapath.MAC{2, 0, 0, 0, 0, 0xb}, datapath.MAC{2, 0, 0, 0, 1, 0xb}}
-	d, err := open(Config{BPFFS: newBPFFS(t), Sizes: smallSizes, OverlayIfindex: r.overlay},
+	config := Config{BPFFS: newBPFFS(t), Sizes: smallSizes, OverlayIfindex: r.overlay}
+	configure(r, &config)
+	d, err := open(config,
 		map[string]any{"test_tunnel_from_cb": uint8(1)}, ebpf.ProgramOptions{})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, d.Close()) })

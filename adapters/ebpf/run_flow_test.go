@@ -100,6 +100,32 @@ func TestStaleAddressesAreResolvedAnew(t *testing.T) {
 	})
 }
 
+func TestEpochOfEverythingMakesStale(t *testing.T) {
+	eachFamily(t, func(t *testing.T, r *rig, x family) {
+		r.fromA(t, udpFrame(x.a, x.world, 4000, 53)).silentOrNew(t, tcOK)
+		p := netip.PrefixFrom(x.world, x.world.BitLen())
+		require.NoError(t, r.IPCache.Put(p, datapath.IPCache{Identity: remoteIdentity, Tunnel: otherNode}))
+		r.fromA(t, udpFrame(x.a, x.world, 4000, 53)).silent(t, tcOK)
+		require.NoError(t, r.d.BumpAll())
+		moved := r.fromA(t, udpFrame(x.a, x.world, 4000, 53))
+		moved.silent(t, tcRedirect)
+		moved.tunnelled(t)
+	})
+}
+
+func TestSYNThroughAWrongDoorDoesNotReviveACutFlow(t *testing.T) {
+	eachFamily(t, func(t *testing.T, r *rig, x family) {
+		r.fromA(t, tcpFrame(x.a, x.b, 4000, 80, datapath.TCPSyn)).opened(t, tcRedirect, datapath.PointToEndpoint)
+		r.setPolicy(t, r.a.id, row{
+			Key:   datapath.PolicyKey{Direction: datapath.Egress, Proto: datapath.ProtoTCP},
+			Value: datapath.PolicyRow{Cookie: cookieDenying},
+		})
+		r.fromA(t, tcpFrame(x.a, x.b, 4000, 80, datapath.TCPAck)).dropped(t, datapath.ReasonPolicyDeny)
+		r.fromB(t, tcpFrame(x.a, x.b, 4000, 80, datapath.TCPSyn)).dropped(t, datapath.ReasonPolicyDeny)
+		require.True(t, r.flow(t).Denied)
+	})
+}
+
 // silentOrNew is a packet that passed, first of its flow or not.
 func (x result) silentOrNew(t *testing.T, code uint32) {
 	t.Helper()

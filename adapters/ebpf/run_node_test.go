@@ -275,6 +275,24 @@ func TestICMPErrorThatQuotesHalfAHeader(t *testing.T) {
 	r.run(t, progToPod, r.a.ifindex, message(later[:59])).dropped(t, datapath.ReasonPolicyDenied)
 }
 
+func TestICMPErrorWithHalfOfItsQuoteInThePadding(t *testing.T) {
+	eachFamily(t, func(t *testing.T, r *rig, x family) {
+		const gre = 47 // a protocol of whose packets the L3 header says all
+		first := packet{src: x.a, dst: x.world, proto: gre, l4: make([]byte, 8)}
+		r.fromA(t, first.frame()).opened(t, tcOK, datapath.PointToStack)
+		header := first.ip()
+		header = header[:len(header)-8]
+		typ := map[bool]uint8{true: 3, false: 1}[x.a.Is4()]
+		message := func(quoted, padding []byte) []byte {
+			m := packet{src: x.world, dst: x.a, proto: icmpProto(x.a), l4: icmp(typ, 1, 0, quoted)}.frame()
+			return append(m, padding...)
+		}
+		r.run(t, progToPod, r.a.ifindex, message(header, nil)).silent(t, tcOK)
+		most := len(header) - 2
+		r.run(t, progToPod, r.a.ifindex, message(header[:most], header[most:])).dropped(t, datapath.ReasonPolicyDenied)
+	})
+}
+
 func TestEchoRequestOfTheOtherSideIsAFlowOfItsOwn(t *testing.T) {
 	eachFamily(t, func(t *testing.T, r *rig, x family) {
 		// With identifier 0, both directions of a request have the same key.

@@ -98,6 +98,7 @@ func TestMalformedPackets(t *testing.T) {
 		{"ICMP of 7 bytes", short(v4, datapath.ProtoICMP, 7), datapath.ReasonTruncatedL4},
 		{"ICMPv6 of 7 bytes", short(v6, datapath.ProtoICMPv6, 7), datapath.ReasonTruncatedL4},
 		{"routing header type 0", withExtension(43, routing(0)), datapath.ReasonExtensionHeader},
+		{"routing header type 0 with a way to go", withExtension(43, []byte{datapath.ProtoUDP, 0, 0, 1, 0, 0, 0, 0}), datapath.ReasonExtensionHeader},
 		{"nine extension headers", withExtension(60, options(9, datapath.ProtoUDP)), datapath.ReasonExtensionHeader},
 		{"extension header cut off", packet{
 			src: v6.a, dst: v6.world, proto: 60, l4: []byte{17, 0, 0, 0},
@@ -198,6 +199,7 @@ func TestFragmentsOfTCPAndICMP(t *testing.T) {
 		piece := func(proto uint8, id uint32, offset uint16, more bool, l4 []byte) []byte {
 			return packet{src: x.a, dst: x.b, proto: proto, id: id, fragment: offset, more: more, l4: l4}.frame()
 		}
+		r.fromA(t, piece(datapath.ProtoTCP, 1, 4, false, make([]byte, 8))).dropped(t, datapath.ReasonFragmentNotFound, "without its first")
 		r.fromA(t, piece(datapath.ProtoTCP, 1, 0, true, append(tcp(4000, 80, datapath.TCPSyn), make([]byte, 12)...))).
 			opened(t, tcRedirect, datapath.PointToEndpoint)
 		n, err := r.d.FlushFlows()

@@ -20,7 +20,7 @@ import (
 
 // newCgroup makes a cgroup below the root of the hierarchy and a function that moves this process into
 // it. Both are undone when the test ends.
-func newCgroup(t *testing.T) (root, path string, join func()) {
+func newCgroup(t testing.TB) (root, path string, join func()) {
 	t.Helper()
 	root = t.TempDir()
 	require.NoError(t, unix.Mount("cgroup2", root, "cgroup2", 0, ""))
@@ -78,7 +78,7 @@ func (x lbFamily) key(proto uint8) datapath.ServiceKey {
 
 func (x lbFamily) frontend() netip.AddrPort { return netip.AddrPortFrom(x.service, servicePort) }
 
-func newBalancer(t *testing.T) *balancer {
+func newBalancer(t testing.TB) *balancer {
 	t.Helper()
 	needBPF(t)
 	ns := newNetns(t)
@@ -118,7 +118,7 @@ func newBalancer(t *testing.T) *balancer {
 }
 
 // answer serves the backend's address as text, on TCP and UDP.
-func answer(t *testing.T, x lbFamily, a netip.Addr) {
+func answer(t testing.TB, x lbFamily, a netip.Addr) {
 	t.Helper()
 	at := netip.AddrPortFrom(a, backendPort).String()
 	l, err := net.Listen("tcp"+x.network, at)

@@ -11,6 +11,8 @@ import (
 	"syscall"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/weirnet/weir/adapters/lab/load"
 )
 
 // The subcommands by which the lab starts its own binary again.
@@ -19,6 +21,7 @@ const (
 	helperServe   = "lab-serve"
 	helperProbe   = "lab-probe"
 	helperTraffic = "lab-traffic"
+	helperLoad    = "lab-load"
 )
 
 // Helper runs one of the lab's own subcommands if args (without the program's name) name one, and
@@ -37,6 +40,8 @@ func Helper(args []string) (status int, ok bool) {
 		err = probeInside(os.Stdin, os.Stdout)
 	case helperTraffic:
 		err = trafficInside(os.Stdin, os.Stdout)
+	case helperLoad:
+		err = load.Run(os.Stdin, os.Stdout)
 	default:
 		return 0, false
 	}

@@ -85,11 +85,18 @@ func planNodes(n int, given, pods []*object) ([]*nodeState, []*object, []cluster
 	}
 	// The numbers that made up addresses and prefixes are counted by, so that they stay clear of the
 	// given ones.
+	var placed []*nodeState
+	var described []*object
 	for i, node := range nodes {
 		fill(node, nodes, i+1)
+		if len(node.PodCIDRs) == 0 || len(node.Addresses) == 0 {
+			findings = append(findings, objects[i].finding("", "the other nodes leave it no address or no pod prefix"))
+			continue
+		}
 		complete(objects[i], node)
+		placed, described = append(placed, node), append(described, objects[i])
 	}
-	return nodes, objects, findings
+	return placed, described, findings
 }
 
 // madeUpNames are the names of the nodes that no manifest describes: those that pods ask for, as long as
@@ -195,12 +202,17 @@ func readNode(o *object) (*nodeState, []cluster.Finding) {
 			findings = append(findings, o.finding(fmt.Sprintf("status.addresses[%d].address", i), "%q is not an IP address", a.Address))
 			continue
 		}
+		if ip.Zone() != "" {
+			findings = append(findings, o.finding(fmt.Sprintf("status.addresses[%d].address", i), "%q has a zone; a node's address is one that others can reach", a.Address))
+			continue
+		}
+		ip = ip.Unmap()
 		if slices.Contains(outside, ip) {
 			findings = append(findings, o.finding(fmt.Sprintf("status.addresses[%d].address", i), "%s is the lab's outside host", ip))
 			continue
 		}
 		if !hasFamily(node.Addresses, ip) {
-			node.Addresses = append(node.Addresses, ip.Unmap())
+			node.Addresses = append(node.Addresses, ip)
 		}
 	}
 	if len(findings) > 0 {

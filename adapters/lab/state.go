@@ -103,6 +103,11 @@ func readState(path string) (*state, error) {
 	if st.Version != stateVersion {
 		return nil, fmt.Errorf("%s: version %d, this program knows %d", path, st.Version, stateVersion)
 	}
+	for i, n := range st.Nodes {
+		if n == nil || !safeName(n.Name) {
+			return nil, fmt.Errorf("%s: nodes[%d] has no name that a node can have", path, i)
+		}
+	}
 	return st, nil
 }
 
@@ -127,6 +132,9 @@ func (l *Lab) pods() ([]*podState, error) {
 		b, err := os.ReadFile(f)
 		if err == nil {
 			err = json.Unmarshal(b, p)
+		}
+		if err == nil && l.podFile(p.Name) != f {
+			err = fmt.Errorf("name: it is of pod %q, which has another file", p.Name)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("pod record %s: %w", f, err)

@@ -79,13 +79,16 @@ func (c *conn) ensureOverlay(o ports.Overlay) (ports.OverlayLinks, error) {
 			return out, err
 		}
 		devices, out.VXLAN = append(devices, vxlan), vxlan.index
+		if out.Tunnel, err = c.tunnel(o); err != nil {
+			return out, err
+		}
 	}
 	if o.Direct.IsValid() {
-		index, err := c.linkWithAddress(o.Direct.Unmap())
+		l, err := c.ethernetWith(o.Direct.Unmap())
 		if err != nil {
 			return out, fmt.Errorf("direct-routing device: %w", err)
 		}
-		out.Direct = index
+		out.Direct = l.index
 	}
 	host, peer, err := c.ensureHostPair(o.MTU)
 	if err != nil {
@@ -175,6 +178,38 @@ func (c *conn) ensureVXLAN(o ports.Overlay) (*link, error) {
 		return nil, err
 	}
 	return l, c.setShape(l, shape{mtu: uint32(o.MTU), mac: datapath.OverlayMAC, noARP: true})
+}
+
+// tunnel describes the way of tunnelled packets outside, if it is an ordinary one.
+func (c *conn) tunnel(o ports.Overlay) (ports.Tunnel, error) {
+	address := o.Underlay.Unmap()
+	if !address.Is4() {
+		return ports.Tunnel{}, nil
+	}
+	l, err := c.ethernetWith(address)
+	if errors.Is(err, ports.ErrNotFound) || errors.Is(err, ports.ErrUnsupported) {
+		return ports.Tunnel{}, nil // the overlay device finds another way, or none
+	}
+	if err != nil {
+		return ports.Tunnel{}, fmt.Errorf("device of the tunnels: %w", err)
+	}
+	return ports.Tunnel{Device: l.index, Address: address, Port: o.VXLANPort}, nil
+}
+
+// ethernetWith is the device that has an address; ports.ErrUnsupported if it is no Ethernet device.
+func (c *conn) ethernetWith(a netip.Addr) (*link, error) {
+	index, err := c.linkWithAddress(a)
+	if err != nil {
+		return nil, err
+	}
+	l, err := c.linkByIndex(index)
+	if err != nil {
+		return nil, err
+	}
+	if l.mac == (datapath.MAC{}) {
+		return nil, fmt.Errorf("link %s, which has %s, is no Ethernet device: %w", l.name, a, ports.ErrUnsupported)
+	}
+	return l, nil
 }
 
 // removeVXLAN takes away the device of a time when packets were encapsulated.

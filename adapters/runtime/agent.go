@@ -15,7 +15,6 @@ import (
 	"github.com/weirnet/weir/core/datapath"
 	"github.com/weirnet/weir/core/engine"
 	"github.com/weirnet/weir/core/flow"
-	"github.com/weirnet/weir/core/identity"
 	"github.com/weirnet/weir/core/ipam"
 	"github.com/weirnet/weir/ports"
 )
@@ -56,9 +55,9 @@ type Deps struct {
 // Agent is one node's agent. It implements ports.Endpoints and ports.Inspector.
 type Agent struct {
 	agent
-	inbox  chan func()         // from other goroutines, run by the loop
-	events chan datapath.Event // from the kernel
-	done   chan struct{}       // closed when the loop ends
+	inbox  chan func()   // from other goroutines, run by the loop
+	events *eventQueue   // from the kernel
+	done   chan struct{} // closed when the loop ends
 
 	reading sync.RWMutex // held for reading by whoever reads tables beside the loop
 	closed  bool         // the datapath was closed
@@ -100,7 +99,7 @@ func New(cfg Config, deps Deps) *Agent {
 	return &Agent{
 		agent:  newAgent(cfg, deps),
 		inbox:  make(chan func(), 1024),
-		events: make(chan datapath.Event, 16384),
+		events: newEventQueue(),
 		done:   make(chan struct{}),
 	}
 }
@@ -173,9 +172,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	start("write to the cluster", func() error { return a.wishes.run(ctx, a.answer) })
 	start("read kernel events", func() error {
 		return a.dp.Events(ctx, func(ev datapath.Event) {
-			select {
-			case a.events <- ev:
-			default:
+			if !a.events.add(ev) {
 				a.lost.Add(1)
 			}
 		})
@@ -247,7 +244,8 @@ func (a *agent) open() error {
 		}
 	}
 	overlay := ports.Overlay{
-		VXLANPort: a.cfg.VXLANPort, MTU: a.cfg.MTU, Routers: a.self.Routers, Native: a.cfg.Routing != engine.Tunnel,
+		VXLANPort: a.cfg.VXLANPort, MTU: a.cfg.MTU, Routers: a.self.Routers,
+		Underlay: a.self.Addresses[0], Native: a.cfg.Routing != engine.Tunnel,
 	}
 	if a.cfg.Routing == engine.Direct {
 		overlay.Direct = a.self.Addresses[0]
@@ -264,7 +262,7 @@ func (a *agent) open() error {
 	if err != nil {
 		return err
 	}
-	a.builder = flow.NewBuilder(a.cfg.Node, uint64(a.started.UnixNano()), lookups{a, map[identity.ID]labelText{}})
+	a.builder = flow.NewBuilder(a.cfg.Node, uint64(a.started.UnixNano()), lookups{a})
 	a.wishes.add(engine.Op{Table: engine.Nodes, Key: a.self.Name, Row: a.self})
 	a.engine = engine.New(a.cfg.Node, adopted, a.deps.Clock.Now(), engine.WithRouting(a.cfg.Routing))
 	a.exec.adoption.generation = a.engine.Generation()
@@ -293,9 +291,10 @@ func (a *Agent) loop(ctx context.Context, feed <-chan cluster.Event, failed <-ch
 			}
 			answer(f)
 			drain(a.inbox, 64, answer)
-		case ev := <-a.events:
-			a.observe(ev)
-			drain(a.events, 512, a.observe)
+		case <-a.events.wake:
+			for _, ev := range a.events.take() {
+				a.observe(ev)
+			}
 			continue // nothing to write
 		case <-retry:
 			retry = nil

@@ -14,8 +14,6 @@ import (
 	"github.com/weirnet/weir/core/datapath"
 	"github.com/weirnet/weir/core/engine"
 	"github.com/weirnet/weir/core/flow"
-	"github.com/weirnet/weir/core/identity"
-	"github.com/weirnet/weir/core/labels"
 	"github.com/weirnet/weir/core/lb"
 	"github.com/weirnet/weir/fakes/kernel"
 	"github.com/weirnet/weir/ports"
@@ -33,17 +31,12 @@ func benchAgent(b *testing.B, services int) *agent {
 	a := newAgent(Config{Node: "node1"}, Deps{Log: log, Clock: SystemClock{}})
 	a.dp = kernel.New(kernel.Options{Capacities: kernel.Capacities{Backends: 1 << 20}})
 	a.exec = newExecutor(a.dp, discard{}, log)
-	a.builder = flow.NewBuilder("node1", 1, lookups{&a, map[identity.ID]labelText{}})
+	a.builder = flow.NewBuilder("node1", 1, lookups{&a})
 	a.engine = engine.New("node1", engine.Adopted{}, now)
 	for i := range services {
 		for _, ev := range benchService(i, 10) {
 			a.apply(ev)
 		}
-	}
-	a.apply(cluster.IdentityUpsert{ID: 300, Labels: labels.NewSet(labels.Label{Source: "k8s", Key: "app", Value: "web"}, labels.Label{Source: "k8s", Key: labels.KeyNamespace, Value: "shop"})})
-	for i, ip := range []string{"10.9.0.1", "10.9.0.2"} {
-		a.apply(cluster.EndpointUpsert{Endpoint: cluster.Endpoint{Name: cluster.Name{Namespace: "shop", Name: fmt.Sprint("web-", i)},
-			Identity: 300, IPs: []netip.Addr{netip.MustParseAddr(ip)}, Node: "node2"}})
 	}
 	a.apply(cluster.Synced{})
 	a.exec.run(now)
@@ -63,21 +56,6 @@ func benchService(i, endpoints int) [2]cluster.Event {
 		cluster.ServiceUpsert{Service: lb.Service{Name: name, Frontends: []lb.Frontend{
 			{Addr: netip.AddrFrom4([4]byte{10, 96, byte(i >> 8), byte(i)}), Port: 80, Proto: datapath.ProtoTCP, Type: lb.ClusterIP}}}},
 	}
-}
-
-// Goal: at least a million events a second on one processor, with the agent's own lookups.
-func BenchmarkObserve(b *testing.B) {
-	a := benchAgent(b, 100)
-	ev := datapath.Event{
-		Type: datapath.EventNew, Point: datapath.PointToEndpoint, Direction: datapath.Ingress, Time: time.Unix(1_800_000_000, 0), Proto: datapath.ProtoTCP,
-		Src: netip.MustParseAddrPort("10.9.0.1:40000"), Dst: netip.MustParseAddrPort("10.9.0.2:80"), SrcIdentity: 300, DstIdentity: 300,
-		EgressJudged: true, IngressJudged: true,
-	}
-	b.ReportAllocs()
-	for b.Loop() {
-		a.observe(ev)
-	}
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds()/1e6, "Mevents/s")
 }
 
 // One endpoint comes and goes: from the event to the tables of a fake kernel.

@@ -126,6 +126,9 @@ func (a *agent) reserve(r ports.ReserveRequest) (ports.Reservation, error) {
 	}
 	if err := a.deps.Attachments.Save(att); err != nil {
 		a.pool.Release(owner(att))
+		// It may be there all the same, and would claim the addresses when the agent starts again. What is
+		// left if this fails too goes with Release.
+		_ = a.deps.Attachments.Delete(att.ContainerID, att.Interface)
 		return ports.Reservation{}, fmt.Errorf("remember endpoint of pod %s: %w", r.Pod, err)
 	}
 	a.attached[key] = &att
@@ -187,10 +190,12 @@ func (a *agent) activate(key attachmentKey, link ports.PodLinkState) (*waiter, e
 		return nil, fmt.Errorf("container %s interface %s has no reservation: %w", key.container, key.ifname, ports.ErrNotFound)
 	}
 	if att.Ifindex != link.Ifindex || att.MAC != link.MAC || att.NodeMAC != link.NodeMAC {
-		att.Ifindex, att.MAC, att.NodeMAC = link.Ifindex, link.MAC, link.NodeMAC
-		if err := a.deps.Attachments.Save(*att); err != nil {
+		known := *att
+		known.Ifindex, known.MAC, known.NodeMAC = link.Ifindex, link.MAC, link.NodeMAC
+		if err := a.deps.Attachments.Save(known); err != nil {
 			return nil, fmt.Errorf("remember endpoint of pod %s: %w", att.Pod, err)
 		}
+		*att = known // not before: the next call has to save it
 	}
 	if err := a.attach(*att); err != nil {
 		return nil, err
@@ -248,6 +253,10 @@ func (a *agent) release(key attachmentKey) error {
 	}
 	att, ok := a.attached[key]
 	if !ok {
+		// A reservation that failed may have been remembered.
+		if err := a.deps.Attachments.Delete(key.container, key.ifname); err != nil {
+			return fmt.Errorf("forget container %s interface %s: %w", key.container, key.ifname, err)
+		}
 		return nil
 	}
 	if att.Ifindex != 0 {

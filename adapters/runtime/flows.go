@@ -38,8 +38,8 @@ func (r *flowRecord) push(e flow.Entry) {
 	}
 }
 
-// waiting gives the channel that the next push closes. The caller holds the lock.
-func (r *flowRecord) waiting() <-chan struct{} {
+// await is closed when more is pushed than there is now. The caller holds the lock.
+func (r *flowRecord) await() <-chan struct{} {
 	if r.grown == nil {
 		r.grown = make(chan struct{})
 	}
@@ -87,7 +87,7 @@ func (a *Agent) Observe(ctx context.Context, q flow.Query, deliver func(flow.Ent
 	entries, cursor := r.ring.Select(q, match)
 	var grown <-chan struct{}
 	if q.Follow {
-		grown = r.waiting()
+		grown = r.await()
 	}
 	r.mu.Unlock()
 	for _, e := range entries {
@@ -107,7 +107,7 @@ func (a *Agent) Observe(ctx context.Context, q flow.Query, deliver func(flow.Ent
 			r.mu.Lock()
 			e, next, missed, ok := r.ring.Read(cursor)
 			if !ok {
-				grown = r.waiting()
+				grown = r.await()
 			}
 			r.mu.Unlock()
 			cursor = next
@@ -130,20 +130,8 @@ func (a *Agent) Observe(ctx context.Context, q flow.Query, deliver func(flow.Ent
 	return nil
 }
 
-// lookups answers what the flow builder asks, from the engine's state. A million events a second must not write
-// the same labels down each time.
-type lookups struct {
-	a     *agent
-	texts map[identity.ID]labelText
-}
-
-type labelText struct {
-	key  string // of the set
-	text []string
-}
-
-// maxTexts bounds the sets of labels that are kept as text.
-const maxTexts = 4096
+// lookups answers what the flow builder asks, from the engine's state.
+type lookups struct{ a *agent }
 
 func (l lookups) Address(ip netip.Addr) (i flow.AddressInfo, ok bool) {
 	pod, ok := l.a.engine.PodAt(ip)
@@ -158,20 +146,7 @@ func (l lookups) Address(ip netip.Addr) (i flow.AddressInfo, ok bool) {
 }
 
 func (l lookups) Identity(id identity.ID) ([]string, bool) {
-	ls, ok := l.a.engine.LabelsOf(id)
-	if !ok {
-		return nil, false
-	}
-	t, kept := l.texts[id]
-	if kept && t.key == ls.Key() {
-		return t.text, true
-	}
-	if len(l.texts) >= maxTexts {
-		clear(l.texts)
-	}
-	t = labelText{ls.Key(), ls.Strings()}
-	l.texts[id] = t
-	return t.text, true
+	return l.a.engine.LabelTexts(id)
 }
 
 func (l lookups) Frontend(addr netip.AddrPort, proto uint8) (flow.Service, bool) {

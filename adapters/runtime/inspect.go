@@ -1,8 +1,10 @@
 package runtime
 
 import (
+	"cmp"
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 
@@ -178,10 +180,11 @@ func (a *Agent) Endpoints(ctx context.Context) ([]ports.EndpointInfo, error) {
 
 func (a *agent) endpointInfos() []ports.EndpointInfo {
 	out := make([]ports.EndpointInfo, 0, len(a.attached))
-	for _, att := range a.attached {
+	// In order before the kernel is asked, too: what is read when must not be left to chance.
+	byID := func(x, y *ports.Attachment) int { return cmp.Compare(x.ID, y.ID) }
+	for _, att := range slices.SortedFunc(maps.Values(a.attached), byID) {
 		out = append(out, a.endpointInfo(att))
 	}
-	slices.SortFunc(out, func(x, y ports.EndpointInfo) int { return int(x.ID) - int(y.ID) })
 	return out
 }
 

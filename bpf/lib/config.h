@@ -11,6 +11,14 @@ const volatile __u32 overlay_ifindex = 0;
 const volatile __u32 direct_ifindex = 0;
 
 /*
+ * The device that has this node's address in the underlay, if it is an Ethernet device and the address IPv4 (else 0): then
+ * the fast path writes and takes off the tunnel's outer headers itself. The address and the tunnel's port as on the wire.
+ */
+const volatile __u32 underlay_ifindex = 0;
+const volatile __be32 underlay_addr4 = 0;
+const volatile __be16 vxlan_port = 0;
+
+/*
  * Take the tunnel key from skb->cb (VNI, then the sender's IPv4 address in host byte order) instead of the
  * packet's metadata, which test runs cannot attach. Never set in production.
  */

@@ -5,6 +5,7 @@
 #include "../maps/events.h"
 #include "../maps/flows.h"
 #include "../maps/work.h"
+#include "config.h"
 #include "packet.h"
 #include "verdict.h"
 
@@ -105,7 +106,7 @@ static __always_inline void emit_flow(struct pkt *p, struct flow *f, enum event_
 	struct flow_side *to = side_of(f, p->sender ^ 1);
 	enum point point = to->route == ROUTE_PEER     ? POINT_TO_ENDPOINT
 			   : to->route == ROUTE_TUNNEL ? POINT_TO_OVERLAY
-			   : to->route == ROUTE_DIRECT ? POINT_TO_NETWORK
+			   : to->route == ROUTE_DIRECT && direct_ifindex ? POINT_TO_NETWORK
 						       : POINT_TO_STACK;
 
 	emit(type, point, REASON_NONE, f->flags & FLOW_INGRESS_JUDGED ? INGRESS : EGRESS);

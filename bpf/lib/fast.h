@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /*
- * The fast path: a plain TCP or UDP packet in the middle of a flow that its entry serves. It reads the headers where they
+ * The fast path: a plain TCP or UDP packet of a flow that its entry serves. It reads the headers where they
  * lie, looks the flow up, and decides nothing: whatever is not plain, or not served, is left untouched to the
  * way that all packets can take. The two must agree; test/differential plays every packet against one specification.
  */
@@ -10,45 +10,44 @@
 #include "read.h"
 #include "serve.h"
 #include "tunnel.h"
-
-/* Not the fast path's business. No program returns this. */
-#define LEAVE (-2)
-
-/* TCP flags that change what is known of a connection. */
-#define TCP_TURNING (TCP_SYN | TCP_FIN | TCP_RST)
+#include "wire.h"
 
 #define IPV4_HLEN 20
 #define IPV6_HLEN 40
 
 /*
- * Reads a packet without options, extension headers or fragments, in the linear part. False: it is another, or
- * not intact.
+ * Reads a packet without options, extension headers or fragments, in the linear part, whose Ethernet header has
+ * this many bytes before it. False: it is another, or not intact.
  */
-static __always_inline bool read_plain(struct __sk_buff *ctx, struct pkt *p)
+static __always_inline bool read_plain(struct __sk_buff *ctx, struct pkt *p, __u32 before, __be16 ethertype)
 {
-	void *data = (void *)(long)ctx->data, *end = (void *)(long)ctx->data_end;
+	void *data = (void *)(long)ctx->data + before, *end = (void *)(long)ctx->data_end;
 	struct l4_header *l4;
 	struct addr src, dst;
 	__u32 payload, off;
 
 	if (ctx->vlan_present)
 		return false;
-	if (ctx->protocol == bpf_htons(ETH_P_IP)) {
+	if (ethertype == bpf_htons(ETH_P_IP)) {
 		struct ipv4_header *h = data + ETH_HLEN;
 
 		if ((void *)(h + 1) > end || h->version_ihl != 0x45 || h->fragment & bpf_htons(0x3fff))
 			return false;
 		p->key.proto = h->proto;
+		p->family = 4;
+		p->ecn = h->tos & ECN_MASK;
 		src = addr_from_ipv4(h->src);
 		dst = addr_from_ipv4(h->dst);
 		payload = bpf_ntohs(h->total) - IPV4_HLEN; /* a shorter total becomes longer than any frame */
 		off = ETH_HLEN + IPV4_HLEN;
-	} else if (ctx->protocol == bpf_htons(ETH_P_IPV6)) {
+	} else if (ethertype == bpf_htons(ETH_P_IPV6)) {
 		struct ipv6_header *h = data + ETH_HLEN;
 
 		if ((void *)(h + 1) > end || bpf_ntohl(h->version_class_label) >> 28 != 6)
 			return false;
 		p->key.proto = h->next;
+		p->family = 6;
+		p->ecn = bpf_ntohl(h->version_class_label) >> 20 & ECN_MASK;
 		src = h->src;
 		dst = h->dst;
 		if (addr_is_ipv4(&src) || addr_is_ipv4(&dst))
@@ -65,9 +64,11 @@ static __always_inline bool read_plain(struct __sk_buff *ctx, struct pkt *p)
 		if (payload < sizeof(*l4) || (void *)(l4 + 1) > end)
 			return false;
 		p->tcp_flags = l4->tcp_flags;
+		p->headers = off - ETH_HLEN + (l4->data_offset >> 4) * 4;
 	} else if (p->key.proto == PROTO_UDP) {
 		if (payload < 8 || (void *)l4 + 8 > end)
 			return false;
+		p->headers = off - ETH_HLEN + 8;
 	} else {
 		return false;
 	}
@@ -76,20 +77,16 @@ static __always_inline bool read_plain(struct __sk_buff *ctx, struct pkt *p)
 	return true;
 }
 
-/* Notes a packet that turns nothing; see flow_note. */
-static __always_inline void note_plain(struct flow *f, const struct pkt *p, __u64 now)
+/* Reports a flow that this packet closed. Events are about the packet at work. */
+static __always_inline void report_closed(struct pkt *p, struct flow *f)
 {
-	struct flow_side *s = side_of(f, p->sender);
+	struct work *w = get_work();
 
-	__sync_fetch_and_add(&s->packets, 1);
-	__sync_fetch_and_add(&s->bytes, p->len);
-	if (p->key.proto == PROTO_TCP) {
-		if (p->tcp_flags & ~s->tcp_flags)
-			__sync_fetch_and_or(&s->tcp_flags, p->tcp_flags);
-		f->expires_ns = now + LIFETIME_TCP_ESTABLISHED_S * NSEC_PER_SEC;
-	} else {
-		f->expires_ns = now + LIFETIME_OTHER_S * NSEC_PER_SEC;
-	}
+	if (!w)
+		return;
+	w->pkt = *p;
+	w->pkt.about = ABOUT_ENTRY;
+	emit_flow(&w->pkt, f, EVENT_CLOSE);
 }
 
 /* Rewrites the Ethernet addresses of a frame that read_plain has read. */
@@ -103,23 +100,43 @@ static __always_inline bool write_macs(struct __sk_buff *ctx, const __u8 macs[12
 	return true;
 }
 
+/* Sends a packet that the flow entry serves on its way. Returns the program's result, or LEAVE with the packet as it was. */
+static __always_inline int send_fast(struct __sk_buff *ctx, struct pkt *p, struct flow *f, struct flow_side *to)
+{
+	__u32 identity = side_of(f, p->sender)->identity;
+	int code;
+
+	switch (to->route) {
+	case ROUTE_PEER:
+		if (!write_macs(ctx, to->dst_mac))
+			return LEAVE;
+		if (ctx->pkt_type != PACKET_HOST)
+			bpf_skb_change_type(ctx, PACKET_HOST);
+		return bpf_redirect_peer(to->out_ifindex, 0);
+	case ROUTE_DIRECT:
+		return send_direct(&to->tunnel);
+	case ROUTE_TUNNEL:
+		code = send_encapsulated(ctx, p, identity, &to->tunnel);
+		if (code != LEAVE)
+			return code;
+		return set_tunnel(ctx, identity, &to->tunnel) ? LEAVE : bpf_redirect(overlay_ifindex, 0);
+	}
+	return TC_ACT_OK;
+}
+
 /* Forwards the packet by its flow entry and returns the program's result, or LEAVE. */
 static __always_inline int go_fast(struct __sk_buff *ctx, enum hook hook)
 {
 	struct pkt p;
 	struct flow_side *to;
 	struct flow *f;
-	__u64 now;
 	int code;
 
 	begin(ctx, &p, hook);
-	if (!read_plain(ctx, &p) || p.tcp_flags & TCP_TURNING)
+	if (!read_plain(ctx, &p, 0, ctx->protocol))
 		return LEAVE;
-	f = bpf_map_lookup_elem(&flows_v1, &p.key);
+	f = find_flow(&p.key);
 	if (!f)
-		return LEAVE;
-	now = now_ns();
-	if (f->expires_ns <= now || (f->state != FLOW_OTHER && f->state != FLOW_TCP_ESTABLISHED))
 		return LEAVE;
 	if (hook == HOOK_FROM_OVERLAY) {
 		struct verdict v = read_tunnel(ctx, &p);
@@ -130,22 +147,42 @@ static __always_inline int go_fast(struct __sk_buff *ctx, enum hook hook)
 	if (flow_usage(&p, f) != SERVE)
 		return LEAVE;
 	to = side_of(f, p.sender ^ 1);
-	if (hook == HOOK_TO_POD || to->route == ROUTE_STACK) {
-		code = TC_ACT_OK;
-	} else if (to->route == ROUTE_PEER) {
-		if (!write_macs(ctx, to->dst_mac))
-			return LEAVE;
-		if (ctx->pkt_type != PACKET_HOST)
-			bpf_skb_change_type(ctx, PACKET_HOST);
-		code = bpf_redirect_peer(to->out_ifindex, 0);
-	} else if (to->route == ROUTE_DIRECT) {
-		code = send_direct(&to->tunnel);
-	} else {
-		if (set_tunnel(ctx, side_of(f, p.sender)->identity, &to->tunnel))
-			return LEAVE;
-		code = bpf_redirect(overlay_ifindex, 0);
-	}
-	note_plain(f, &p, now);
+	code = hook == HOOK_TO_POD ? TC_ACT_OK : send_fast(ctx, &p, f, to);
+	if (code == LEAVE)
+		return LEAVE;
+	if (flow_note(f, p.sender, p.len, p.tcp_flags))
+		report_closed(&p, f);
 	count_packet(REASON_NONE, route_direction(&p, to), p.len);
 	return code;
+}
+
+/*
+ * Takes a packet out of the tunnel before the overlay device sees it, as from_overlay would forward it, and
+ * returns the program's result, or LEAVE.
+ */
+static __always_inline int go_through(struct __sk_buff *ctx)
+{
+	struct flow_side *to;
+	__be16 ethertype;
+	struct flow *f;
+	struct pkt p;
+
+	if (!underlay_addr4)
+		return LEAVE;
+	begin(ctx, &p, HOOK_FROM_OVERLAY);
+	p.ifindex = p.entered = overlay_ifindex;
+	if (!read_outer(ctx, &p, &ethertype) || !read_plain(ctx, &p, sizeof(struct outer), ethertype))
+		return LEAVE;
+	f = find_flow(&p.key);
+	if (!f || !addr_equal(&side_of(f, p.sender)->tunnel, &p.underlay) || flow_usage(&p, f) != SERVE)
+		return LEAVE;
+	to = side_of(f, p.sender ^ 1);
+	if (!strip_outer(ctx, &p))
+		return LEAVE;
+	if (!write_macs(ctx, to->dst_mac))
+		return TC_ACT_SHOT; /* cannot be: there was an Ethernet header */
+	if (flow_note(f, p.sender, p.len, p.tcp_flags))
+		report_closed(&p, f);
+	count_packet(REASON_NONE, INGRESS, p.len);
+	return bpf_redirect_peer(to->out_ifindex, 0);
 }

@@ -53,7 +53,10 @@ struct pkt {
 	__u8 fragment_lost;  /* a later fragment whose first was not seen */
 	__u8 inner;          /* inside an ICMP error, possibly cut off */
 	__u8 about;          /* enum about */
-	__u8 pad[2];
+	__u8 ecn;            /* of the IP header; the fast path's */
+	__u8 pad;
+	__u16 headers;       /* bytes of the IP and L4 headers; the fast path's */
+	__u8 pad2[2];
 };
 
 /* The addresses in the packet's own order; the caller has a sender. */

@@ -47,7 +47,8 @@ struct l4_header {
 		};
 	};
 	__be16 icmp_id;
-	__u8 rest[7];
+	__u8 rest[6];
+	__u8 data_offset; /* TCP: in the high half, in words of 4 bytes */
 	__u8 tcp_flags;
 	__u8 tail[6];
 };
@@ -193,6 +194,8 @@ static __always_inline enum reason read_ipv6(struct __sk_buff *ctx, struct pkt *
 			return REASON_INVALID_PACKET;
 		p->end = off + total;
 	}
+	if (off + sizeof(h) > p->end) /* an ICMP error quotes less than the header */
+		return REASON_INVALID_PACKET;
 	p->family = 6;
 	p->hop_limit = h.hop_limit;
 	set_addrs(p, &h.src, &h.dst);

@@ -4,6 +4,9 @@
 
 #include "types.h"
 
+/* A shortcut's word for a packet that is not its business. No program returns this. */
+#define LEAVE (-2)
+
 enum action {
 	GO_ON = 0,   /* nothing decided; the next step looks at the packet */
 	PASS = 1,    /* to the stack, unjudged or judged elsewhere */

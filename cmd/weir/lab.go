@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -13,6 +14,7 @@ import (
 
 	"github.com/weirnet/weir/adapters/api"
 	"github.com/weirnet/weir/adapters/lab"
+	"github.com/weirnet/weir/adapters/lab/bench"
 	"github.com/weirnet/weir/core/cluster"
 	"github.com/weirnet/weir/core/manifest"
 	"github.com/weirnet/weir/ports"
@@ -44,7 +46,7 @@ the world.`,
   weir lab down`,
 	},
 		newLabUpCommand(f), newLabApplyCommand(f), newLabDeleteCommand(f), newLabExecCommand(f),
-		newLabProbeCommand(f), newLabStatusCommand(f), newLabAgentCommand(f), newLabDownCommand(f))
+		newLabProbeCommand(f), newLabStatusCommand(f), newLabAgentCommand(f), newLabBenchCommand(f), newLabDownCommand(f))
 	c.PersistentFlags().StringVar(&f.name, "name", "",
 		"the lab's name (default: $"+labEnv+", the only lab there is, or \""+lab.DefaultName+"\")")
 	return c
@@ -54,7 +56,7 @@ the world.`,
 func (f *labFlags) lab() (*lab.Lab, error) {
 	name := cmp.Or(f.name, f.g.getenv(labEnv))
 	if name == "" {
-		switch all := lab.List(""); len(all) {
+		switch all := chooseable(lab.List("")); len(all) {
 		case 0:
 		case 1:
 			name = all[0]
@@ -63,6 +65,14 @@ func (f *labFlags) lab() (*lab.Lab, error) {
 		}
 	}
 	return newLab(f.g, name, "")
+}
+
+// chooseable leaves out the lab that a measurement has made for itself, if there is another one.
+func chooseable(names []string) []string {
+	if len(names) < 2 {
+		return names
+	}
+	return slices.DeleteFunc(names, func(n string) bool { return n == bench.DefaultName })
 }
 
 // findNode turns --node into the socket of that node's agent.

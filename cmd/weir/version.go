@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"runtime"
 	"runtime/debug"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -34,6 +35,9 @@ func (b buildInfo) String() string {
 	}
 	return fmt.Sprintf("%s go version %s %s", s, b.Go, b.Platform)
 }
+
+// short is version and commit.
+func (b buildInfo) short() string { return strings.TrimSpace(b.Version + " " + b.Commit) }
 
 func thisBuild() buildInfo {
 	b := buildInfo{Version: version, Go: runtime.Version(), Platform: runtime.GOOS + "/" + runtime.GOARCH}

@@ -138,6 +138,22 @@ func TestNumberOfAPrefixRests(t *testing.T) {
 	require.Equal(t, identity.MinLocal+1, n.identityAt("192.0.2.0/24"))
 }
 
+func TestPrefixStaysAsLongAsAPolicyNamesIt(t *testing.T) {
+	n := withServer(t)
+	for _, name := range []string{"p", "q", "r"} {
+		n.apply(cluster.PolicyUpsert{Policy: allowFrom(t, name, policy.Peer{CIDR: pfx("192.0.2.0/24")})})
+	}
+	id := n.identityAt("192.0.2.0/24")
+	require.True(t, id.IsLocal(), "%d", id)
+	for _, name := range []string{"p", "q"} {
+		n.apply(cluster.PolicyDelete{Ref: allowFrom(t, name).Ref})
+		require.Equal(t, id, n.identityAt("192.0.2.0/24"))
+		require.Equal(t, "allowed", n.verdict(1, datapath.Ingress, id, datapath.ProtoTCP, 80))
+	}
+	n.apply(cluster.PolicyDelete{Ref: allowFrom(t, "r").Ref})
+	require.NotContains(t, n.rows[engine.IPCache], pfx("192.0.2.0/24"))
+}
+
 func TestOtherNodesAreRemoteNodes(t *testing.T) {
 	n := withServer(t)
 	require.Equal(t, datapath.IPCache{Identity: identity.Host}, n.rows[engine.IPCache][pfx("172.30.0.11/32")])
@@ -189,4 +205,26 @@ func TestIdentityInUseOutlivesItsObject(t *testing.T) {
 	require.Equal(t, "allowed", n.verdict(1, datapath.Ingress, 300, datapath.ProtoTCP, 80))
 	n.apply(cluster.EndpointDelete{Name: cluster.Name{Namespace: "shop", Name: "client"}})
 	require.Equal(t, "denied", n.verdict(1, datapath.Ingress, 300, datapath.ProtoTCP, 80))
+}
+
+// The kernel holds rows of the plan before, and events that name them are on their way, when the policies are
+// planned anew: their cookies are still explained.
+func TestNewPlanExplainsTheCookiesOfTheOld(t *testing.T) {
+	p := allowFrom(t, "p", policy.Peer{CIDR: pfx("192.0.2.0/24")})
+	n := withServer(t, cluster.PolicyUpsert{Policy: p})
+	named := map[datapath.Cookie]string{}
+	for _, row := range n.rows[engine.Policy] {
+		c := row.(datapath.PolicyRow).Cookie
+		v, ok := n.engine.Rule(c)
+		require.True(t, ok)
+		named[c] = v.String()
+	}
+	require.GreaterOrEqual(t, len(named), 2, "the rule's and the isolation's")
+	n.apply(cluster.PolicyDelete{Ref: p.Ref})
+	n.engine.Rebase(engine.Adopted{})
+	for c, want := range named {
+		v, ok := n.engine.Rule(c)
+		require.True(t, ok, "%#x %s", uint32(c), want)
+		require.Equal(t, want, v.String())
+	}
 }

@@ -48,6 +48,8 @@ type Engine struct {
 	epoch      datapath.Epoch
 	routes     []Route
 
+	labelTexts map[identity.ID][]string // until the next event; nil: has none
+
 	now time.Time
 	out []Op
 }
@@ -71,6 +73,7 @@ func New(node string, adopted Adopted, now time.Time, options ...Option) *Engine
 		policies:   map[policy.Ref]policy.Policy{},
 		problems:   map[policy.Ref]string{},
 		services:   lb.NewCompiler(),
+		labelTexts: map[identity.ID][]string{},
 		now:        now,
 	}
 	for _, o := range options {
@@ -115,6 +118,7 @@ func (e *Engine) Live() bool { return e.live }
 func (e *Engine) Apply(now time.Time, ev Event) []Op {
 	e.now = now
 	e.out = nil
+	clear(e.labelTexts)
 	switch ev := ev.(type) {
 	case cluster.NodeUpsert:
 		e.upsertNode(ev.Node)

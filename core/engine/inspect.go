@@ -96,6 +96,20 @@ func (e *Engine) LabelsOf(id identity.ID) (labels.Set, bool) {
 	return labels.Set{}, false
 }
 
+// LabelTexts is LabelsOf in the form that flows have. The list is shared: it must not be changed.
+func (e *Engine) LabelTexts(id identity.ID) ([]string, bool) {
+	if texts, ok := e.labelTexts[id]; ok {
+		return texts, texts != nil
+	}
+	ls, ok := e.LabelsOf(id)
+	var texts []string
+	if ok {
+		texts = ls.Strings()
+	}
+	e.labelTexts[id] = texts
+	return texts, ok
+}
+
 // PodAt names the pod that has an address now.
 func (e *Engine) PodAt(ip netip.Addr) (cluster.Name, bool) {
 	if id, ok := e.addresses.local[ip]; ok {
@@ -114,7 +128,9 @@ func (e *Engine) IdentityAt(ip netip.Addr) (identity.ID, bool) {
 }
 
 // ServiceAt names the service that has a frontend.
-func (e *Engine) ServiceAt(k datapath.ServiceKey) (lb.Name, bool) { return e.services.Owner(k) }
+func (e *Engine) ServiceAt(k datapath.ServiceKey) (lb.Name, bool) {
+	return e.services.ServiceAt(k)
+}
 
 // Rule says what a cookie stands for.
 func (e *Engine) Rule(c datapath.Cookie) (policy.Verdict, bool) { return e.compiler.Rule(c) }

@@ -51,8 +51,8 @@ func (c *Compiler) Frontend(key datapath.ServiceKey) (FrontendState, bool) {
 	return f.state(), true
 }
 
-// Owner names the service that has a frontend, as of the last Flush.
-func (c *Compiler) Owner(key datapath.ServiceKey) (Name, bool) {
+// ServiceAt names the service that has a frontend, as of the last Flush.
+func (c *Compiler) ServiceAt(key datapath.ServiceKey) (Name, bool) {
 	f, ok := c.frontends[key]
 	if !ok {
 		return Name{}, false

@@ -239,6 +239,11 @@ func FuzzDecode(f *testing.F) {
 	f.Add([]byte(`{"apiVersion":"v1","kind":"Pod","metadata":{"name":"a"},"spec":{"containers":[{"ports":[{"containerPort":1}]}]},"status":{"podIP":"::1"}}`))
 	f.Add([]byte(`{"apiVersion":"cilium.io/v2","kind":"CiliumEndpoint","metadata":{"name":"a"},"status":{"id":1,"networking":{"addressing":[{"ipv4":"1.2.3.4"}]}}}`))
 	f.Add([]byte(`{"apiVersion":"cilium.io/v2","kind":"CiliumIdentity","metadata":{"name":"256"},"security-labels":{"k8s:a":"b"}}`))
+	f.Add([]byte(`{"apiVersion":"v1","kind":"Node","metadata":{"name":"n1"},"spec":{"podCIDRs":["10.0.0.0/24","fd00::/64"]},"status":{"addresses":[{"type":"InternalIP","address":"192.168.0.1"}]}}`))
+	f.Add([]byte(`{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"shop","labels":{"team":"a"}}}`))
+	f.Add([]byte(`{"apiVersion":"discovery.k8s.io/v1","kind":"EndpointSlice","metadata":{"name":"a-1","namespace":"shop","labels":{"kubernetes.io/service-name":"a"}},"addressType":"IPv4","ports":[{"name":"x","port":1,"protocol":"TCP"}],"endpoints":[{"addresses":["10.0.0.1"],"conditions":{"ready":false,"serving":true,"terminating":true}}]}`))
+	f.Add([]byte(`{"apiVersion":"cilium.io/v2","kind":"CiliumClusterwideNetworkPolicy","metadata":{"name":"a"},"specs":[{"endpointSelector":{},"egress":[{"toEndpoints":[{}],"toPorts":[{"ports":[{"port":"http","protocol":"ANY"}]}]}]}]}`))
+	f.Add([]byte(`{"apiVersion":"cilium.io/v2","kind":"CiliumNode","metadata":{"name":"n1"},"spec":{"addresses":[{"type":"InternalIP","ip":"192.168.0.1"}],"ipam":{"podCIDRs":["10.0.0.0/24"]}}}`))
 	f.Fuzz(func(t *testing.T, doc []byte) {
 		o, findings := Decode("f", doc)
 		refused := false

@@ -304,8 +304,8 @@ func (f *Fabric) stack(n *fabricNode, frame []byte) {
 		}
 	case !to.pod && f.underlay[p.Dst] != nil:
 		f.later(func() { f.arrive(to.node, frame) })
-	case n.k.nextHop(p.Dst).IsValid():
-		f.direct(n, Result{Remote: n.k.nextHop(p.Dst), Frame: frame})
+	case n.k.direct != 0:
+		f.later(func() { f.arrive(to.node, frame) }) // by the route to that node's pods
 	default:
 		res := f.inject(n, FromHost, 0, frame, Meta{})
 		if res.Action != Tunnel {

@@ -238,7 +238,7 @@ func (r *run) fromNetwork() {
 	}
 	r.p = p
 	e, from := r.entry()
-	if e == nil || e.denied || e.state == stateSyn || e.state == stateClosing || !r.k.current(e) {
+	if e == nil || e.denied || e.state == stateClosing && p.opensTCP() || !r.k.current(e) {
 		return
 	}
 	sender, receiver := &e.side[from], &e.side[1-from]

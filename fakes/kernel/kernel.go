@@ -50,25 +50,21 @@ type Options struct {
 	Seed       uint64      // of the choice of backends
 	Overlay    uint32      // ifindex of the overlay device; 0: DefaultOverlay
 	Direct     uint32      // ifindex of the device on which other nodes are neighbours; 0: none
+
+	// Choose picks one of n slots of backends, counted from 0; nil: what comes from Seed. It must not call the
+	// kernel.
+	Choose func(n uint32) uint32
 }
 
 // DefaultOverlay is the overlay device's ifindex when Options names none.
 const DefaultOverlay = 3
-
-// nextHop is the neighbour that the routes of direct routing lead to.
-func (k *Kernel) nextHop(a netip.Addr) netip.Addr {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	row, _ := k.lookupIPCache(a)
-	return row.NextHop
-}
 
 // Kernel implements ports.Datapath. Safe for concurrent use.
 type Kernel struct {
 	mu      sync.Mutex
 	clock   ports.Clock
 	boot    time.Time
-	rand    *rand.Rand
+	choose  func(n uint32) uint32
 	overlay uint32
 	direct  uint32
 
@@ -120,7 +116,7 @@ func New(o Options) *Kernel {
 	}
 	k := &Kernel{
 		clock: o.Clock, boot: o.Clock.Now(), overlay: o.Overlay, direct: o.Direct,
-		rand:     rand.New(rand.NewPCG(o.Seed, 0)),
+		choose:   o.Choose,
 		flows:    newLRU[datapath.FlowKey, *entry](o.Capacities.Flows),
 		frags:    newLRU[fragKey, fragPorts](o.Capacities.Frags),
 		affinity: newLRU[affinityKey, affinityRow](o.Capacities.Affinity),
@@ -128,6 +124,10 @@ func New(o Options) *Kernel {
 		counters: make(map[counterKey]*ports.Counter),
 		attached: make(map[uint32]bool),
 		events:   newEvents(o.Capacities.Events),
+	}
+	if k.choose == nil {
+		source := rand.New(rand.NewPCG(o.Seed, 0))
+		k.choose = func(n uint32) uint32 { return source.Uint32() % n }
 	}
 	k.makeTables(o.Capacities)
 	return k

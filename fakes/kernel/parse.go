@@ -60,13 +60,9 @@ func (p *reading) isICMP() bool {
 }
 
 // plain says whether the packet may take the shortcut of from_network: TCP or UDP without options or extension
-// headers, whole, and nothing that turns a connection.
+// headers, whole.
 func (p *reading) plain() bool {
-	if p.extended || p.fragment != whole {
-		return false
-	}
-	return p.proto == datapath.ProtoUDP ||
-		p.proto == datapath.ProtoTCP && p.flags&(datapath.TCPSyn|datapath.TCPFin|datapath.TCPRst) == 0
+	return !p.extended && p.fragment == whole && (p.proto == datapath.ProtoUDP || p.proto == datapath.ProtoTCP)
 }
 
 // policyPort is what policy calls the port.

@@ -92,7 +92,7 @@ func (k *Kernel) pick(service datapath.Service, frontend datapath.ServiceKey, ne
 		}
 	}
 	for range slotTries {
-		slot := k.rand.Uint32()%service.Count + 1
+		slot := k.choose(service.Count) + 1
 		id, ok := k.slots.rows[datapath.SlotKey{Service: service.ID, Slot: slot}]
 		if !ok {
 			continue

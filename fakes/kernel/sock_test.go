@@ -85,6 +85,20 @@ func TestSameSeedSameChoice(t *testing.T) {
 	require.NotEqual(t, choices(1), choices(2))
 }
 
+func TestChoiceCanBeGiven(t *testing.T) {
+	slot := uint32(0)
+	w := newWorldWith(t, kernel.Options{Choose: func(n uint32) uint32 {
+		require.Equal(t, uint32(3), n)
+		return slot
+	}})
+	w.service(w.one, 1, frontend(vip4, 80, tcp), 0, at(db4, 1), at(db4, 2), at(db4, 3))
+	for _, slot = range []uint32{2, 0, 1, 1} {
+		real, err := w.one.Connect(client, at(vip4, 80))
+		w.ok(err)
+		require.Equal(t, at(db4, uint16(slot+1)), real)
+	}
+}
+
 func TestRefusedWithoutBackend(t *testing.T) {
 	w := newWorld(t)
 	tb := w.one.Tables()

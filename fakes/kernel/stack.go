@@ -61,7 +61,7 @@ func (p *party) has(a netip.Addr) bool {
 // source picks the address to talk to dst from; invalid if there is none of its family.
 func (p *party) source(dst netip.Addr) netip.Addr {
 	candidates := p.addrs
-	if to := p.f.at(dst); to != nil && to.pod && to.node != p.node {
+	if to := p.f.at(dst); to != nil && to.pod && to.node != p.node && p.node != nil && p.node.k.direct == 0 {
 		candidates = append(append([]netip.Addr(nil), p.routers...), p.addrs...)
 	}
 	for _, a := range candidates {

@@ -24,12 +24,16 @@ type op struct {
 	Class    *change[datapath.ClassKey, datapath.Class]            `json:"class,omitempty"`
 	Policy   *change[datapath.PolicyKey, datapath.PolicyRow]       `json:"policy,omitempty"`
 	Node     *change[netip.Addr, datapath.Node]                    `json:"node,omitempty"`
+	Service  *change[datapath.ServiceKey, datapath.Service]        `json:"service,omitempty"`
+	SlotRow  *change[datapath.SlotKey, uint32]                     `json:"slot,omitempty"`
+	Backend  *change[uint32, datapath.Backend]                     `json:"backend,omitempty"`
 	BumpAddr *netip.Addr                                           `json:"bump_addr,omitempty"`
 	BumpAll  bool                                                  `json:"bump_all,omitempty"`
 	Flush    bool                                                  `json:"flush,omitempty"`
 	Collect  bool                                                  `json:"collect,omitempty"`
 	Advance  int                                                   `json:"advance_s,omitempty"`
 	Packet   *injection                                            `json:"packet,omitempty"`
+	Call     *call                                                 `json:"call,omitempty"`
 }
 
 // change writes a row; without a value it deletes the key.
@@ -56,6 +60,8 @@ type injection struct {
 	VNI    uint32     `json:",omitempty"`
 	Remote netip.Addr // IPv4, or invalid: no tunnel key
 	Frame  frame
+	Wire   bool `json:",omitempty"` // not by a test run: see wire_test.go
+	Linear int  `json:",omitempty"` // on the wire: bytes in the first piece; 0: all, if the frame is not huge
 	// What the frame was meant to be, for readers.
 	Note string `json:",omitempty"`
 }
@@ -65,11 +71,23 @@ func (i injection) String() string {
 	if i.Hook == kernel.FromOverlay {
 		s += fmt.Sprintf(" VNI %d from %v", i.VNI, i.Remote)
 	}
+	if i.onWire() {
+		s += fmt.Sprintf(" by wire, %d bytes, %d in one piece", len(i.Frame), i.Linear)
+	}
 	what := i.Note
 	if p, err := packet.Read(i.Frame); err == nil {
 		what = p.String()
 	}
-	return fmt.Sprintf("%s: %s\n        %s", s, what, hex.EncodeToString(i.Frame))
+	return fmt.Sprintf("%s: %s\n        %s", s, what, digits(i.Frame))
+}
+
+// digits shows a frame; of a large one its ends.
+func digits(b []byte) string {
+	const most, head, tail = 2000, 400, 40
+	if len(b) <= most {
+		return hex.EncodeToString(b)
+	}
+	return fmt.Sprintf("%x… %d bytes …%x", b[:head], len(b)-head-tail, b[len(b)-tail:])
 }
 
 // frame is written in hexadecimal digits.
@@ -96,6 +114,12 @@ func (o op) String() string {
 		return fmt.Sprint("policy ", o.Policy)
 	case o.Node != nil:
 		return fmt.Sprint("node ", o.Node)
+	case o.Service != nil:
+		return fmt.Sprint("service ", o.Service)
+	case o.SlotRow != nil:
+		return fmt.Sprint("slot ", o.SlotRow)
+	case o.Backend != nil:
+		return fmt.Sprint("backend ", o.Backend)
 	case o.BumpAddr != nil:
 		return fmt.Sprint("bump ", o.BumpAddr)
 	case o.BumpAll:
@@ -108,6 +132,8 @@ func (o op) String() string {
 		return fmt.Sprintf("%d seconds pass", o.Advance)
 	case o.Packet != nil:
 		return o.Packet.String()
+	case o.Call != nil:
+		return o.Call.String()
 	}
 	return "nothing"
 }

@@ -2,7 +2,6 @@ package differential_test
 
 import (
 	"bytes"
-	"encoding/binary"
 	"net/netip"
 
 	"github.com/weirnet/weir/core/datapath"
@@ -93,13 +92,24 @@ func (g *gen) talk() talk {
 			t.from, t.to = g.any(f), g.any(f)
 		}
 	}
-	if g.chance(4) {
+	switch {
+	case g.chance(4):
 		t.to = t.from
+	case g.chance(5):
+		t.from, t.to = g.anyOf(f, host), g.anyOf(f, oneOf(g, remotePod, remotePod, outside))
+	case g.direct && g.chance(35):
+		t.from, t.to = g.anyOf(f, localPod), g.anyOf(f, remotePod)
+		if g.chance(30) {
+			t.from, t.to = t.to, t.from
+		}
 	}
 	t.proto = oneOf[uint8](g, datapath.ProtoTCP, datapath.ProtoTCP, datapath.ProtoTCP, datapath.ProtoTCP, datapath.ProtoUDP,
 		datapath.ProtoUDP, datapath.ProtoSCTP, 1, 1, 1, 1, protoGRE, packet.ESP, protoOSPF, packet.NoNext, 0, 255, uint8(g.IntN(256)))
 	if t.proto == 1 && f == 1 && g.chance(90) {
 		t.proto = datapath.ProtoICMPv6
+	}
+	if (t.from.direct || t.to.direct) && g.chance(60) { // for shortcuts past the stack
+		t.proto = oneOf[uint8](g, datapath.ProtoTCP, datapath.ProtoUDP)
 	}
 	t.sport, t.dport = oneOf[uint16](g, 1000, 1001, 80, 0, 65535), g.port()
 	t.id = oneOf[uint16](g, 0, 1, 7, 0x0300, 0x8000, 0xffff)
@@ -110,7 +120,10 @@ func (g *gen) talk() talk {
 		}
 	} else if isICMP(t.proto) {
 		t.dport = uint16(g.IntN(256))<<8 | uint16(g.IntN(3))
-		if t.proto == datapath.ProtoICMPv6 && g.chance(50) {
+		switch {
+		case t.proto == datapath.ProtoICMPv6 && g.chance(25): // neighbours
+			t.dport = uint16(135+g.IntN(2)) << 8
+		case t.proto == datapath.ProtoICMPv6 && g.chance(50):
 			t.dport = uint16(127+g.IntN(20))<<8 | uint16(g.IntN(2))
 		}
 	}
@@ -122,11 +135,19 @@ func isICMP(proto uint8) bool {
 	return proto == datapath.ProtoICMP || proto == datapath.ProtoICMPv6
 }
 
+// hook is any of them.
+func (g *gen) hook() kernel.Hook { return kernel.Hook(g.IntN(int(kernel.FromNetwork) + 1)) }
+
 // hookOf is where packets of somebody meet a program.
 func (g *gen) hookOf(from, to *party) kernel.Hook {
 	switch {
 	case from.kind == localPod:
 		return kernel.FromPod
+	case from.kind != host && from.direct && g.chance(80):
+		if g.chance(70) {
+			return kernel.FromNetwork
+		}
+		return kernel.ToPod
 	case from.kind == remotePod || from.kind == remoteHost:
 		if to.kind == localPod && g.chance(12) {
 			return kernel.ToPod
@@ -140,7 +161,7 @@ func (g *gen) hookOf(from, to *party) kernel.Hook {
 	case from.kind == host:
 		return kernel.FromHost
 	}
-	return kernel.Hook(g.IntN(4))
+	return g.hook()
 }
 
 // say sends a packet of a conversation from either side.
@@ -173,6 +194,9 @@ func (g *gen) say(t talk) {
 	for i := range p.Payload {
 		p.Payload[i] = byte(g.Uint32())
 	}
+	if g.rarely(6) { // less than a header, or just one
+		p.L4 = make([]byte, g.IntN(21))
+	}
 	g.decorate(&p)
 	i := injection{Hook: hook, Note: "packet"}
 	g.place(&i, from, to)
@@ -181,6 +205,9 @@ func (g *gen) say(t talk) {
 		return
 	}
 	i.Frame = g.ethernet(p)
+	if hook == kernel.FromOverlay && g.rarely(2) {
+		i.Remote = netip.Addr{} // no tunnel key
+	}
 	if g.rarely(8) {
 		g.spoil(&i, p)
 	}
@@ -197,7 +224,7 @@ func (g *gen) tcpFlags(reply bool) uint8 {
 	case reply:
 		return oneOf(g, datapath.TCPSyn|datapath.TCPAck, datapath.TCPAck, datapath.TCPAck, datapath.TCPFin|datapath.TCPAck, datapath.TCPRst)
 	}
-	return oneOf(g, datapath.TCPSyn, datapath.TCPSyn, datapath.TCPAck, datapath.TCPAck|datapath.TCPPsh, datapath.TCPFin|datapath.TCPAck, datapath.TCPRst|datapath.TCPAck)
+	return oneOf(g, datapath.TCPSyn, datapath.TCPAck, datapath.TCPAck, datapath.TCPAck|datapath.TCPPsh, datapath.TCPFin|datapath.TCPAck, datapath.TCPRst|datapath.TCPAck)
 }
 
 // place finds the interface of a hook, and the tunnel key.
@@ -209,6 +236,8 @@ func (g *gen) place(i *injection, from, to *party) {
 		i.Slot = to.slot
 	case kernel.FromHost:
 		i.Slot = slotHost
+	case kernel.FromNetwork:
+		i.Slot = slotNetwork
 	case kernel.FromOverlay:
 		i.Slot, i.VNI, i.Remote = slotOverlay, uint32(from.ident), from.tunnel
 		if !i.Remote.Is4() {
@@ -224,8 +253,11 @@ func (g *gen) place(i *injection, from, to *party) {
 func (g *gen) misdirect(i *injection) {
 	switch g.IntN(4) {
 	case 0:
-		i.Hook = kernel.Hook(g.IntN(4))
+		i.Hook = g.hook()
 		i.Slot = g.IntN(podSlots)
+		if i.Hook == kernel.FromNetwork {
+			i.Slot = slotNetwork
+		}
 		if i.Hook == kernel.FromOverlay {
 			i.Slot, i.Remote = slotOverlay, oneOf(g, nodeA, nodeB)
 			i.VNI = uint32(g.identity())
@@ -245,20 +277,29 @@ func (g *gen) misdirect(i *injection) {
 }
 
 func (g *gen) send(i injection) {
-	if len(i.Frame) < minFrame {
+	if len(i.Frame) < minFrame || len(i.Frame) > maxFrame {
 		return
 	}
 	i.Frame = bytes.Clone(i.Frame)
+	if g.chance(2) {
+		i.Wire = true
+	}
+	if len(i.Frame) > 4096 && g.chance(60) { // what is shorter is always in one piece
+		i.Linear = oneOf(g, packet.EthernetLen, packet.EthernetLen+10, 34, 54, 60, 100, 1500)
+	}
 	g.sent = append(g.sent, i)
 	g.add(op{Packet: &i})
 }
 
-// Test runs take no frames without a byte behind the Ethernet header, and none of more than a page less
-// what the kernel needs itself.
+// Test runs take no frames without a byte behind the Ethernet header; the wire carries none that are larger.
 const (
 	minFrame = packet.EthernetLen + 1
-	maxFrame = 3000
+	maxFrame = packet.EthernetLen + wireMTU
 )
+
+// Lengths of payloads that are worth a thought: near the largest of test runs, frames of 9,000 bytes and somewhat more, and
+// nearly as much as an IP header can say.
+var longPayloads = []int{2000, 2800, 3400, 8000, 8932, 8952, 8972, 9000, 9200, 12000, 16300, 40000, 65300, 65400}
 
 func (g *gen) ethernet(p packet.Packet) []byte {
 	p.SrcMAC, p.DstMAC = datapath.MAC{2, 0xcc, 1}, datapath.MAC{2, 0xcc, 2}
@@ -273,8 +314,8 @@ func (g *gen) decorate(p *packet.Packet) {
 	if g.chance(8) {
 		p.Padding = oneOf(g, 1, 6, 18, 200)
 	}
-	if g.chance(1) {
-		p.Payload = make([]byte, 2000+g.IntN(maxFrame-2200))
+	if g.chance(2) {
+		p.Payload = make([]byte, oneOf(g, longPayloads...)+g.IntN(16))
 	}
 	if p.Src.Is4() {
 		if g.chance(8) {
@@ -395,81 +436,4 @@ func (g *gen) party(f int, a netip.Addr) party {
 		}
 	}
 	return party{kind: outside, addr: a}
-}
-
-// spoil breaks a frame.
-func (g *gen) spoil(i *injection, p packet.Packet) {
-	b := i.Frame
-	switch g.IntN(10) {
-	case 0, 1: // cut off
-		i.Frame, i.Note = b[:minFrame+g.IntN(len(b)-packet.EthernetLen)], "cut off"
-	case 2: // cut off, with lengths that fit
-		i.Frame, i.Note = shorten(b, minFrame+g.IntN(len(b)-packet.EthernetLen)), "shortened"
-	case 3, 4:
-		at := packet.EthernetLen + g.IntN(min(len(b)-packet.EthernetLen, 80))
-		b[at] ^= 1 << g.IntN(8)
-		i.Note = "a bit flipped"
-	case 5:
-		at := packet.EthernetLen + g.IntN(min(len(b)-packet.EthernetLen, 80))
-		b[at] = oneOf[byte](g, 0, 1, 0x3b, 0x7f, 0x80, 0xff)
-		i.Note = "a byte changed"
-	case 6:
-		tag := []byte{0x81, 0, 0, 5}
-		if g.chance(50) {
-			tag[0], tag[1] = 0x88, 0xa8
-		}
-		i.Frame, i.Note = append(append(append([]byte{}, b[:12]...), tag...), b[12:]...), "VLAN"
-	case 7:
-		binary.BigEndian.PutUint16(b[12:], oneOf[uint16](g, 0x0800, 0x86dd, 0x88cc, 0x8847, 0x0600, 0x05ff, 0x0004, 0, 0x9100, 0x0806))
-		i.Note = "another Ethernet type"
-	case 8: // lengths
-		if p.Src.Is4() {
-			binary.BigEndian.PutUint16(b[16:], uint16(int(binary.BigEndian.Uint16(b[16:]))+g.IntN(61)-30))
-		} else {
-			binary.BigEndian.PutUint16(b[18:], uint16(int(binary.BigEndian.Uint16(b[18:]))+g.IntN(61)-30))
-		}
-		i.Note = "another length"
-	case 9: // an IPv4 address inside IPv6
-		if p.Src.Is6() {
-			at := oneOf(g, 22, 38)
-			copy(b[at:], oneOf(g, "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xff\xff\x0a\x01\x00\x01", "\x00\x00\x00\x00\x00\x00\x00\x00\x00\x00\xff\xff\xc6\x33\x64\x01"))
-			i.Note = "IPv4-mapped"
-		}
-	}
-}
-
-// shorten cuts a frame and makes the IP header say so.
-func shorten(b []byte, n int) []byte {
-	b = bytes.Clone(b[:min(n, len(b))])
-	switch {
-	case len(b) >= 18 && b[12] == 8 && b[13] == 0:
-		binary.BigEndian.PutUint16(b[16:], uint16(len(b)-packet.EthernetLen))
-	case len(b) >= 54 && b[12] == 0x86:
-		binary.BigEndian.PutUint16(b[18:], uint16(len(b)-packet.EthernetLen-packet.IPv6Len))
-	}
-	return b
-}
-
-// nonsense is what is no packet of a conversation at all.
-func (g *gen) nonsense() {
-	from, to := g.any(0), g.any(0)
-	i := injection{Hook: kernel.Hook(g.IntN(4)), Slot: g.IntN(slots), Note: "nonsense", Remote: nodeA, VNI: 2001}
-	switch g.IntN(3) {
-	case 0:
-		i.Frame = packet.ARP(datapath.MAC{2, 0xcc, 1}, from.addr, to.addr)
-		i.Note = "ARP"
-	case 1:
-		i.Frame = make([]byte, minFrame+g.IntN(100))
-		for n := range i.Frame {
-			i.Frame[n] = byte(g.Uint32())
-		}
-		if g.chance(80) {
-			copy(i.Frame[12:], oneOf(g, "\x08\x00", "\x86\xdd", "\x08\x06"))
-		}
-	case 2:
-		p := packet.Packet{Src: from.addr, Dst: to.addr, Proto: uint8(g.IntN(256)), L4: make([]byte, g.IntN(40))}
-		g.decorate(&p)
-		i.Frame = g.ethernet(p)
-	}
-	g.send(i)
 }

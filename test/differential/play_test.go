@@ -3,9 +3,9 @@ package differential_test
 import (
 	"bytes"
 	"encoding/binary"
-	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -29,20 +29,29 @@ func (d *difference) String() string { return fmt.Sprintf("after op %d: %s", d.a
 
 // tally counts what sequences consisted of, so that a test can tell whether it tested anything.
 type tally struct {
-	packets int
-	actions map[string]int
-	events  map[string]int
+	packets  int
+	calls    int             // of sockets
+	distinct map[uint64]bool // packets, see look.print
+	counts   map[string]int  // by class: verdicts, events, shapes
 }
 
-func newTally() *tally { return &tally{actions: map[string]int{}, events: map[string]int{}} }
+func newTally() *tally { return &tally{distinct: map[uint64]bool{}, counts: map[string]int{}} }
 
 func (x *tally) add(y *tally) {
 	x.packets += y.packets
-	for k, n := range y.actions {
-		x.actions[k] += n
+	x.calls += y.calls
+	maps.Copy(x.distinct, y.distinct)
+	for k, n := range y.counts {
+		x.counts[k] += n
 	}
-	for k, n := range y.events {
-		x.events[k] += n
+}
+
+// met notes a packet that both datapaths were given.
+func (x *tally) met(i *injection) {
+	look := lookAt(i)
+	x.distinct[look.print(i)] = true
+	for _, shape := range look.shapes {
+		x.counts[shape]++
 	}
 }
 
@@ -77,7 +86,7 @@ func (r *rig) playOnce(ops []op, seen *tally) (*difference, error) {
 		return nil, err
 	}
 	start, c := time.Now(), clock.New(clock.Epoch)
-	k := kernel.New(kernel.Options{Clock: c, Overlay: r.ifindex[slotOverlay]})
+	k := kernel.New(kernel.Options{Clock: c, Overlay: r.ifindex[slotOverlay], Direct: r.ifindex[slotNetwork], Choose: r.choose})
 	var waiting []outcome
 	// settle compares the outcomes whose events have come, until at most so many wait.
 	settle := func(most int) (*difference, error) {
@@ -96,19 +105,35 @@ func (r *rig) playOnce(ops []op, seen *tally) (*difference, error) {
 		return nil, nil
 	}
 	for i, o := range ops {
+		if o.Call != nil {
+			what, err := r.call(o.Call, k, seen)
+			if err != nil {
+				return nil, fmt.Errorf("op %d: %s: %w", i, o, err)
+			}
+			if what != "" {
+				return &difference{i, what}, nil
+			}
+			continue
+		}
 		if o.Packet == nil {
-			if err := r.apply(o, k, c); err != nil {
+			err := r.apply(o, k, c)
+			if m := (*miscount)(nil); errors.As(err, &m) {
+				return &difference{i, m.Error()}, nil
+			}
+			if err != nil {
 				return nil, fmt.Errorf("op %d: %s: %w", i, o, err)
 			}
 			continue
 		}
 		x, err := r.inject(o.Packet, k)
 		if errors.Is(err, errNotRun) {
-			seen.actions["not run: too short for this kernel"]++
+			seen.counts["not run: too short for this kernel"]++
 			continue
 		}
 		if err == nil {
-			x.at, waiting = i, append(waiting, x)
+			seen.met(o.Packet)
+			x.at = i
+			waiting = append(waiting, x)
 			x.flows, err = r.compareFlows(k, start)
 		}
 		if err != nil {
@@ -176,6 +201,12 @@ func (r *rig) apply(o op, k *kernel.Kernel, c *clock.Clock) error {
 		return write(r, o.Policy, r.tables.Policy, fake.Policy, valueOf(o.Policy))
 	case o.Node != nil:
 		return write(r, o.Node, r.tables.Nodes, fake.Nodes, valueOf(o.Node))
+	case o.Service != nil:
+		return write(r, o.Service, r.tables.Services, fake.Services, valueOf(o.Service))
+	case o.SlotRow != nil:
+		return write(r, o.SlotRow, r.tables.Slots, fake.Slots, valueOf(o.SlotRow))
+	case o.Backend != nil:
+		return write(r, o.Backend, r.tables.Backends, fake.Backends, valueOf(o.Backend))
 	case o.BumpAddr != nil:
 		return both(r.real.BumpAddr(*o.BumpAddr), k.BumpAddr(*o.BumpAddr))
 	case o.BumpAll:
@@ -187,7 +218,7 @@ func (r *rig) apply(o op, k *kernel.Kernel, c *clock.Clock) error {
 	case o.Advance != 0:
 		d := time.Duration(o.Advance) * time.Second
 		c.Advance(d)
-		return r.age(d)
+		return both(r.age(d), r.ageAffinity(d))
 	}
 	return nil
 }
@@ -199,6 +230,13 @@ func both(a, b error) error {
 	return b
 }
 
+// miscount is a difference between the datapaths, not an error of either: like others it may be due to time.
+type miscount struct{ real, fake int }
+
+func (m *miscount) Error() string {
+	return fmt.Sprintf("%d flows removed from the kernel, %d from the fake", m.real, m.fake)
+}
+
 func sameCount(real, fake func() (int, error)) error {
 	a, err := real()
 	if err != nil {
@@ -206,7 +244,7 @@ func sameCount(real, fake func() (int, error)) error {
 	}
 	b, err := fake()
 	if err == nil && a != b {
-		err = fmt.Errorf("%d flows removed from the kernel, %d from the fake", a, b)
+		err = &miscount{a, b}
 	}
 	return err
 }
@@ -230,7 +268,11 @@ func (r *rig) inject(i *injection, k *kernel.Kernel) (outcome, error) {
 		return outcome{}, err
 	}
 	before := bytes.Clone(i.Frame)
-	fake := k.Inject(i.Hook, r.ifindex[i.Slot], i.Frame, kernel.Meta{VNI: i.VNI, Remote: i.Remote})
+	frame, vlan := i.asSeen()
+	fake := kernel.Result{Action: kernel.Pass, Frame: frame}
+	if !i.leftAlone() {
+		fake = k.Inject(i.Hook, r.ifindex[i.Slot], frame, kernel.Meta{VNI: i.VNI, Remote: i.Remote, VLAN: vlan})
+	}
 	if !bytes.Equal(before, i.Frame) {
 		return outcome{}, errors.New("the fake changed the frame that it was given")
 	}
@@ -245,13 +287,13 @@ func (x *outcome) compare(seen *tally) string {
 		if e.Type == datapath.EventDrop {
 			x.real.Reason = e.Reason
 		}
-		seen.events[fmt.Sprint(x.hook, " type ", e.Type, " reply ", e.Reply)]++
+		seen.counts[fmt.Sprint(x.hook, " type ", e.Type, " reply ", e.Reply)]++
 	}
 	if x.real.Action == kernel.Drop {
 		what = fmt.Sprint(what, " ", x.real.Reason)
 	}
 	seen.packets++
-	seen.actions[fmt.Sprint(x.hook, " ", what)]++
+	seen.counts[fmt.Sprint(x.hook, " ", what)]++
 	return compareResults(x.real, x.fake)
 }
 
@@ -261,7 +303,7 @@ func compareResults(real, fake kernel.Result) string {
 		fmt.Fprintf(&b, "verdict\n  kernel %s (ifindex %d)\n  fake   %s (ifindex %d)\n", real, real.Ifindex, fake, fake.Ifindex)
 	}
 	if !bytes.Equal(real.Frame, fake.Frame) {
-		fmt.Fprintf(&b, "frame\n  kernel %s\n  fake   %s\n", hex.EncodeToString(real.Frame), hex.EncodeToString(fake.Frame))
+		fmt.Fprintf(&b, "frame\n  kernel %s\n  fake   %s\n", digits(real.Frame), digits(fake.Frame))
 	}
 	realEvents, fakeEvents := timeless(real.Events), timeless(fake.Events)
 	if !slices.Equal(realEvents, fakeEvents) {

@@ -2,6 +2,7 @@ package differential_test
 
 import (
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"net"
@@ -54,13 +55,23 @@ func needs(t *testing.T) {
 	t.Skip(missing)
 }
 
-// Slots are interfaces: those of pods, then the overlay device and one of the node.
+// Slots are interfaces: those of pods, then the overlay device, one of the node, and the one on which other nodes are
+// neighbours.
 const (
 	podSlots    = 5
 	slotOverlay = podSlots
 	slotHost    = podSlots + 1
-	slots       = podSlots + 2
+	slotNetwork = podSlots + 2
+	slots       = podSlots + 3
 )
+
+// networkMAC is the address of slotNetwork: frames to it are for this machine.
+var networkMAC = datapath.MAC{2, 0xcc, 2}
+
+// forThisMachine says that the kernel takes the frame for one of this machine's own.
+func (i *injection) forThisMachine() bool {
+	return i.Slot == slotNetwork && len(i.Frame) >= 6 && datapath.MAC(i.Frame[:6]) == networkMAC
+}
 
 // rig is a datapath in the kernel, and what is needed to run its programs on frames. It belongs to the
 // test's goroutine, whose thread is in a network namespace of its own.
@@ -69,10 +80,14 @@ type rig struct {
 	tables   ports.Tables
 	ifindex  [slots]uint32
 	progs    map[kernel.Hook]*ebpf.Program
+	wire     *wire
 	notes    *ebpf.Map
 	flows    *ebpf.Map
 	frags    *ebpf.Map
-	expires  uint32 // offset of the time in a flow entry
+	affinity *ebpf.Map
+	used     uint32   // offset of the time in a row of affinity
+	sockets  *sockets // nil: none, and no socket hooks
+	expires  uint32   // offset of the time in a flow entry
 	events   chan datapath.Event
 	marks    int                     // that were sent, but not read yet
 	undo     map[string]func() error // deletes of the rows that were written since reset
@@ -84,7 +99,19 @@ type counterKey struct {
 	direction datapath.Direction
 }
 
+// newRig makes a rig for packets.
 func newRig(t *testing.T) *rig {
+	t.Helper()
+	return makeRig(t, false)
+}
+
+// newSocketRig makes one for packets and for calls of sockets. Until the test ends this process is in another cgroup.
+func newSocketRig(t *testing.T) *rig {
+	t.Helper()
+	return makeRig(t, true)
+}
+
+func makeRig(t *testing.T, withSockets bool) *rig {
 	t.Helper()
 	needs(t)
 	runtime.LockOSThread() // never unlocked: the thread and its namespace go with the test's goroutine
@@ -94,29 +121,47 @@ func newRig(t *testing.T) *rig {
 		name := fmt.Sprintf("slot%d", i)
 		out, err := exec.Command("ip", "link", "add", name, "type", "veth", "peer", "name", name+"p").CombinedOutput()
 		require.NoError(t, err, "%s", out)
+		if i == slotNetwork {
+			out, err := exec.Command("ip", "link", "set", name, "address", networkMAC.String()).CombinedOutput()
+			require.NoError(t, err, "%s", out)
+		}
 		dev, err := net.InterfaceByName(name)
 		require.NoError(t, err)
 		r.ifindex[i] = uint32(dev.Index)
 	}
+	r.wire = newWire(t)
 	bpffs := filepath.Join(t.TempDir(), "bpf")
 	require.NoError(t, os.Mkdir(bpffs, 0o700))
 	require.NoError(t, unix.Mount("bpf", bpffs, "bpf", 0, ""))
 	t.Cleanup(func() { require.NoError(t, unix.Unmount(bpffs, unix.MNT_DETACH)) })
 	dir := filepath.Join(bpffs, "weir")
+	var groups cgroups
+	if withSockets {
+		groups = newCgroups(t)
+		r.sockets = newSockets(t, groups)
+	}
 
 	var err error
 	r.real, err = adapter.Open(adapter.Config{
-		BPFFS: dir, OverlayIfindex: r.ifindex[slotOverlay],
+		BPFFS:  dir, // and no interfaces: its own programs must not meet what is on the wire
+		Cgroup: groups.balanced,
 		Sizes: adapter.Sizes{
-			Endpoints: 256, IPCache: 1024, Policy: 4096, Nodes: 64, Services: 64, Slots: 64, Backends: 64,
-			Affinity: 64, SockRev: 64, Flows: 4096, Frags: 1024, EventRing: 1 << 18,
+			Endpoints: 256, IPCache: 1024, Policy: 4096, Nodes: 64, Services: 256, Slots: 1024, Backends: 256,
+			Affinity: 4096, SockRev: 16384, Flows: 4096, Frags: 1024, EventRing: 1 << 18,
 		},
 	})
 	require.NoError(t, err)
 	t.Cleanup(func() { require.NoError(t, r.real.Close()) })
 	r.tables, r.notes = r.real.Tables(), newNotes(t)
 	r.load(t, dir)
+	r.affinity = pinned(t, dir, bpf.SockMapAffinityV1)
+	sock, err := bpf.LoadSock()
+	require.NoError(t, err)
+	r.used = offsetOf(t, sock.Maps[bpf.SockMapAffinityV1].Value, "used_ns")
 	r.listen(t)
+	if withSockets {
+		groups.enter(t)
+	}
 	return r
 }
 
@@ -126,10 +171,11 @@ func (r *rig) load(t *testing.T, dir string) {
 	for hook, load := range map[kernel.Hook]func() (*ebpf.CollectionSpec, error){
 		kernel.FromPod: bpf.LoadFromPod, kernel.ToPod: bpf.LoadToPod,
 		kernel.FromOverlay: bpf.LoadFromOverlay, kernel.FromHost: bpf.LoadFromHost,
+		kernel.FromNetwork: bpf.LoadFromNetwork,
 	} {
 		spec, err := load()
 		require.NoError(t, err)
-		for name, v := range map[string]any{"overlay_ifindex": r.ifindex[slotOverlay], "test_tunnel_from_cb": uint8(1)} {
+		for name, v := range map[string]any{"overlay_ifindex": r.ifindex[slotOverlay], "direct_ifindex": r.ifindex[slotNetwork], "test_tunnel_from_cb": uint8(1)} {
 			if x := spec.Variables[name]; x != nil {
 				require.NoError(t, x.Set(v))
 			}
@@ -139,9 +185,7 @@ func (r *rig) load(t *testing.T, dir string) {
 			if ms.Pinning != ebpf.PinByName {
 				continue
 			}
-			m, err := ebpf.LoadPinnedMap(filepath.Join(dir, name), nil)
-			require.NoError(t, err)
-			t.Cleanup(func() { _ = m.Close() })
+			m := pinned(t, dir, name)
 			ms.Pinning, ms.MaxEntries, replace[name] = ebpf.PinNone, m.MaxEntries(), m
 			switch name {
 			case bpf.FromPodMapFlowsV1:
@@ -151,12 +195,24 @@ func (r *rig) load(t *testing.T, dir string) {
 			}
 		}
 		spyOn(spec.Programs[hook.String()], r.notes)
+		wired := spec.Programs[hook.String()].Copy()
+		r.wire.wrap(wired, r.notes)
+		spec.Programs["wire"] = wired
 		coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{MapReplacements: replace})
 		require.NoError(t, err)
-		r.progs[hook] = coll.DetachProgram(hook.String())
-		t.Cleanup(func() { _ = r.progs[hook].Close() })
+		r.progs[hook], r.wire.progs[hook] = coll.DetachProgram(hook.String()), coll.DetachProgram("wire")
+		t.Cleanup(func() { _ = r.progs[hook].Close(); _ = r.wire.progs[hook].Close() })
 		coll.Close()
 	}
+}
+
+// pinned opens a map of the datapath.
+func pinned(t *testing.T, dir, name string) *ebpf.Map {
+	t.Helper()
+	m, err := ebpf.LoadPinnedMap(filepath.Join(dir, name), nil)
+	require.NoError(t, err)
+	t.Cleanup(func() { _ = m.Close() })
+	return m
 }
 
 // offsetOf finds a field of 8 bytes.
@@ -203,6 +259,7 @@ const (
 	tcOK       = 0
 	tcShot     = 2
 	tcRedirect = 7
+	tcNext     = -1 // let the next program say
 )
 
 // errNotRun is a frame that this kernel makes no test runs of.
@@ -221,21 +278,39 @@ func tooShort(b []byte) bool {
 	return false
 }
 
-// run sends a frame through a program and translates what came of it.
-func (r *rig) run(i *injection) (kernel.Result, error) {
-	var res kernel.Result
-	if err := r.notes.Put(uint32(0), make([]byte, notesLen)); err != nil {
-		return res, fmt.Errorf("clear notes: %w", err)
+// testRun gives the frame to a test run; it returns what the program returned and what became of the frame.
+func (r *rig) testRun(i *injection, cb [5]uint32, notes []byte) (uint32, []byte, error) {
+	if err := r.notes.Put(uint32(0), notes); err != nil {
+		return 0, nil, fmt.Errorf("clear notes: %w", err)
 	}
-	ctx := skb{Ifindex: r.ifindex[i.Slot]}
-	if i.Hook == kernel.FromOverlay && i.Remote.IsValid() {
-		a := i.Remote.As4()
-		ctx.Cb = [5]uint32{i.VNI, uint32(a[0])<<24 | uint32(a[1])<<16 | uint32(a[2])<<8 | uint32(a[3])}
-	}
+	ctx := skb{Ifindex: r.ifindex[i.Slot], Cb: cb}
 	opts := &ebpf.RunOptions{Data: i.Frame, DataOut: make([]byte, len(i.Frame)+64), Context: ctx}
 	code, err := r.progs[i.Hook].Run(opts)
 	if errors.Is(err, unix.EINVAL) && tooShort(i.Frame) {
-		return res, errNotRun
+		return 0, nil, errNotRun
+	}
+	return code, opts.DataOut, err
+}
+
+// run sends a frame through a program and translates what came of it.
+func (r *rig) run(i *injection) (kernel.Result, error) {
+	var res kernel.Result
+	var cb [5]uint32
+	if i.Hook == kernel.FromOverlay && i.Remote.IsValid() {
+		a := i.Remote.As4()
+		cb[0], cb[1] = i.VNI, binary.BigEndian.Uint32(a[:])
+	}
+	notesBefore := make([]byte, notesLen)
+	for n, word := range cb {
+		native.PutUint32(notesBefore[noteCb+4*n:], word)
+	}
+	way := r.testRun
+	if i.onWire() {
+		way = r.transmit
+	}
+	code, frame, err := way(i, cb, notesBefore)
+	if errors.Is(err, errNotRun) {
+		return res, err
 	}
 	if err != nil {
 		return res, fmt.Errorf("run %s on %d bytes: %w", i.Hook, len(i.Frame), err)
@@ -248,19 +323,21 @@ func (r *rig) run(i *injection) (kernel.Result, error) {
 	switch {
 	case code == tcShot:
 		res.Action = kernel.Drop
-	case code == tcOK:
-		res.Action, res.Frame = kernel.Pass, opts.DataOut
+	case code == tcOK, i.Hook == kernel.FromNetwork && int32(code) == tcNext:
+		res.Action, res.Frame = kernel.Pass, frame
 	case code == tcRedirect && notes.redirect == redirectPeer:
-		res.Action, res.Ifindex, res.Frame = kernel.RedirectPeer, notes.ifindex, opts.DataOut
+		res.Action, res.Ifindex, res.Frame = kernel.RedirectPeer, notes.ifindex, frame
 	case code == tcRedirect && notes.redirect == redirectOut && notes.tunnel:
-		res.Action, res.Ifindex, res.Frame = kernel.Tunnel, notes.ifindex, opts.DataOut
+		res.Action, res.Ifindex, res.Frame = kernel.Tunnel, notes.ifindex, frame
 		res.VNI, res.Remote = notes.vni, notes.remote
+	case code == tcRedirect && notes.redirect == redirectNeigh:
+		res.Action, res.Ifindex, res.Remote, res.Frame = kernel.Direct, notes.ifindex, notes.remote, frame
 	default:
 		return res, fmt.Errorf("%s returned %d after %+v", i.Hook, code, notes)
 	}
-	// Frames never bear the address of their device: so what is for this node must have been made so.
+	// Few frames bear the address of their device: what is for this node must be made so.
 	forUs := res.Action == kernel.RedirectPeer || i.Hook == kernel.FromOverlay && res.Action == kernel.Pass
-	if forUs && !notes.retyped {
+	if forUs && !notes.retyped && !i.forThisMachine() {
 		return res, fmt.Errorf("%s delivers a packet of another type than PACKET_HOST", i.Hook)
 	}
 	return res, r.sendMark()
@@ -352,20 +429,30 @@ func (r *rig) reset() error {
 	if _, err := r.real.FlushFlows(); err != nil {
 		return err
 	}
-	var keys [][]byte
-	var key, value []byte
-	it := r.frags.Iterate()
-	for it.Next(&key, &value) {
-		keys = append(keys, slices.Clone(key))
-	}
-	for _, k := range keys {
-		if err := r.frags.Delete(k); err != nil {
-			return fmt.Errorf("reset frags: %w", err)
-		}
+	if err := both(emptyMap(r.frags), r.forgetSockets()); err != nil {
+		return err
 	}
 	var err error
 	r.counters, err = r.count()
-	return errors.Join(it.Err(), err)
+	return err
+}
+
+func emptyMap(m *ebpf.Map) error {
+	var keys [][]byte
+	var key, value []byte
+	it := m.Iterate()
+	for it.Next(&key, &value) {
+		keys = append(keys, slices.Clone(key))
+	}
+	if err := it.Err(); err != nil {
+		return fmt.Errorf("read %v: %w", m, err)
+	}
+	for _, k := range keys {
+		if err := m.Delete(k); err != nil {
+			return fmt.Errorf("reset %v: %w", m, err)
+		}
+	}
+	return nil
 }
 
 func (r *rig) count() (map[counterKey]ports.Counter, error) {

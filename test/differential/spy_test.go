@@ -9,6 +9,7 @@ import (
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 )
 
 // A test run says that a packet was redirected, but neither where to nor with which tunnel key. So the
@@ -17,18 +18,19 @@ import (
 
 // spied is what the helpers were called with.
 type spied struct {
-	redirect uint32 // redirectNone, redirectOut, redirectPeer
+	redirect uint32 // redirectNone, redirectOut, redirectPeer, redirectNeigh
 	ifindex  uint32
 	tunnel   bool // a tunnel key was set
 	vni      uint32
-	remote   netip.Addr
-	retyped  bool // the packet was made PACKET_HOST
+	remote   netip.Addr // of the tunnel key, or the neighbour
+	retyped  bool       // the packet was made PACKET_HOST
 }
 
 const (
-	redirectNone = 0
-	redirectOut  = 1
-	redirectPeer = 2
+	redirectNone  = 0
+	redirectOut   = 1
+	redirectPeer  = 2
+	redirectNeigh = 3
 )
 
 // Where the notes lie.
@@ -41,7 +43,12 @@ const (
 	noteFlags    = 32 // 8 bytes
 	noteRetyped  = 40
 	noteType     = 44
-	notesLen     = 48
+	noteArmed    = 48 // from here on: see wire_test.go
+	noteRan      = 52
+	noteCode     = 56
+	noteCb       = 60 // 20 bytes
+	noteFamily   = 80 // of the neighbour
+	notesLen     = 88
 )
 
 const tunnelIPv6 = 1 // BPF_F_TUNINFO_IPV6
@@ -61,6 +68,10 @@ func readNotes(b []byte) spied {
 		tunnel: word(b[noteTunnel:]) != 0, retyped: word(b[noteRetyped:]) != 0 && word(b[noteType:]) == 0,
 	}
 	switch {
+	case s.redirect == redirectNeigh && word(b[noteFamily:]) == unix.AF_INET:
+		s.remote = netip.AddrFrom4([4]byte(b[noteRemote : noteRemote+4]))
+	case s.redirect == redirectNeigh:
+		s.remote = netip.AddrFrom16([16]byte(b[noteRemote : noteRemote+16]))
 	case !s.tunnel:
 	case binary.NativeEndian.Uint64(b[noteFlags:])&tunnelIPv6 != 0:
 		s.remote = netip.AddrFrom16([16]byte(b[noteRemote : noteRemote+16]))
@@ -77,6 +88,7 @@ func spyOn(prog *ebpf.ProgramSpec, notes *ebpf.Map) {
 	names := map[asm.BuiltinFunc]string{
 		asm.FnRedirect: "spy_redirect", asm.FnRedirectPeer: "spy_redirect_peer",
 		asm.FnSkbSetTunnelKey: "spy_tunnel_key", asm.FnSkbChangeType: "spy_change_type",
+		asm.FnRedirectNeigh: "spy_redirect_neigh",
 	}
 	used := map[asm.BuiltinFunc]bool{}
 	for i := range prog.Instructions {
@@ -100,7 +112,8 @@ func spyOn(prog *ebpf.ProgramSpec, notes *ebpf.Map) {
 		body := asm.Instructions{
 			asm.Mov.Reg(asm.R6, asm.R1), asm.Mov.Reg(asm.R7, asm.R2), asm.Mov.Reg(asm.R8, asm.R3), asm.Mov.Reg(asm.R9, asm.R4),
 		}
-		if fn != asm.FnSkbSetTunnelKey { // two arguments only: the others were never set
+		four := fn == asm.FnSkbSetTunnelKey || fn == asm.FnRedirectNeigh
+		if !four { // two arguments only: the others were never set
 			body = body[:2]
 		}
 		body = append(body,
@@ -112,7 +125,7 @@ func spyOn(prog *ebpf.ProgramSpec, notes *ebpf.Map) {
 		)
 		body = append(body, note...)
 		body = append(body, asm.Mov.Reg(asm.R1, asm.R6).WithSymbol(name+"_call"), asm.Mov.Reg(asm.R2, asm.R7))
-		if fn == asm.FnSkbSetTunnelKey {
+		if four {
 			body = append(body, asm.Mov.Reg(asm.R3, asm.R8), asm.Mov.Reg(asm.R4, asm.R9))
 		}
 		body = append(body, fn.Call(), asm.Return())
@@ -133,6 +146,15 @@ var noteArguments = map[asm.BuiltinFunc]asm.Instructions{
 	asm.FnRedirectPeer: {
 		asm.StoreImm(asm.R0, noteRedirect, redirectPeer, asm.Word),
 		asm.StoreMem(asm.R0, noteIfindex, asm.R6, asm.Word),
+	},
+	asm.FnRedirectNeigh: {
+		asm.StoreImm(asm.R0, noteRedirect, redirectNeigh, asm.Word),
+		asm.StoreMem(asm.R0, noteIfindex, asm.R6, asm.Word),
+		asm.LoadMem(asm.R1, asm.R7, 0, asm.Word), asm.StoreMem(asm.R0, noteFamily, asm.R1, asm.Word),
+		asm.LoadMem(asm.R1, asm.R7, 4, asm.Word), asm.StoreMem(asm.R0, noteRemote, asm.R1, asm.Word),
+		asm.LoadMem(asm.R1, asm.R7, 8, asm.Word), asm.StoreMem(asm.R0, noteRemote+4, asm.R1, asm.Word),
+		asm.LoadMem(asm.R1, asm.R7, 12, asm.Word), asm.StoreMem(asm.R0, noteRemote+8, asm.R1, asm.Word),
+		asm.LoadMem(asm.R1, asm.R7, 16, asm.Word), asm.StoreMem(asm.R0, noteRemote+12, asm.R1, asm.Word),
 	},
 	asm.FnSkbSetTunnelKey: {
 		asm.StoreImm(asm.R0, noteTunnel, 1, asm.Word),

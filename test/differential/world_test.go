@@ -31,12 +31,14 @@ type party struct {
 	ident  identity.ID
 	slot   int        // localPod
 	tunnel netip.Addr // remotePod, remoteHost
+	direct bool       // reached as a neighbour, not through the tunnel
 }
 
 // gen makes one sequence.
 type gen struct {
 	*rand.Rand
 	calm     bool // complete tables, policies that allow much, few broken packets
+	direct   bool // some nodes are neighbours
 	ops      []op
 	parties  [2][]party // IPv4, IPv6
 	serials  uint32
@@ -119,6 +121,7 @@ func (g *gen) world() {
 				case remoteHost:
 					p.ident, p.tunnel = identity.RemoteNode, nodeA
 				}
+				p.direct = p.tunnel.IsValid() && g.direct && g.chance(60)
 				g.parties[f] = append(g.parties[f], p)
 				g.know(p)
 			}
@@ -181,9 +184,27 @@ func (g *gen) know(p party) {
 		return
 	}
 	if g.mostly(90) {
-		g.add(op{IPCache: put(netip.PrefixFrom(p.addr, p.addr.BitLen()), datapath.IPCache{Identity: p.ident, Tunnel: p.tunnel})})
+		g.add(op{IPCache: put(netip.PrefixFrom(p.addr, p.addr.BitLen()), p.row())})
 	}
 }
+
+// row is what ipcache says of somebody.
+func (p party) row() datapath.IPCache {
+	if p.direct {
+		return datapath.IPCache{Identity: p.ident, NextHop: neighbours[familyOf(p.addr)]}
+	}
+	return datapath.IPCache{Identity: p.ident, Tunnel: p.tunnel}
+}
+
+func familyOf(a netip.Addr) int {
+	if a.Is4() {
+		return 0
+	}
+	return 1
+}
+
+// A node that is a neighbour, by family.
+var neighbours = [2]netip.Addr{netip.MustParseAddr("192.0.2.9"), netip.MustParseAddr("2001:db8:1::9")}
 
 func endpointOf(p party) datapath.Endpoint {
 	return datapath.Endpoint{
@@ -308,6 +329,9 @@ func (g *gen) event() {
 			}
 			if g.chance(10) {
 				row.Tunnel = netip.Addr{}
+			}
+			if g.direct && g.chance(40) {
+				row.Tunnel, row.NextHop = netip.Addr{}, neighbours[family]
 			}
 			g.add(op{IPCache: put(prefix, row)})
 		}

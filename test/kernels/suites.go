@@ -15,6 +15,7 @@ type suite struct {
 	pkg  string // its folder in the repository
 	run  string // which of its tests; empty: all
 	env  string // words for its environment
+	args string // of the test binary, besides
 	data []string
 }
 
@@ -23,6 +24,8 @@ type suite struct {
 var suites = []suite{
 	{pkg: "adapters/ebpf", env: "REQUIRE=root,bpf"},
 	{pkg: "adapters/rtnetlink", env: "REQUIRE=root,bpf"},
+	// Emulation is slow, and cutting every packet after every byte is no question of the kernel.
+	{pkg: "test/differential", run: "^(TestCorpus|TestRandom|TestSockets|TestChoiceOfBackends)$", env: "REQUIRE=root,bpf", args: "-packets 2000 -calls 2000"},
 	// The third test of the lab is about processes, not about the kernel.
 	{pkg: "test/lab", run: "^(TestDemo|TestProbeAgreesWithMatrix)$", env: "REQUIRE=root,bpf WEIR_BIN=/bin", data: []string{"deploy/demo"}},
 }
@@ -84,9 +87,9 @@ func (s suite) script(pattern string) string {
 		run = " -test.run '" + strings.ReplaceAll(pattern, "'", `'\''`) + "'"
 	}
 	// Collecting garbage is dear under emulation, memory is not.
-	return fmt.Sprintf("echo; echo '%s %s'; cd %s\nGOGC=400 %s /suites/%s -test.v=test2json -test.timeout 15m%s\n"+
+	return fmt.Sprintf("echo; echo '%s %s'; cd %s\nGOGC=400 %s /suites/%s -test.v=test2json -test.timeout 15m%s %s\n"+
 		"rc=$?; read -r up rest </proc/uptime; echo; echo \"%s %s $rc $up\"\n",
-		markBegin, s.pkg, path.Join(guestRoot, s.pkg), s.env, s.testBinary(), run, markEnd, s.pkg)
+		markBegin, s.pkg, path.Join(guestRoot, s.pkg), s.env, s.testBinary(), run, s.args, markEnd, s.pkg)
 }
 
 // put writes everything that the suites need into the guest's file system.

@@ -25,6 +25,13 @@ import (
 var bin = os.Getenv("WEIR_BIN")
 
 func TestMain(m *testing.M) {
+	if order := os.Getenv(transferEnv); order != "" {
+		if err := transfer(order); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		return
+	}
 	os.Exit(run(m))
 }
 
@@ -156,6 +163,7 @@ apiVersion: v1
 kind: Pod
 metadata: {name: two-ports, namespace: visitors, labels: {app: free}}
 spec:
+  nodeName: node2
   containers: [{name: c, image: x, ports: [{containerPort: 9000}, {containerPort: 9001, protocol: UDP}]}]
 `
 
@@ -180,10 +188,9 @@ func rows(t *testing.T, args ...string) []row {
 
 // What the policies say and what happens on the wire are the same, row by row; where the agents
 // recorded a rule it is the one that the matrix names.
-func TestProbeAgreesWithMatrix(t *testing.T) {
-	n := name(t, "m")
-	dir := manifests(t, morePods)
-	must(t, "lab", "up", "--name", n, "-f", dir)
+// requireProbeAsMatrix holds what a lab measures against what its manifests say.
+func requireProbeAsMatrix(t *testing.T, n, dir string) {
+	t.Helper()
 	for _, protocol := range [][]string{nil, {"--protocol", "icmp"}} {
 		want := rows(t, append([]string{"policy", "matrix", "-f", dir}, protocol...)...)
 		got := rows(t, append([]string{"lab", "probe", "--name", n}, protocol...)...)
@@ -205,6 +212,25 @@ func TestProbeAgreesWithMatrix(t *testing.T) {
 		}
 		require.Greater(t, ruled, len(want)/2, "most rules are known")
 	}
+}
+
+func TestNativeRouting(t *testing.T) {
+	n := name(t, "n")
+	dir := manifests(t, morePods)
+	must(t, "lab", "up", "--name", n, "--routing", "native", "-f", dir)
+	requireProbeAsMatrix(t, n, dir)
+	requireTransfers(t, n, "visitors/stranger", "visitors/two-ports")
+	must(t, "lab", "agent", "kill", "--name", n, "node1")
+	must(t, "lab", "agent", "start", "--name", n, "node1")
+	requireProbeAsMatrix(t, n, dir)
+}
+
+func TestProbeAgreesWithMatrix(t *testing.T) {
+	n := name(t, "m")
+	dir := manifests(t, morePods)
+	must(t, "lab", "up", "--name", n, "-f", dir)
+	requireProbeAsMatrix(t, n, dir)
+	requireTransfers(t, n, "visitors/stranger", "visitors/two-ports")
 
 	// A broken object is named, the last good version stays, and the others take effect.
 	bad := filepath.Join(t.TempDir(), "bad.yaml")

@@ -118,8 +118,8 @@ var engineMutants = []mutant{
 	},
 	{
 		name: "engine/remote-node-as-host", file: "core/engine/addresses.go", by: inEngine,
-		old: "return datapath.IPCache{Identity: identity.RemoteNode, Tunnel: e.tunnelTo(name, netip.Addr{})}, true",
-		new: "return datapath.IPCache{Identity: identity.Host, Tunnel: e.tunnelTo(name, netip.Addr{})}, true",
+		old: "row := datapath.IPCache{Identity: identity.RemoteNode}",
+		new: "row := datapath.IPCache{Identity: identity.Host}",
 		why: "other nodes pass every ingress policy as if they were this one",
 	},
 	{

@@ -83,7 +83,7 @@ var lbMutants = []mutant{
 	{
 		name: "lb/terminating-never", file: "core/lb/select.go", by: inLB,
 		old: "return Terminating, found",
-		new: "return Terminating, false",
+		new: "return Terminating, found && false",
 		why: "a service whose pods all shut down refuses connections that they would take",
 	},
 	{

@@ -207,13 +207,13 @@ var policyMutants = []mutant{
 		why: "an identity whose named ports changed keeps the old ones",
 	},
 	{
-		name: "policy/notin-needs-the-key", file: "core/labels/selector.go", by: tests("./core/labels", "./core/policy ./test/policycases"),
+		name: "policy/notin-needs-the-key", file: "core/labels/selector.go", by: tests("./core/labels", "./core/policy", inMatrix),
 		old: "case NotIn:\n\t\treturn true",
 		new: "case NotIn:\n\t\treturn found",
 		why: "NotIn does not hold where the key is absent",
 	},
 	{
-		name: "policy/source-of-label-ignored", file: "core/labels/selector.go", by: tests("./core/labels", "./core/policy ./test/policycases"),
+		name: "policy/source-of-label-ignored", file: "core/labels/selector.go", by: tests("./core/labels", "./core/policy", inMatrix),
 		old: "if l.Key != r.Key || (l.Source != r.Source && r.Source != SourceAny) {",
 		new: "if l.Key != r.Key {",
 		why: "a selector for a Kubernetes label matches the same key of another source",

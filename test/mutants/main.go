@@ -11,8 +11,10 @@ import (
 	"os/signal"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"sync"
+	"text/tabwriter"
 	"time"
 )
 
@@ -183,7 +185,7 @@ func share(ctx context.Context, runners []*runner, n int, do func(r *runner, i i
 
 // tryAll shares the mutants out among the runners.
 func tryAll(ctx context.Context, runners []*runner, chosen []mutant, w io.Writer) []outcome {
-	out := make([]outcome, len(chosen))
+	out := slices.Repeat([]outcome{{fate: skipped, how: "interrupted"}}, len(chosen))
 	done := 0
 	share(ctx, runners, len(chosen), func(r *runner, i int, lock sync.Locker) {
 		o := r.try(ctx, chosen[i])
@@ -196,13 +198,20 @@ func tryAll(ctx context.Context, runners []*runner, chosen []mutant, w io.Writer
 	return out
 }
 
-// report writes what needs attention in full, and the counts.
+// report writes a table of all mutants, what needs attention in full, and the counts.
 func report(w io.Writer, chosen []mutant, out []outcome) bool {
 	counts := map[fate]int{}
+	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
+	fmt.Fprint(table, "\nMUTANT\tWHAT WOULD GO WRONG\tNOTICED BY\tTIME\n")
 	for i, o := range out {
-		if o.fate == "" {
-			o = outcome{fate: skipped, how: "interrupted"}
+		how := firstLine(o.how)
+		if o.fate != killed {
+			how = string(o.fate)
 		}
+		fmt.Fprintf(table, "%s\t%s\t%s\t%.1fs\n", chosen[i].name, chosen[i].why, how, o.took.Seconds())
+	}
+	table.Flush()
+	for i, o := range out {
 		counts[o.fate]++
 		switch o.fate {
 		case survived:
@@ -213,7 +222,17 @@ func report(w io.Writer, chosen []mutant, out []outcome) bool {
 		}
 	}
 	fmt.Fprintf(w, "\n%d mutants: %d killed, %d survived, %d broken, %d skipped\n", len(chosen), counts[killed], counts[survived], counts[broken], counts[skipped])
+	if counts[skipped] > 0 && !maySkip() {
+		fmt.Fprintln(w, "REQUIRE names what is missing: nothing may be skipped")
+		return false
+	}
 	return counts[survived]+counts[broken] == 0
+}
+
+// maySkip says whether mutants that need root or the programs' compiler may be left out.
+func maySkip() bool {
+	required := strings.Split(os.Getenv("REQUIRE"), ",")
+	return !slices.Contains(required, "root") && !slices.Contains(required, "bpf")
 }
 
 func indent(s string) string { return strings.ReplaceAll(strings.TrimSpace(s), "\n", "\n  ") }

@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -30,6 +31,9 @@ func TestEveryMutantApplies(t *testing.T) {
 		}
 	}
 	assert.GreaterOrEqual(t, len(seen), 40)
+	text, err := os.ReadFile(filepath.Join("..", "..", "docs", "fuzzing-and-mutants.md"))
+	require.NoError(t, err)
+	assert.Contains(t, string(text), fmt.Sprintf("%d mutants", len(seen)))
 }
 
 func TestApply(t *testing.T) {
@@ -135,6 +139,26 @@ func TestReport(t *testing.T) {
 	assert.Contains(t, b.String(), "SURVIVED a/2")
 	assert.Contains(t, b.String(), "stale")
 	assert.True(t, report(&b, ms[:1], []outcome{{fate: killed}}))
+
+	b.Reset()
+	ms[0].why = "one too few"
+	assert.True(t, report(&b, ms[:1], []outcome{{fate: killed, how: "core/p TestX\nmore", took: 1500 * time.Millisecond}}))
+	assert.Regexp(t, `(?m)^a/1 +one too few +core/p TestX +1\.5s$`, b.String())
+
+	t.Setenv("REQUIRE", "root,bpf")
+	assert.False(t, report(&b, ms[:1], []outcome{{fate: skipped, how: "no clang here"}}))
+	t.Setenv("REQUIRE", "")
+	assert.True(t, report(&b, ms[:1], []outcome{{fate: skipped, how: "no clang here"}}))
+}
+
+func TestNoticedBy(t *testing.T) {
+	for out, want := range map[string]string{
+		"ok  \tgithub.com/weirnet/weir/core/a\t0.1s\n--- FAIL: TestB (0.00s)\n    --- FAIL: TestB/c (0.00s)\nFAIL\nFAIL\tgithub.com/weirnet/weir/core/b\t0.1s\n--- FAIL: TestB/z (0.00s)\nFAIL\tgithub.com/weirnet/weir/core/d\t0.1s\n": "core/b TestB/c",
+		"panic: oh\nFAIL\tgithub.com/weirnet/weir/core/b\t0.1s\n": "panic: oh",
+		"FAIL\tgithub.com/weirnet/weir/core/b\t0.1s\n":            "core/b",
+	} {
+		assert.Equal(t, want, noticedBy(out))
+	}
 }
 
 func TestFlags(t *testing.T) {

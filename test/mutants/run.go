@@ -117,6 +117,7 @@ func (r *runner) command(ctx context.Context, name string, args ...string) (stri
 	defer cancel()
 	cmd := exec.CommandContext(ctx, name, args...)
 	cmd.Dir = r.tree.root
+	cmd.Env = compiler(os.Environ())
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
 	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGKILL) }
 	cmd.WaitDelay = 5 * time.Second
@@ -138,16 +139,23 @@ func ranTests(out string) bool {
 	return !notBuilt.MatchString(out) && (failing.MatchString(out) || failedPackage.MatchString(out))
 }
 
-// noticedBy names the test that failed, the innermost one, or else what the package died of.
+// noticedBy names the package and the test in it that failed, the innermost one, or else what it died of.
 func noticedBy(out string) string {
-	if all := failing.FindAllStringSubmatch(out, -1); len(all) > 0 {
+	if at := failing.FindStringIndex(out); at != nil {
+		// A package's line follows its tests.
+		m := failedPackage.FindStringSubmatchIndex(out[at[0]:])
+		tests, pkg := out[at[0]:], ""
+		if m != nil {
+			tests, pkg = out[at[0]:at[0]+m[0]], out[at[0]+m[2]:at[0]+m[3]]
+		}
+		all := failing.FindAllStringSubmatch(tests, -1)
 		name := all[0][1]
 		for _, m := range all {
 			if strings.HasPrefix(m[1], name+"/") {
 				name = m[1]
 			}
 		}
-		return name
+		return strings.TrimSpace(inModule(pkg) + " " + name)
 	}
 	for _, line := range strings.Split(out, "\n") {
 		if strings.HasPrefix(line, "panic: ") || strings.HasPrefix(line, "fatal error: ") {
@@ -155,9 +163,14 @@ func noticedBy(out string) string {
 		}
 	}
 	if m := failedPackage.FindStringSubmatch(out); m != nil {
-		return m[1]
+		return inModule(m[1])
 	}
 	return "?"
+}
+
+// inModule leaves the module's path out of a package's.
+func inModule(pkg string) string {
+	return strings.TrimPrefix(pkg, "github.com/weirnet/weir/")
 }
 
 // tail is the end of an output, where the reason stands.
@@ -172,7 +185,7 @@ func whyNoBPF(root string) string {
 		return "needs root to load programs"
 	}
 	cmd := exec.Command(filepath.Join(root, ".ci", "clang"))
-	cmd.Env = append(os.Environ(), "CLANG_VERSION="+clangVersion())
+	cmd.Env = append(compiler(os.Environ()), "CLANG_VERSION="+clangVersion())
 	out, err := cmd.Output()
 	var exit *exec.ExitError
 	if errors.As(err, &exit) {
@@ -182,6 +195,17 @@ func whyNoBPF(root string) string {
 		return fmt.Sprintf("look for clang: %v", err)
 	}
 	return ""
+}
+
+// compiler adds the programs' compiler to an environment that names none, so that the check can be run without
+// make.
+func compiler(env []string) []string {
+	for key, program := range map[string]string{"BPF2GO_CC": "clang-", "BPF2GO_STRIP": "llvm-strip-"} {
+		if os.Getenv(key) == "" {
+			env = append(env, key+"="+program+clangVersion())
+		}
+	}
+	return env
 }
 
 // clangVersion is the release that the Makefile compiles with, as its environment says it.

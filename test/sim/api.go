@@ -21,6 +21,7 @@ var errAway = errors.New("the API server does not answer")
 type api struct {
 	s       *Sim
 	objects map[string]cluster.Event // the upsert, by key
+	before  map[string]cluster.Event // the upsert before that one
 	keys    []string                 // sorted
 
 	book       manifest.IdentityBook
@@ -29,7 +30,7 @@ type api struct {
 }
 
 func newAPI(s *Sim) *api {
-	return &api{s: s, objects: map[string]cluster.Event{}, identities: manifest.Identities{}, ever: map[identity.ID][]labels.Set{}}
+	return &api{s: s, objects: map[string]cluster.Event{}, before: map[string]cluster.Event{}, identities: manifest.Identities{}, ever: map[identity.ID][]labels.Set{}}
 }
 
 // keyOf names the object of an event; back is the event of its deletion, and the event itself if it is
@@ -83,9 +84,12 @@ func (a *api) tell(ev cluster.Event) {
 	case deletes:
 		a.keys = slices.Delete(a.keys, at, at+1)
 		delete(a.objects, key)
+		delete(a.before, key)
 	default:
 		if !there {
 			a.keys = slices.Insert(a.keys, at, key)
+		} else {
+			a.before[key] = a.objects[key]
 		}
 		a.objects[key] = ev
 	}
@@ -113,7 +117,8 @@ type watch struct {
 	told      map[string]cluster.Event // what was queued and not taken back: the event that would
 	lose      int                      // events that will be lost
 	gap       bool                     // something was missed
-	double    bool
+	double    bool                     // some events come twice
+	merge     bool                     // of several events that wait about one object only the last comes
 }
 
 type queued struct {
@@ -161,8 +166,9 @@ func (w *watch) enqueue(ev cluster.Event) {
 // cut ends the connection: what happens from now on is not heard.
 func (w *watch) cut() { w.connected = false }
 
-// resync lists everything again and notices what is gone.
-func (w *watch) resync() {
+// resync lists everything again and notices what is gone. stale: the list is of some time ago, and what
+// happened since follows.
+func (w *watch) resync(stale bool) {
 	if w.told == nil {
 		return
 	}
@@ -174,6 +180,9 @@ func (w *watch) resync() {
 		}
 	}
 	for _, k := range w.a.keys {
+		if old, ok := w.a.before[k]; ok && stale {
+			w.enqueue(old)
+		}
 		w.enqueue(w.a.objects[k])
 	}
 	for _, ev := range gone {
@@ -196,6 +205,14 @@ func (w *watch) next(rng *rand.Rand) (queued, bool) {
 	}
 	q := w.queue[i]
 	w.queue = slices.Delete(w.queue, i, i+1)
+	for w.merge && q.key != "" {
+		i := slices.IndexFunc(w.queue, func(o queued) bool { return o.key == q.key })
+		if i < 0 {
+			break
+		}
+		q = w.queue[i]
+		w.queue = slices.Delete(w.queue, i, i+1)
+	}
 	return q, true
 }
 
@@ -203,17 +220,14 @@ func (w *watch) next(rng *rand.Rand) (queued, bool) {
 type client struct{ n *node }
 
 func (c client) do(op, what string, call func() error) error {
-	s := c.n.s
-	s.trace("%s: %s %s", c.n.name, op, what)
-	if c.n.dead {
-		return errKilled
-	}
-	done, err := c.n.clusterFault(op)
-	if err != nil && !done {
+	if err := c.n.call(op, what, 0, true); err != nil {
 		return err
 	}
-	if e := call(); e != nil {
-		return e
+	done, err := c.n.clusterFault(op)
+	if done {
+		if e := call(); e != nil {
+			return e
+		}
 	}
 	return err
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"github.com/weirnet/weir/core/datapath"
 	"github.com/weirnet/weir/core/policy"
@@ -22,6 +23,20 @@ func (t tuple) back() tuple { return tuple{t.proto, t.dst, t.src, t.dport, t.spo
 
 func (t tuple) String() string {
 	return fmt.Sprintf("%s %s > %s", datapath.ProtoName(t.proto), netip.AddrPortFrom(t.src, t.sport), netip.AddrPortFrom(t.dst, t.dport))
+}
+
+// opening is what is remembered of a flow that a packet opened at a node.
+type opening struct {
+	vni  uint32    // of the latest packet in that direction
+	last time.Time // when the latest packet passed
+}
+
+// shortestLife is when an entry of a flow without traffic may be gone.
+func shortestLife(proto uint8) time.Duration {
+	if proto == datapath.ProtoTCP {
+		return datapath.LifetimeTCPClosing * time.Second
+	}
+	return datapath.LifetimeOther * time.Second
 }
 
 func isEcho(p packet.Packet) (request, reply bool) {
@@ -73,8 +88,8 @@ func (s *Sim) checkTrace(t kernel.Trace) {
 }
 
 func (s *Sim) checkStep(n *node, st kernel.Step, p packet.Packet, t kernel.Trace) {
-	if st.Hook == kernel.FromHost {
-		return
+	if st.Hook == kernel.FromHost || st.Hook == kernel.FromNetwork && st.Result.Action == kernel.Pass {
+		return // not judged there
 	}
 	s.checkSender(n, st, p, t)
 	if isError(p) {
@@ -84,9 +99,9 @@ func (s *Sim) checkStep(n *node, st kernel.Step, p packet.Packet, t kernel.Trace
 	fwd := n.forward(st, p, flow)
 	_, reply := isEcho(p)
 	var back []question
-	vni, opened := n.opened[flow.back()]
+	o, opened := n.opened[flow.back()]
 	if opened {
-		back = n.backward(st, p, flow, vni, reply)
+		back = n.backward(st, p, flow, o.vni, reply)
 	}
 	lo := n.view.clean
 	f, b := n.answer(fwd, p.Proto, lo), n.answer(back, p.Proto, lo)
@@ -94,7 +109,14 @@ func (s *Sim) checkStep(n *node, st kernel.Step, p packet.Packet, t kernel.Trace
 		if len(fwd) == 0 && !opened {
 			return // to the node itself: there is no policy
 		}
+		now := s.clock.Now()
 		if opened && b.allow {
+			// If the entry may have expired, this packet may have opened the flow anew, as its own.
+			if f.allow && now.Sub(o.last) >= shortestLife(p.Proto) {
+				n.opened[flow] = opening{st.Meta.VNI, now}
+			}
+			o.last = now
+			n.opened[flow.back()] = o
 			return
 		}
 		if !f.allow {
@@ -102,7 +124,7 @@ func (s *Sim) checkStep(n *node, st kernel.Step, p packet.Packet, t kernel.Trace
 				n.name, st.Hook, flow, n.view.clean, n.view.now, n.explain(fwd, back, p.Proto), traceText(t))
 			return
 		}
-		n.opened[flow] = st.Meta.VNI
+		n.opened[flow] = opening{st.Meta.VNI, now}
 		return
 	}
 	switch st.Result.Reason {
@@ -281,7 +303,7 @@ func (s *Sim) checkCookie(n *node, st kernel.Step, flow tuple, fwd, back []quest
 			}
 		}
 	}
-	s.failf("cause", "%s %s: %s dropped by %q, which does not decide it\n%s\n%s", n.name, st.Hook, flow, v, n.explain(fwd, back, proto), traceText(t))
+	s.failf("cause", "%s %s: %s dropped by %q (%s), which does not decide it\n%s\n%s", n.name, st.Hook, flow, v, ev.Direction, n.explain(fwd, back, proto), traceText(t))
 }
 
 // named is what the agent says about a drop.

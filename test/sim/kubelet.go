@@ -35,7 +35,8 @@ type container struct {
 	failed  bool // it is to be taken down although its pod is wanted
 	res     ports.Reservation
 	link    ports.PodLinkState
-	life    int // of the agent that was asked to activate it
+	asked   int // life of the agent that reserved
+	life    int // and of the one that was asked to activate it
 	boot    int
 	from    int // moments of the node's view at which its endpoint came
 	to      int // and went; 0: it is there
@@ -70,7 +71,9 @@ func (s *Sim) kubelet(r uint64) {
 		}
 	}
 	if j, ok := pick(r, jobs, func(j job) string { return j.name }); ok {
+		s.twice = r%8 == 0
 		j.do()
+		s.twice = false
 	}
 }
 
@@ -139,15 +142,22 @@ func (s *Sim) stepContainer(c *container) {
 	case wanted:
 		var err error
 		n.ask(func(a *runtime.Stepper) {
-			c.res, err = a.Reserve(ports.ReserveRequest{ContainerID: c.id, Interface: "eth0", Netns: "/netns/" + c.id, Pod: c.pod, UID: c.uid})
+			q := ports.ReserveRequest{ContainerID: c.id, Interface: "eth0", Netns: "/netns/" + c.id, Pod: c.pod, UID: c.uid}
+			c.res, err = a.Reserve(q)
+			if s.twice {
+				first, failed := c.res, err != nil
+				if c.res, err = a.Reserve(q); err == nil && !failed && (c.res.ID != first.ID || !slices.Equal(c.res.Addresses, first.Addresses)) {
+					s.failf("addresses", "container %s reserves twice and gets %+v, then %+v", c.id, first, c.res)
+				}
+			}
 		}, &err)
 		if !fail(err) {
-			c.phase = reserved
+			c.phase, c.asked = reserved, n.restarts
 			s.checkAddresses(c)
 		}
 	case reserved:
 		var err error
-		if c.link, err = n.network.CreatePodLink(c.podLink()); !fail(err) {
+		if c.link, err = n.links().CreatePodLink(c.podLink()); !fail(err) {
 			c.phase = linked
 		}
 	case linked:
@@ -155,7 +165,11 @@ func (s *Sim) stepContainer(c *container) {
 		c.claimed = true
 		n.view.now++ // the agent learns something that no event says
 		c.from = n.view.now
-		n.ask(func(a *runtime.Stepper) { err = a.Activate(c.id, "eth0", c.link) }, &err)
+		n.ask(func(a *runtime.Stepper) {
+			if err = a.Activate(c.id, "eth0", c.link); s.twice {
+				err = a.Activate(c.id, "eth0", c.link)
+			}
+		}, &err)
 		if !fail(err) {
 			c.phase, c.life = activated, n.restarts
 		}
@@ -168,7 +182,7 @@ func (s *Sim) stepContainer(c *container) {
 			c.phase = inForce
 		}
 	case inForce:
-		if !fail(n.network.ActivatePodLink(c.podLink())) {
+		if !fail(n.links().ActivatePodLink(c.podLink())) {
 			s.run(c)
 		}
 	}
@@ -200,7 +214,7 @@ func (s *Sim) takeDown(c *container) {
 	}
 	if c.phase < linkGone {
 		if c.phase >= reserved {
-			if err := n.network.DeletePodLink(c.res.HostDevice); err != nil {
+			if err := n.links().DeletePodLink(c.res.HostDevice); err != nil {
 				return
 			}
 		}
@@ -212,7 +226,11 @@ func (s *Sim) takeDown(c *container) {
 		// Without an agent the plugin is content: the next agent finds that the link is gone.
 		s.trace("kubelet: nobody releases container %s", c.id)
 	} else {
-		n.ask(func(a *runtime.Stepper) { err = a.Release(c.id, "eth0") }, &err)
+		n.ask(func(a *runtime.Stepper) {
+			if err = a.Release(c.id, "eth0"); s.twice {
+				err = a.Release(c.id, "eth0")
+			}
+		}, &err)
 	}
 	if err != nil {
 		s.trace("kubelet: release %s: %v", c.id, err)
@@ -256,6 +274,9 @@ func (s *Sim) checkAddresses(c *container) {
 	for _, o := range s.containers {
 		if o == c || o.node != c.node || o.phase == wanted || o.boot != c.boot || o.phase == linkGone {
 			continue
+		}
+		if o.phase < activated && o.asked != c.node.restarts {
+			continue // an agent that finds no link at its start forgets the reservation, and will refuse to activate it
 		}
 		for _, a := range c.res.Addresses {
 			if slices.Contains(o.res.Addresses, a) {

@@ -5,11 +5,11 @@ import (
 	"time"
 )
 
-// Minimise drops events from a failing list as long as the same invariant still fails, and returns what
+// minimise drops events from a failing list as long as the same invariant still fails, and returns what
 // is left. It stops when nothing more can be dropped one by one, or when the time is over.
-func Minimise(seed uint64, events []Event, invariant string, limit time.Duration) []Event {
+func minimise(events []Event, invariant string, limit time.Duration, run func([]Event) *Failure) []Event {
 	fails := func(list []Event) *Failure {
-		if f := Run(seed, list, nil).Failure; f != nil && f.Invariant == invariant {
+		if f := run(list); f != nil && f.Invariant == invariant {
 			return f
 		}
 		return nil

@@ -2,13 +2,10 @@ package sim
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"net/netip"
 	"slices"
-	"syscall"
 	"time"
 
 	"github.com/weirnet/weir/adapters/runtime"
@@ -18,9 +15,6 @@ import (
 	"github.com/weirnet/weir/fakes/network"
 	"github.com/weirnet/weir/ports"
 )
-
-// errKilled is what a killed agent gets from whatever it still calls: nothing has an effect any more.
-var errKilled = errors.New("the agent was killed")
 
 // node is a machine: what outlives its agent, and the agent.
 type node struct {
@@ -39,47 +33,27 @@ type node struct {
 	restarts int
 	heard    map[string]bool // objects that this life of the agent was told
 	relayed  bool            // it was told everything that was there when it started
-	touched  time.Time       // when the agent last was quiet
+	touched  time.Time       // when the agent last was quiet and knew everything
 
 	dead  bool // killed in the middle of a call
 	doom  int  // writes until then; negative: none
 	fault faults
+	skew  time.Duration // of the next agent's clock
 
-	opened map[tuple]uint32 // flows that packets opened here, with the VNI of the first
-	seen   int              // violations of the kernel's promises that were reported
+	opened map[tuple]opening // flows that packets opened here
+	seen   int               // violations of the kernel's promises that were reported
 }
-
-// faults are what goes wrong at a node.
-type faults struct {
-	rng                     *rand.Rand
-	writes, reads           float64 // chance that a write to, or read from, the kernel fails
-	network, store, cluster float64
-	full                    string
-	room                    int // puts of new rows that still fit
-	rows                    map[any]bool
-	err                     error
-}
-
-func (n *node) hurt(p float64) error {
-	if p > 0 && n.fault.rng != nil && n.fault.rng.Float64() < p {
-		return n.fault.err
-	}
-	return nil
-}
-
-var errnos = []error{syscall.EBUSY, syscall.ENOMEM, syscall.EINVAL}
 
 // boot gives the machine an empty kernel.
 func (n *node) boot() {
 	n.boots++
 	n.kernel = kernel.New(kernel.Options{
-		Clock: n.s.clock, Seed: n.s.seed ^ mix(uint64(n.boots), n.name), Overlay: overlayIndex,
+		Clock: n.s.clock, Seed: n.s.seed ^ mix(uint64(n.boots), n.name), Overlay: overlayIndex, Direct: n.s.direct(),
 		Capacities: kernel.Capacities{Events: 16},
 	})
 	n.kernel.Fail(n.kernelCall)
 	n.network = network.New()
-	n.network.Fail(func(op, object string) error { return n.call("network "+op, object, n.fault.network, op != "PodLinks") })
-	n.opened, n.seen = map[tuple]uint32{}, 0
+	n.opened, n.seen = map[tuple]opening{}, 0
 	n.fault, n.doom = faults{}, -1
 	n.s.fabric.RemoveNode(n.name)
 	n.s.fabric.AddNode(kernel.NodeConfig{
@@ -100,79 +74,19 @@ func routersOf(n cluster.Node) []netip.Addr {
 	return out
 }
 
-// call is asked before each call that the agent makes.
-func (n *node) call(op, object string, chance float64, writes bool) error {
-	if !n.s.inAgent && !n.s.inKubelet {
-		return nil
-	}
-	n.s.trace("%s: %s %s", n.name, op, object)
-	if n.s.inKubelet {
-		return n.hurt(chance)
-	}
-	if n.dead {
-		return errKilled
-	}
-	if writes && n.doom >= 0 {
-		if n.doom == 0 {
-			n.s.trace("%s: killed here", n.name)
-			n.dead = true
-			return errKilled
-		}
-		n.doom--
-	}
-	return n.hurt(chance)
-}
-
-// kernelCall is asked before each operation on the kernel.
-func (n *node) kernelCall(op, table string, key any) error {
-	if !n.s.inAgent || op == "insert" {
-		return nil
-	}
-	writes := op == "put" || op == "delete" || op == "bump" || op == "attach" || op == "detach"
-	chance := n.fault.reads
-	if writes {
-		chance = n.fault.writes
-	}
-	if err := n.call("kernel "+op+" "+table, fmt.Sprint(key), chance, writes); err != nil {
-		return err
-	}
-	if n.fault.full != table {
-		return nil
-	}
-	switch {
-	case op == "delete":
-		if n.fault.rows[key] {
-			n.fault.room++
-		}
-		delete(n.fault.rows, key)
-	case op == "put" && !n.fault.rows[key]:
-		if n.fault.room <= 0 {
-			return ports.ErrFull
-		}
-		n.fault.room--
-		n.fault.rows[key] = true
-	}
-	return nil
-}
-
-func (n *node) clusterFault(op string) (done bool, err error) {
-	err = n.hurt(n.fault.cluster)
-	if err == nil {
-		return false, nil
-	}
-	return n.fault.rng.IntN(2) == 0, fmt.Errorf("%s: %w", op, errAway)
-}
-
 // start begins a life of the agent.
 func (n *node) start() {
 	n.restarts++
 	n.s.trace("%s: agent starts, life %d", n.name, n.restarts)
 	n.dead, n.doom, n.heard, n.relayed = false, -1, map[string]bool{}, false
 	c := client{n}
-	n.agent = runtime.NewStepper(runtime.Config{Node: n.name, MTU: 1450}, runtime.Deps{
-		Publisher: c, Identities: c, Attachments: &n.store, Network: n.network, Clock: n.s.clock,
-		OpenDatapath: func(ports.OverlayLinks) (ports.Datapath, error) { return n.kernel, nil },
-		Log:          slog.New(slog.DiscardHandler),
+	n.agent = runtime.NewStepper(runtime.Config{Node: n.name, MTU: 1450, Routing: n.s.routing}, runtime.Deps{
+		Source: source{}, Publisher: c, Identities: c, Attachments: &n.store, Network: n.links(),
+		Clock: wallClock{n.s.clock, n.skew},
+		OpenDatapath: func(ports.OverlayLinks) (ports.Datapath, error) {
+			return programs{n.kernel, n}, n.call("open datapath", "", n.fault.reads, false)
+		},
+		Log: slog.New(slog.DiscardHandler),
 	})
 	n.watch.start()
 	n.touched = n.s.clock.Now()
@@ -210,7 +124,10 @@ func (n *node) after() {
 		n.kill()
 	}
 	if n.agent != nil && n.relayed && n.agent.Quiet() {
-		n.view.clean, n.touched = n.view.now, n.s.clock.Now()
+		n.view.clean = n.view.now
+		if n.watch.connected && !n.watch.gap && len(n.watch.queue) == 0 {
+			n.touched = n.s.clock.Now()
+		}
 	}
 	if v := n.kernel.Violations(); len(v) > n.seen {
 		n.seen = len(v)
@@ -230,11 +147,14 @@ func (n *node) deliver(rng *rand.Rand, count int) {
 		}
 		times := 1
 		if n.watch.double && q.key != "" {
-			times = 2
+			times = 1 + rng.IntN(2)
+			if rng.IntN(3) == 0 {
+				n.watch.queue = slices.Insert(n.watch.queue, 0, q) // and once more, later
+			}
 		}
-		n.s.trace("%s: hears %T %s", n.name, q.ev, q.key)
-		n.noteHeard(q)
 		for range times {
+			n.s.trace("%s: hears %T %s", n.name, q.ev, q.key)
+			n.noteHeard(q)
 			n.do(func(a *runtime.Stepper) {
 				if err := a.Feed(context.Background(), q.ev); err != nil {
 					n.s.trace("%s: %v", n.name, err)
@@ -300,44 +220,4 @@ func (n *node) sync(rng *rand.Rand) {
 	n.do(func(a *runtime.Stepper) { a.CarryOut(context.Background()) })
 	n.deliver(rng, len(n.watch.queue))
 	n.do(func(a *runtime.Stepper) { a.Settle() })
-}
-
-// store is the memory of a node's endpoints.
-type store struct {
-	n     *node
-	saved []ports.Attachment
-}
-
-func (s *store) find(container, ifname string) int {
-	return slices.IndexFunc(s.saved, func(a ports.Attachment) bool { return a.ContainerID == container && a.Interface == ifname })
-}
-
-func (s *store) Save(a ports.Attachment) error {
-	if err := s.n.call("save", a.ContainerID, s.n.fault.store, true); err != nil {
-		return err
-	}
-	a.IPs = slices.Clone(a.IPs)
-	if i := s.find(a.ContainerID, a.Interface); i >= 0 {
-		s.saved[i] = a
-	} else {
-		s.saved = append(s.saved, a)
-	}
-	return nil
-}
-
-func (s *store) Delete(container, ifname string) error {
-	if err := s.n.call("delete", container, s.n.fault.store, true); err != nil {
-		return err
-	}
-	if i := s.find(container, ifname); i >= 0 {
-		s.saved = slices.Delete(s.saved, i, i+1)
-	}
-	return nil
-}
-
-func (s *store) Load() ([]ports.Attachment, error) {
-	if err := s.n.call("load", "", s.n.fault.store, false); err != nil {
-		return nil, err
-	}
-	return slices.Clone(s.saved), nil
 }

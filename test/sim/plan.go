@@ -57,7 +57,12 @@ const (
 	CutWatch
 	RestoreWatch
 	DoubleEvents
+	MergeEvents
+	StaleWatch
 	JumpClock
+	SkewClock
+	FailEverything
+	Inspect
 
 	kindCount
 )
@@ -70,7 +75,7 @@ var kindNames = [kindCount]string{
 	"probe", "open-conn", "use-conn",
 	"crash-agent", "doom-agent", "start-agent", "fail-writes", "fail-reads", "fill-table", "fail-network",
 	"fail-attachments", "fail-cluster", "repair", "lose-events", "cut-watch", "restore-watch", "double-events",
-	"jump-clock",
+	"merge-events", "stale-watch", "jump-clock", "skew-clock", "fail-everything", "inspect",
 }
 
 func (k Kind) String() string { return kindNames[k] }
@@ -89,18 +94,18 @@ var weights = [kindCount]int{
 	CreatePod: 14, DeletePod: 5, ForceDeletePod: 2, RelabelPod: 6, RelabelNamespace: 3, DeleteNamespace: 1,
 	PutPolicy: 16, DeletePolicy: 6, PutService: 4, DeleteService: 1, PutSlice: 7, DeleteSlice: 1,
 	JoinNode: 1, LeaveNode: 1, RebootNode: 1, CollectGarbage: 3,
-	Kubelet: 50, Deliver: 45, Settle: 30, CarryOut: 20, Housekeep: 4, SyncNode: 16, Tick: 12, Quiesce: 1,
-	Probe: 60, OpenConn: 12, UseConn: 30,
-	CrashAgent: 2, DoomAgent: 3, StartAgent: 5, FailWrites: 3, FailReads: 2, FillTable: 2, FailNetwork: 2,
+	Kubelet: 50, Deliver: 45, Settle: 30, CarryOut: 20, Housekeep: 10, SyncNode: 16, Tick: 12, Quiesce: 1,
+	Probe: 60, OpenConn: 16, UseConn: 40,
+	CrashAgent: 2, DoomAgent: 4, StartAgent: 5, FailWrites: 3, FailReads: 2, FillTable: 2, FailNetwork: 2,
 	FailAttachments: 2, FailCluster: 3, Repair: 6, LoseEvents: 2, CutWatch: 2, RestoreWatch: 3, DoubleEvents: 2,
-	JumpClock: 1,
+	MergeEvents: 2, StaleWatch: 2, JumpClock: 6, SkewClock: 1, FailEverything: 2, Inspect: 2,
 }
 
 // optional kinds are left out of half of the runs.
 var optional = []Kind{
 	ForceDeletePod, RelabelPod, RelabelNamespace, DeleteNamespace, PutService, JoinNode, LeaveNode, RebootNode,
 	CollectGarbage, CrashAgent, DoomAgent, FailWrites, FailReads, FillTable, FailNetwork, FailAttachments,
-	FailCluster, LoseEvents, CutWatch, DoubleEvents, JumpClock,
+	FailCluster, LoseEvents, CutWatch, DoubleEvents, MergeEvents, StaleWatch, JumpClock, SkewClock, FailEverything,
 }
 
 // Plan draws the events of a seed.

@@ -56,7 +56,8 @@ func randomPeer(rng *rand.Rand) policy.Peer {
 	switch rng.IntN(6) {
 	case 0:
 		return policy.Peer{Entity: one(rng, policy.EntityAll, policy.EntityWorld, policy.EntityWorldIPv4,
-			policy.EntityWorldIPv6, policy.EntityCluster, policy.EntityHost, policy.EntityRemoteNode, policy.EntityNone)}
+			policy.EntityWorldIPv6, policy.EntityCluster, policy.EntityHost, policy.EntityRemoteNode, policy.EntityNone,
+			policy.EntityInit, policy.EntityHealth, policy.EntityUnmanaged, policy.EntityKubeAPIServer, policy.EntityIngress)}
 	case 1, 2:
 		p := policy.Peer{CIDR: one(rng, prefixes...)}
 		for range rng.IntN(3) {

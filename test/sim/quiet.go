@@ -3,6 +3,7 @@ package sim
 import (
 	"context"
 	"fmt"
+	"math/rand/v2"
 	"strings"
 	"time"
 
@@ -22,11 +23,11 @@ const patience = 90
 func (s *Sim) heal() {
 	for _, n := range s.nodes {
 		n.fault, n.doom = faults{}, -1
-		n.watch.double = false
+		n.watch.double, n.watch.merge = false, false
 		if n.agent == nil {
 			n.start()
 		} else if !n.watch.connected || n.watch.gap {
-			n.watch.resync()
+			n.watch.resync(false)
 		}
 		n.watch.lose = 0
 	}
@@ -107,10 +108,39 @@ func (s *Sim) quiesce() {
 	}
 	s.checkServices()
 	s.checkPairs()
+	s.sayAll()
+	s.stir()
+}
+
+func (s *Sim) sayAll() {
 	for _, c := range append([]*conn(nil), s.conns...) {
 		if s.failure == nil {
 			s.say(c, false)
 		}
+	}
+}
+
+// stir makes those somebody else whom somebody talks to, and looks whether they still talk by what they were.
+// Who is relabelled is judged anew for that alone, so one end of each connection stays as it is.
+func (s *Sim) stir() {
+	rng := rand.New(rand.NewPCG(s.seed, uint64(s.step)))
+	ends := map[cluster.Name]bool{}
+	side := rng.IntN(3)
+	for _, c := range s.conns {
+		if p := []party{c.to, c.to, c.from}[side]; p.c != nil {
+			ends[p.c.pod] = true
+		}
+	}
+	for _, c := range s.conns {
+		if p := []party{c.from, c.from, c.to}[side]; p.c != nil {
+			delete(ends, p.c.pod)
+		}
+	}
+	for _, name := range sortedNames(ends) {
+		s.relabelOne(rng, func(p cluster.Pod) bool { return p.Name == name })
+	}
+	if len(ends) > 0 && s.failure == nil && s.converge() {
+		s.sayAll()
 	}
 }
 
@@ -198,13 +228,14 @@ func (s *Sim) checkReuse(id identity.ID, ls labels.Set) {
 	if len(before) == 0 || before[len(before)-1].Key() == ls.Key() {
 		return
 	}
+	away := func(n *node) bool { return n == nil || s.clock.Now().Sub(n.touched) > rest }
 	each(s.api, func(e cluster.EndpointUpsert) {
-		if e.Endpoint.Identity == id {
+		if e.Endpoint.Identity == id && !away(s.node(e.Endpoint.Node)) {
 			s.failf("reuse", "identity %s is given out again while endpoint %s has it", id, e.Endpoint.Name)
 		}
 	})
 	for _, n := range s.nodes {
-		if s.clock.Now().Sub(n.touched) > rest {
+		if away(n) {
 			continue
 		}
 		for _, r := range must(n.kernel.Tables().Endpoints.Dump()) {

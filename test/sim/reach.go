@@ -112,6 +112,7 @@ func (s *Sim) checkServices() {
 	for _, f := range s.serviceFrontends() {
 		want := s.backendsOf(f)
 		for _, n := range s.nodes {
+			var stays netip.AddrPort
 			for range 4 {
 				c, a, _ := s.fabric.Open(n.name, f.key.Proto, f.key.Addr, f.key.Port)
 				s.counts.connects++
@@ -122,7 +123,10 @@ func (s *Sim) checkServices() {
 					s.failf("services", "%s: service %s has %v and refuses: %v", n.name, f.key, want, a.Err)
 				case a.Err == nil && c.Remote().IsValid() && !slices.Contains(want, c.Remote()) && !s.sticks(n, f, c.Remote()):
 					s.failf("services", "%s: service %s leads to %s, not to one of %v", n.name, f.key, c.Remote(), want)
+				case f.service.Affinity > 0 && stays.IsValid() && stays != c.Remote():
+					s.failf("services", "%s: service %s with session affinity leads to %s, and then to %s", n.name, f.key, stays, c.Remote())
 				}
+				stays = c.Remote()
 			}
 			m := s.maglev(n, f.key)
 			if had, ok := tables[f.key]; ok && had != m {

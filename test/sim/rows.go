@@ -17,7 +17,7 @@ import (
 
 // expected computes a node's rows from scratch: a fresh engine, told everything at once.
 func (s *Sim) expected(n *node) map[engine.Table]map[any]any {
-	e := engine.New(n.name, engine.Adopted{}, s.clock.Now())
+	e := engine.New(n.name, engine.Adopted{}, s.clock.Now(), engine.WithRouting(s.routing))
 	tables := map[engine.Table]map[any]any{}
 	apply := func(ev engine.Event) {
 		for _, op := range e.Apply(s.clock.Now(), ev) {
@@ -170,10 +170,11 @@ func (s *Sim) checkPublished(n *node) {
 		}
 		e, ok := s.api.objects["endpoint "+c.pod.String()].(cluster.EndpointUpsert)
 		as := n.podAs(c, n.view.now)
+		pod, _ := s.api.objects["pod "+c.pod.String()].(cluster.PodUpsert)
 		switch {
 		case !ok:
 			s.failf("published", "%s: endpoint of pod %s is not published", n.name, c.pod)
-		case e.Endpoint.Node != n.name || e.Endpoint.ID != uint16(c.res.ID) || !slices.Equal(e.Endpoint.IPs, c.res.Addresses):
+		case e.Endpoint.Node != n.name || e.Endpoint.ID != uint16(c.res.ID) || !slices.Equal(e.Endpoint.IPs, c.res.Addresses) || !slices.Equal(e.Endpoint.Ports, pod.Pod.Ports):
 			s.failf("published", "%s: endpoint of pod %s is published as %+v", n.name, c.pod, e.Endpoint)
 		case len(as) != 1 || s.api.identities[e.Endpoint.Identity].Key() != as[0].Labels.Key():
 			s.failf("published", "%s: endpoint of pod %s is published with identity %s, which is %v", n.name, c.pod, e.Endpoint.Identity, s.api.identities[e.Endpoint.Identity].Strings())
@@ -269,6 +270,11 @@ func (s *Sim) checkPolicyRows(n *node) {
 					row, found := rs.decide(c.res.ID, dir, id, x.proto, x.port)
 					s.counts.pairs++
 					if found && row.Allow == v.Allowed {
+						if named, ok := n.agent.Rule(row.Cookie); !ok || named.String() != v.String() {
+							s.failf("cause", "%s: pod %s %s peer %s %v proto %d port %d: the row names %q (known %v), the rules say %q",
+								n.name, c.pod, dir, id, peers[id].Labels.Strings(), x.proto, x.port, named, ok, v)
+							return
+						}
 						continue
 					}
 					s.failf("rows", "%s: pod %s %s peer %s %v proto %d port %d: the rows say %+v (found %v), the rules say %v by %s",

@@ -16,11 +16,13 @@ import (
 
 	"github.com/weirnet/weir/adapters/runtime"
 	"github.com/weirnet/weir/core/cluster"
+	"github.com/weirnet/weir/core/engine"
 	"github.com/weirnet/weir/core/identity"
 	"github.com/weirnet/weir/core/manifest"
 	"github.com/weirnet/weir/core/policy"
 	"github.com/weirnet/weir/fakes/clock"
 	"github.com/weirnet/weir/fakes/kernel"
+	"github.com/weirnet/weir/fakes/network"
 )
 
 // Sim is one run.
@@ -30,6 +32,7 @@ type Sim struct {
 	digest hash.Hash
 	buf    []byte
 
+	routing    engine.Routing
 	clock      *clock.Clock
 	fabric     *kernel.Fabric
 	api        *api
@@ -42,6 +45,7 @@ type Sim struct {
 
 	inAgent   bool // what is called now is called by an agent
 	inKubelet bool
+	twice     bool // the kubelet makes its calls of the agent twice
 
 	policyCache   []policy.Policy
 	policyCacheAt int
@@ -78,6 +82,9 @@ func newSim(seed uint64, out io.Writer) *Sim {
 			s.api.book.Quarantine[id] = s.clock.Now().Add(10000 * time.Hour)
 		}
 	}
+	if rand.New(rand.NewPCG(seed, 0x726f757465)).IntN(3) == 0 {
+		s.routing = engine.Direct
+	}
 	for _, m := range machines {
 		s.fabric.AddMachine(m.name, m.addrs...)
 		s.fabric.Listen(m.name, 6, 80)
@@ -94,6 +101,14 @@ func newSim(seed uint64, out io.Writer) *Sim {
 		s.joinNode()
 	}
 	return s
+}
+
+// direct is the device on which the nodes are neighbours, if they use that.
+func (s *Sim) direct() uint32 {
+	if s.routing == engine.Direct {
+		return network.DirectIfindex
+	}
+	return 0
 }
 
 // trace writes one line of what happens; the lines are what makes a run the same as another.
@@ -131,13 +146,19 @@ type Result struct {
 }
 
 // Run makes a run of a list of events; the trace goes to out unless it is nil.
-func Run(seed uint64, events []Event, out io.Writer) Result {
+func Run(seed uint64, events []Event, out io.Writer) Result { return run(seed, events, out, nil) }
+
+// run lets look, if there is one, see each event after it was performed.
+func run(seed uint64, events []Event, out io.Writer, look func(*Sim, Event)) Result {
 	s := newSim(seed, out)
 	for i, e := range events {
 		s.step = i
 		s.trace("step %d %s", i, e)
 		s.clock.Advance(5 * time.Millisecond)
 		s.perform(e)
+		if look != nil {
+			look(s, e)
+		}
 		if s.failure != nil {
 			break
 		}
@@ -196,7 +217,12 @@ func (s *Sim) perform(e Event) {
 	case Tick:
 		s.clock.Advance(time.Duration(10+rng.IntN(3000)) * time.Millisecond)
 	case JumpClock:
-		s.clock.Advance(time.Duration(rng.IntN(2400)) * time.Second)
+		// Long enough for flow entries to expire, sometimes for identities to be collected and given out again.
+		s.clock.Advance(time.Duration(rng.IntN(one(rng, 240, 240, 2400, 30000))) * time.Second)
+	case SkewClock:
+		if n := s.pickNode(r); n != nil {
+			n.skew = time.Duration(rng.IntN(7200)-3600) * time.Second
+		}
 	case Quiesce:
 		s.quiesce()
 	case Probe:
@@ -207,6 +233,22 @@ func (s *Sim) perform(e Event) {
 		s.useConn(rng)
 	default:
 		s.performAt(e.Kind, s.pickNode(r), rng)
+	}
+}
+
+// restart starts an agent that hears of the cluster bit by bit, and writes, while its pods talk.
+func (s *Sim) restart(n *node, rng *rand.Rand) {
+	if rng.IntN(2) == 0 { // something happened while it was away
+		s.relabelOne(rng, func(p cluster.Pod) bool { return p.Node == n.name })
+	}
+	n.start()
+	for range rng.IntN(12) {
+		n.deliver(rng, 1+rng.IntN(1+len(n.watch.queue)))
+		n.do(func(a *runtime.Stepper) { a.Settle() })
+		if rng.IntN(3) == 0 {
+			n.do(func(a *runtime.Stepper) { a.CarryOut(context.Background()) })
+		}
+		s.talkAt(n, rng)
 	}
 }
 
@@ -225,11 +267,14 @@ func (s *Sim) performAt(k Kind, n *node, rng *rand.Rand) {
 		n.sync(rng)
 	case CrashAgent:
 		n.kill()
+		if rng.IntN(2) == 0 {
+			s.restart(n, rng)
+		}
 	case DoomAgent:
 		n.doom = rng.IntN(12)
 	case StartAgent:
 		if n.agent == nil {
-			n.start()
+			s.restart(n, rng)
 		}
 	case Repair:
 		n.fault, n.doom = faults{}, -1
@@ -239,59 +284,19 @@ func (s *Sim) performAt(k Kind, n *node, rng *rand.Rand) {
 		n.watch.cut()
 	case RestoreWatch:
 		if !n.watch.connected || n.watch.gap {
-			n.watch.resync()
+			n.watch.resync(false)
 		}
 	case DoubleEvents:
 		n.watch.double = !n.watch.double
+	case MergeEvents:
+		n.watch.merge = !n.watch.merge
+	case StaleWatch:
+		n.watch.resync(true)
+	case Inspect:
+		n.inspect()
 	default:
 		s.hurt(k, n, rng)
 	}
-}
-
-// hurt lets calls of a node's agent fail from now on.
-func (s *Sim) hurt(k Kind, n *node, rng *rand.Rand) {
-	f := &n.fault
-	f.rng = rand.New(rand.NewPCG(rng.Uint64(), 1))
-	f.err = one(rng, errnos...)
-	p := one(rng, 0.1, 0.4, 1)
-	switch k {
-	case FailWrites:
-		f.writes = p
-	case FailReads:
-		f.reads = p
-	case FailNetwork:
-		f.network = p
-	case FailAttachments:
-		f.store = p
-	case FailCluster:
-		f.cluster = p
-	case FillTable:
-		f.full = one(rng, "policy", "ipcache", "endpoints", "services", "slots", "backends", "nodes")
-		f.room, f.rows = rng.IntN(4), n.rows(f.full)
-	}
-}
-
-// rows lists the keys of a table.
-func (n *node) rows(table string) map[any]bool {
-	out := map[any]bool{}
-	t := n.kernel.Tables()
-	switch table {
-	case "policy":
-		addKeys(out, must(t.Policy.Dump()))
-	case "ipcache":
-		addKeys(out, must(t.IPCache.Dump()))
-	case "endpoints":
-		addKeys(out, must(t.Endpoints.Dump()))
-	case "services":
-		addKeys(out, must(t.Services.Dump()))
-	case "slots":
-		addKeys(out, must(t.Slots.Dump()))
-	case "backends":
-		addKeys(out, must(t.Backends.Dump()))
-	case "nodes":
-		addKeys(out, must(t.Nodes.Dump()))
-	}
-	return out
 }
 
 func must[T any](v T, err error) T {

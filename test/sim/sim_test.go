@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"flag"
 	"fmt"
+	"io"
 	"os"
 	"strings"
 	"sync/atomic"
@@ -18,7 +19,8 @@ var (
 	seedsFlag = flag.Uint64("seeds", 200, "how many seeds to run")
 	firstFlag = flag.Uint64("first", 1, "the first of them")
 	stepsFlag = flag.Int("steps", 400, "events of a run")
-	soakFlag  = flag.Bool("soak", false, "print progress")
+	miniFlag  = flag.Bool("minimise", true, "look for a shorter list of events that fails")
+	soakFlag  = flag.Bool("soak", false, "print progress, and go on after a failure")
 )
 
 // minimiseFor bounds the search for the shortest list of events that still fails.
@@ -26,16 +28,25 @@ const minimiseFor = 20 * time.Second
 
 func report(t *testing.T, f *Failure, events []Event) {
 	t.Helper()
-	short := Minimise(f.Seed, events, f.Invariant, minimiseFor)
+	if !*miniFlag {
+		t.Error(f)
+		return
+	}
+	t.Error(describe(f, events, func(list []Event, out io.Writer) *Failure { return Run(f.Seed, list, out).Failure }))
+}
+
+// describe says what failed, how to see it again, and what is enough for it.
+func describe(f *Failure, events []Event, run func([]Event, io.Writer) *Failure) string {
+	short := minimise(events, f.Invariant, minimiseFor, func(list []Event) *Failure { return run(list, nil) })
 	var out bytes.Buffer
-	r := Run(f.Seed, short, &out)
+	again := run(short, &out)
 	var list strings.Builder
 	for i, e := range short {
 		fmt.Fprintf(&list, "%4d %s\n", i, e)
 	}
 	lines := strings.Split(out.String(), "\n")
-	t.Errorf("%s\n\nto see all of it: go test ./test/sim -run 'Sim$' -seed %d -steps %d -v\n\n%d of %d events are enough (%v):\n%s\nthe end of their trace:\n%s",
-		f, f.Seed, len(events), len(short), len(events), r.Failure != nil, &list, strings.Join(lines[max(0, len(lines)-60):], "\n"))
+	return fmt.Sprintf("%s\n\nto see all of it: go test ./test/sim -run 'Sim$' -seed %d -steps %d -v\n\n%d of %d events are enough (fails again: %v):\n%s\nthe end of their trace:\n%s",
+		f, f.Seed, len(events), len(short), len(events), again != nil, &list, strings.Join(lines[max(0, len(lines)-60):], "\n"))
 }
 
 func TestSim(t *testing.T) {
@@ -53,17 +64,19 @@ func TestSim(t *testing.T) {
 	var next, done atomic.Uint64
 	next.Store(*firstFlag)
 	last := *firstFlag + *seedsFlag
+	var failed atomic.Bool // one failure is enough to look at, except in a soak
 	var total atomicCounts
 	started := time.Now()
 	t.Run("seeds", func(t *testing.T) {
 		for worker := range 2 {
 			t.Run(fmt.Sprint("worker ", worker), func(t *testing.T) {
 				t.Parallel()
-				for seed := next.Add(1) - 1; seed < last; seed = next.Add(1) - 1 {
+				for seed := next.Add(1) - 1; seed < last && (*soakFlag || !failed.Load()); seed = next.Add(1) - 1 {
 					events := Plan(seed, *stepsFlag)
 					r := Run(seed, events, nil)
 					total.add(r.Counts)
 					if r.Failure != nil {
+						failed.Store(true)
 						report(t, r.Failure, events)
 					}
 					if n := done.Add(1); *soakFlag && n%100 == 0 {
@@ -116,7 +129,7 @@ func TestSameSeedSameRun(t *testing.T) {
 	for seed := uint64(1); seed <= 12; seed++ {
 		var a, b bytes.Buffer
 		one, two := Run(seed, Plan(seed, 300), &a), Run(seed, Plan(seed, 300), &b)
-		if one.Digest != two.Digest {
+		if one.Digest != two.Digest || !bytes.Equal(a.Bytes(), b.Bytes()) {
 			x, y := strings.Split(a.String(), "\n"), strings.Split(b.String(), "\n")
 			for i := range min(len(x), len(y)) {
 				require.Equal(t, x[i], y[i], "seed %d, line %d", seed, i)
@@ -124,5 +137,50 @@ func TestSameSeedSameRun(t *testing.T) {
 			t.Fatalf("seed %d: traces of %d and %d lines", seed, len(x), len(y))
 		}
 		require.Greater(t, a.Len(), 10000, "something happened")
+	}
+}
+
+// A failing run says its seed, how to see it again, and the few of its events that are enough. The failure here
+// is made up: two policies after a pod.
+func TestFailureIsMinimised(t *testing.T) {
+	const seed = 5
+	planted := func(list []Event, out io.Writer) *Failure {
+		pods, policies := 0, 0
+		return run(seed, list, out, func(s *Sim, e Event) {
+			switch e.Kind {
+			case CreatePod:
+				pods++
+			case PutPolicy:
+				if pods > 0 {
+					policies++
+				}
+			}
+			if policies == 2 {
+				s.failf("artificial", "two policies after a pod")
+			}
+		}).Failure
+	}
+	events := Plan(seed, 50)
+	f := planted(events, nil)
+	require.NotNil(t, f)
+	require.Equal(t, "artificial", f.Invariant)
+
+	short := minimise(events, "artificial", time.Minute, func(list []Event) *Failure { return planted(list, nil) })
+	var kinds []Kind
+	for _, e := range short {
+		kinds = append(kinds, e.Kind)
+	}
+	require.Equal(t, []Kind{CreatePod, PutPolicy, PutPolicy}, kinds)
+	require.NotNil(t, planted(short, nil))
+
+	// Another invariant's failure is not taken for this one's.
+	require.Equal(t, events, minimise(events, "reach", time.Minute, func(list []Event) *Failure { return planted(list, nil) }))
+
+	text := describe(f, events, planted)
+	for _, want := range []string{
+		"seed 5 step", "artificial: two policies after a pod", "go test ./test/sim -run 'Sim$' -seed 5 -steps 50 -v",
+		"3 of 50 events are enough (fails again: true)", short[0].String(), short[2].String(), "FAILED seed 5 step 2",
+	} {
+		require.Contains(t, text, want)
 	}
 }

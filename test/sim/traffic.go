@@ -70,10 +70,12 @@ var portsToTry = []uint16{80, 8080, 53, 443, 81}
 
 // probe sends something and judges what became of every packet.
 func (s *Sim) probe(rng *rand.Rand) {
-	from, to, ok := s.twoParties(rng)
-	if !ok {
-		return
+	if from, to, ok := s.twoParties(rng); ok {
+		s.probePair(from, to, rng)
 	}
+}
+
+func (s *Sim) probePair(from, to party, rng *rand.Rand) {
 	dst := one(rng, to.addrs...)
 	port := one(rng, portsToTry...)
 	var a kernel.Answer
@@ -117,14 +119,24 @@ type conn struct {
 	lo           [2]int // moments of the ends' views since which its policy must not have changed
 	boots        [2]int
 	used         time.Time
+	after        int // how often it was used since one end was gone
 	port         uint16
 	local, other netip.AddrPort
 }
 
+// openConn tries a few times: most of the time something forbids it.
 func (s *Sim) openConn(rng *rand.Rand) {
+	for range 4 {
+		if s.tryConn(rng) {
+			return
+		}
+	}
+}
+
+func (s *Sim) tryConn(rng *rand.Rand) bool {
 	from, to, ok := s.twoParties(rng)
 	if !ok {
-		return
+		return false
 	}
 	proto, port := datapath.ProtoTCP, one[uint16](rng, 80, 8080)
 	if rng.IntN(3) == 0 {
@@ -135,7 +147,7 @@ func (s *Sim) openConn(rng *rand.Rand) {
 	s.trace("open %s > %s %s %s %d: %v", from.name, to.name, dst, datapath.ProtoName(proto), port, a.Connected)
 	s.checkTrace(t)
 	if !a.Connected {
-		return
+		return false
 	}
 	c := &conn{Conn: k, from: from, to: to, proto: proto, port: port, used: s.clock.Now(), local: k.Local(), other: k.Remote()}
 	for i, p := range []party{from, to} {
@@ -144,21 +156,58 @@ func (s *Sim) openConn(rng *rand.Rand) {
 		}
 	}
 	s.conns = append(s.conns, c)
+	return true
 }
 
-// useConn sends something over an open connection, from either side.
+// useConn sends something over open connections, from either side.
 func (s *Sim) useConn(rng *rand.Rand) {
-	if len(s.conns) == 0 {
-		return
+	for range 3 {
+		if len(s.conns) > 0 {
+			s.say(s.conns[rng.IntN(len(s.conns))], rng.IntN(2) == 0)
+		}
 	}
-	c := s.conns[rng.IntN(len(s.conns))]
-	s.say(c, rng.IntN(2) == 0)
+}
+
+// talkAt uses the connections of a node's pods, and lets one of them be sent something.
+func (s *Sim) talkAt(n *node, rng *rand.Rand) {
+	for _, c := range slices.Clone(s.conns) {
+		if (c.from.n == n || c.to.n == n) && s.failure == nil {
+			s.say(c, rng.IntN(2) == 0)
+		}
+	}
+	all := s.parties()
+	to, ok := pick(rng.Uint64(), slices.DeleteFunc(slices.Clone(all), func(p party) bool { return p.c == nil || p.n != n }), func(p party) string { return p.name })
+	from, _ := pick(rng.Uint64(), all, func(p party) string { return p.name })
+	if ok && from.name != to.name {
+		if rng.IntN(2) == 0 && from.n != nil {
+			from, to = to, from
+		}
+		s.probePair(from, to, rng)
+	}
+}
+
+// sayAfter sends something over a connection of which one end is gone: to whoever has its address now, to
+// whom the flow must not lead by what was decided about the former owner.
+func (s *Sim) sayAfter(c *conn, back bool) {
+	c.after++
+	var t kernel.Trace
+	if back {
+		_, t = c.SendBack("are you there?")
+	} else {
+		_, t = c.Send("are you there?")
+	}
+	s.trace("use what is left of %s > %s back %v", c.from.name, c.to.name, back)
+	s.checkTrace(t)
 }
 
 func (s *Sim) say(c *conn, back bool) {
 	gone := func(p party) bool { return p.c != nil && !p.c.inFabric() || p.n != nil && s.node(p.n.name) != p.n }
-	if gone(c.from) || gone(c.to) {
+	switch from, to := gone(c.from), gone(c.to); {
+	case from && to || c.after >= 8:
 		s.forgetConn(c)
+		return
+	case from || to:
+		s.sayAfter(c, from)
 		return
 	}
 	life := datapath.LifetimeOther
@@ -183,8 +232,8 @@ func (s *Sim) say(c *conn, back bool) {
 				c.from.name, c.local, c.to.name, c.other, datapath.ProtoName(c.proto), back, t)
 		}
 	}
-	if !a.Connected {
-		s.forgetConn(c)
+	if !a.Connected || !fresh {
+		s.forgetConn(c) // if its entry had expired it may be the other side's flow now
 		return
 	}
 	c.used = s.clock.Now()

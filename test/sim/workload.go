@@ -20,6 +20,9 @@ func randomLabels(rng *rand.Rand) map[string]string {
 	if rng.IntN(3) == 0 {
 		ls["tier"] = one(rng, "front", "back")
 	}
+	if rng.IntN(3) == 0 {
+		ls["version"] = fmt.Sprint(rng.IntN(40)) // often one that nobody else has
+	}
 	if rng.IntN(4) == 0 {
 		ls["pod-template-hash"] = fmt.Sprint(rng.IntN(100))
 	}
@@ -44,7 +47,7 @@ func (s *Sim) createPod(rng *rand.Rand) {
 	name := cluster.Name{Namespace: one(rng, namespaceNames...), Name: fmt.Sprintf("p%d", rng.IntN(2+len(s.nodes)))}
 	p := cluster.Pod{Name: name, Labels: randomLabels(rng), Ports: randomPorts(rng)}
 	on, ok := pick(rng.Uint64(), s.nodes, func(n *node) string { return n.name })
-	if _, there := s.api.objects["pod "+name.String()]; there || !ok {
+	if _, there := s.api.objects["pod "+name.String()]; there || !ok || s.crowded(on) {
 		return
 	}
 	s.serial++
@@ -53,6 +56,17 @@ func (s *Sim) createPod(rng *rand.Rand) {
 		s.putNamespace(rng, name.Namespace)
 	}
 	s.api.tell(cluster.PodUpsert{Pod: p})
+}
+
+// crowded says whether a node may have no address for one more pod.
+func (s *Sim) crowded(n *node) bool {
+	pods := 0
+	for _, p := range s.podList() {
+		if p.Node == n.name {
+			pods++
+		}
+	}
+	return pods >= 4
 }
 
 func (s *Sim) putNamespace(rng *rand.Rand, name string) {
@@ -83,8 +97,21 @@ func (s *Sim) endPod(p cluster.Pod, force bool) {
 }
 
 func (s *Sim) relabelPod(rng *rand.Rand) {
-	if p, ok := pick(rng.Uint64(), s.podList(), func(p cluster.Pod) string { return p.Name.String() }); ok {
+	talks := rng.IntN(2) == 0
+	s.relabelOne(rng, func(p cluster.Pod) bool {
+		return !talks || slices.ContainsFunc(s.conns, func(c *conn) bool {
+			return c.from.c != nil && c.from.c.pod == p.Name || c.to.c != nil && c.to.c.pod == p.Name
+		})
+	})
+}
+
+func (s *Sim) relabelOne(rng *rand.Rand, which func(cluster.Pod) bool) {
+	list := slices.DeleteFunc(s.podList(), func(p cluster.Pod) bool { return !which(p) })
+	if p, ok := pick(rng.Uint64(), list, func(p cluster.Pod) string { return p.Name.String() }); ok {
 		p.Labels = randomLabels(rng)
+		if rng.IntN(2) == 0 {
+			p.Labels["version"] = fmt.Sprint("new-", s.step) // its identity has to be made
+		}
 		s.api.tell(cluster.PodUpsert{Pod: p})
 	}
 }
@@ -122,7 +149,7 @@ func (s *Sim) deletePolicy(r uint64) {
 
 func (s *Sim) putService(rng *rand.Rand) {
 	i := rng.IntN(4)
-	v := lb.Service{Name: lb.Name{Namespace: "shop", Name: fmt.Sprintf("s%d", i)}, Algorithm: lb.Random}
+	v := lb.Service{Name: lb.Name{Namespace: "shop", Name: fmt.Sprintf("s%d", i)}, Algorithm: one(rng, lb.Random, lb.Maglev)}
 	if rng.IntN(4) == 0 {
 		v.Affinity = time.Duration(1+rng.IntN(3)) * time.Minute
 	}
@@ -196,7 +223,7 @@ func (s *Sim) joinNode() {
 	n.object = cluster.Node{
 		Name:      n.name,
 		Addresses: []netip.Addr{netip.AddrFrom4([4]byte{172, 18, 0, byte(i)}), netip.MustParseAddr(fmt.Sprintf("fd00:172::%d", i))},
-		PodCIDRs:  []netip.Prefix{netip.MustParsePrefix(fmt.Sprintf("10.244.%d.0/28", i)), netip.MustParsePrefix(fmt.Sprintf("fd00:244:%d::/120", i))},
+		PodCIDRs:  []netip.Prefix{netip.MustParsePrefix(fmt.Sprintf("10.244.%d.0/29", i)), netip.MustParsePrefix(fmt.Sprintf("fd00:244:%d::/120", i))},
 	}
 	s.nodes = append(s.nodes, n)
 	slices.SortFunc(s.nodes, func(a, b *node) int { return a.index - b.index })
