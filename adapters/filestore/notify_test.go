@@ -101,3 +101,21 @@ func TestLogOfVersionsDoesNotGrow(t *testing.T) {
 var namespaceKey = manifest.Key{Kind: manifest.KindNamespace, Name: "shop"}
 
 func make20k(c byte) []byte { return bytes.Repeat([]byte{c}, 20_000) }
+
+// The note that a file is complete may be older than the file's end.
+func TestCompleteFileThatIsGoneWaits(t *testing.T) {
+	dir := t.TempDir()
+	put(t, dir, map[string]string{"a.yaml": policyYAML("a", "80")})
+	ix := newIndex(dir, nil)
+	res, err := ix.scan()
+	require.NoError(t, err)
+	require.Len(t, ix.update(res), 1)
+	var told []cluster.Event
+	w := &watch{ix: ix, store: open(t, Options{Dir: dir}), deliver: func(e cluster.Event) { told = append(told, e) },
+		complete: map[string]bool{"a.yaml": true}, unsettled: map[string]bool{}}
+	require.NoError(t, os.Remove(filepath.Join(dir, "a.yaml")))
+	require.True(t, w.actOnComplete(), "something is left for later")
+	require.Empty(t, told)
+	w.act()
+	require.Equal(t, []string{"no policy NetworkPolicy shop/a"}, kinds(told))
+}
