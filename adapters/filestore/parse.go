@@ -78,8 +78,15 @@ func readContent(dir, rel string) (*content, error) {
 		c.fail(path, "is empty; remove it to remove its objects")
 		return c, nil
 	}
+	isJSON := filepath.Ext(rel) == ".json"
+	if isJSON {
+		if obj, findings, ok := manifest.DecodeSingle(path, data); ok {
+			c.take(rel, path, data, obj, findings)
+			return c, nil
+		}
+	}
 	var docs [][]byte
-	if filepath.Ext(rel) == ".json" {
+	if isJSON {
 		docs, err = manifest.Documents(data)
 		if err != nil {
 			c.fail(path, "is not valid JSON: %v", err)
@@ -120,6 +127,11 @@ func (c *content) fail(path, format string, args ...any) {
 func (c *content) add(dir, rel string, doc []byte) {
 	path := filepath.Join(dir, rel)
 	obj, findings := manifest.Decode(path, doc)
+	c.take(rel, path, doc, obj, findings)
+}
+
+// take notes what a document was decoded to.
+func (c *content) take(rel, path string, doc []byte, obj manifest.Object, findings []cluster.Finding) {
 	if !obj.Known() {
 		c.findings = append(c.findings, findings...)
 		for _, f := range findings {

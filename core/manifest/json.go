@@ -343,6 +343,9 @@ func documents(data []byte) (out [][]byte, err error) {
 	}
 }
 
+// namesItems says whether encoding/json takes a key for "items".
+func namesItems(key string) bool { return len(key) >= 5 && strings.EqualFold(key, "items") }
+
 // mayBeList says whether a document has a field that encoding/json takes for "items".
 func mayBeList(doc []byte) bool {
 	p := parser{s: string(doc), dry: true}
@@ -353,7 +356,7 @@ func mayBeList(doc []byte) bool {
 		p.next(',')
 		p.space()
 		key, err := p.text()
-		if err != nil || strings.EqualFold(key, "items") || !p.next(':') {
+		if err != nil || namesItems(key) || !p.next(':') {
 			return true
 		}
 		if _, err := p.value(); err != nil {

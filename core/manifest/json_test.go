@@ -87,3 +87,24 @@ func TestDocuments(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, docs)
 }
+
+// The short way says what the long one does.
+func TestDecodeSingle(t *testing.T) {
+	for doc, single := range map[string]bool{
+		`{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"shop"}}`: true,
+		`{"apiVersion":"v1","kind":"Namespace"}`:                            true,
+		` {"kind":1} `:                                                      true, `{}`: true, `null`: false, `[]`: false, `{`: false, `{} {}`: false, ``: false, `{"a":1,"a":2}`: false,
+		`{"kind":"List","items":[]}`: false, `{"kind":"List","ITEMſ":[]}`: false, `{"kind":"List","itemſ":[]}`: false,
+	} {
+		o, findings, ok := DecodeSingle("f", []byte(doc))
+		require.Equal(t, single, ok, doc)
+		if ok {
+			wantO, want := Decode("f", []byte(doc))
+			require.Equal(t, wantO, o)
+			require.Equal(t, want, findings)
+			items, err := Items([]byte(doc))
+			require.NoError(t, err)
+			require.Equal(t, []json.RawMessage{json.RawMessage(doc)}, items)
+		}
+	}
+}

@@ -202,12 +202,34 @@ type metadata struct {
 // warning means that the object was refused; findings come in the order of the fields that the
 // translation looks at. A kind that weir doesn't look at gives a warning and a zero Object.
 func Decode(file string, doc []byte) (Object, []cluster.Finding) {
-	r := &report{file: file}
 	root, err := parseJSON(doc)
 	if err != nil {
+		r := &report{file: file}
 		r.bad("", "not valid JSON: %v", err)
 		return Object{}, r.findings
 	}
+	return decode(file, root)
+}
+
+// DecodeSingle is Decode for the common case that a file is one JSON object and no list. If ok is false it is
+// something else: Documents, Items and Decode tell what.
+func DecodeSingle(file string, data []byte) (o Object, findings []cluster.Finding, ok bool) {
+	root, err := parseJSON(data)
+	top, isObject := root.(fields)
+	if err != nil || !isObject {
+		return o, nil, false
+	}
+	for _, f := range top {
+		if namesItems(f.key) {
+			return o, nil, false
+		}
+	}
+	o, findings = decode(file, root)
+	return o, findings, true
+}
+
+func decode(file string, root any) (Object, []cluster.Finding) {
+	r := &report{file: file}
 	top, ok := value{r: r, raw: root}.object()
 	if !ok {
 		return Object{}, r.findings
