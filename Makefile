@@ -15,6 +15,9 @@ CLANG_VERSION := 14
 export BPF2GO_CC    ?= clang-$(CLANG_VERSION)
 export BPF2GO_STRIP ?= llvm-strip-$(CLANG_VERSION)
 
+BENCHSTAT    := golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4da
+CONTROL_PKGS := ./core/labels ./core/lb ./core/policy ./core/flow ./core/matrix ./adapters/filestore ./adapters/runtime
+
 GENERATED := 'bpf/*_bpf*.go' 'bpf/*.o'
 
 FUZZTIME ?= 10s
@@ -31,7 +34,7 @@ BENCHTIME ?= 1000000x
 TEST := PATH="$(CURDIR)/bin:$$PATH" go run ./test/cmd/testreport -count=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build generate check-generated fmt lint test race test-bpf soak test-netns test-kernels fuzz mutants bench bench-bpf bench-core check clean
+.PHONY: help demo build generate check-generated fmt lint test race test-bpf soak test-netns test-kernels fuzz mutants bench bench-bpf bench-control bench-core check clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -104,6 +107,12 @@ bench: build ## as root: weir against the kernel's own forwarding, side by side 
 
 bench-core: ## the benchmarks of core
 	go test -run '^$$' -bench . -benchmem ./core/...
+
+bench-control: build ## as root: the control plane as a whole (CONTROL=-check), then its parts against the stored baseline
+	@go run ./test/bench/control $(CONTROL)
+	@new=$$(mktemp); trap "rm -f $$new" EXIT; \
+		go test -p 1 -run '^$$' -bench . -benchmem -benchtime 200ms -count 6 $(CONTROL_PKGS) >$$new || { cat $$new; exit 1; }; \
+		go run $(BENCHSTAT) test/bench/baseline/control.txt $$new || cat $$new
 
 bench-bpf: ## per-packet cost of each program's paths, and the instructions the verifier walked, as root
 	@REQUIRE=bpf go test -count=1 -v -run ProgramsLoadWithinTheirBudget -bench "Packet|Connect" -benchtime $(BENCHTIME) ./adapters/ebpf

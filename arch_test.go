@@ -62,7 +62,6 @@ var libraries = []library{
 	{"github.com/florianl/go-tc", []string{"adapters/ebpf", "adapters/internal", "test"}, "traffic control is how programs are attached, which is the eBPF adapter's"},
 	{"k8s.io", []string{"adapters/kubernetes", "adapters/internal", "test"}, "Kubernetes types stop at the adapter"},
 	{"sigs.k8s.io/controller-runtime", []string{"adapters/kubernetes", "adapters/internal", "test"}, "Kubernetes types stop at the adapter"},
-	{"github.com/fsnotify/fsnotify", []string{"adapters/filestore", "adapters/internal", "test"}, "watching files is the file store's"},
 	{"github.com/containernetworking", []string{"adapters/cni", "adapters/lab", "adapters/internal", "cmd/weir-cni", "test"}, "CNI types stop at the adapter and its plugin"},
 }
 

@@ -220,6 +220,16 @@ func (t *lineTable[K, V]) Put(k K, v V) error {
 	return t.l.write("put", t.Name(), k, func() error { return t.Table.Put(k, v) })
 }
 
+// PutAll implements ports.Batch; the line may be cut between any two rows.
+func (t *lineTable[K, V]) PutAll(rows []ports.Row[K, V]) (int, error) {
+	for i, r := range rows {
+		if err := t.Put(r.Key, r.Value); err != nil {
+			return i, err
+		}
+	}
+	return len(rows), nil
+}
+
 func (t *lineTable[K, V]) Delete(k K) error {
 	return t.l.write("delete", t.Name(), k, func() error { return t.Table.Delete(k) })
 }

@@ -42,6 +42,23 @@ type Table[K comparable, V any] interface {
 	Dump() ([]Row[K, V], error)
 }
 
+// Batch is a Table that takes many rows in one go. PutAll does for each of them in turn what Put does and
+// returns how many it wrote; the error is about the next. Readers may see any number of them meanwhile.
+type Batch[K comparable, V any] interface {
+	PutAll([]Row[K, V]) (int, error)
+}
+
+// RowCounter is a Table, FlowCounter a Datapath, that counts rows without a list of them. Both may be asked at
+// any time; rows that come or go meanwhile may be counted or not.
+type (
+	RowCounter interface {
+		CountRows() (int, error)
+	}
+	FlowCounter interface {
+		CountFlows() (int, error)
+	}
+)
+
 // Tables are all tables that the engine fills. For table kinds that are arrays in the kernel
 // (EndpointPolicy, Classes) absent and zero are the same, and Dump leaves zero rows out.
 type Tables struct {

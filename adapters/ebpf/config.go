@@ -61,7 +61,7 @@ type Sizes struct {
 	Nodes     uint32 // 16,384
 	Services  uint32 // 65,536
 	Slots     uint32 // 262,144
-	Backends  uint32 // 65,536
+	Backends  uint32 // 262,144, one for each slot
 	Affinity  uint32 // 65,536
 	SockRev   uint32 // 65,536
 	Flows     uint32 // 131,072; about 300 bytes each, allocated at once
@@ -70,6 +70,9 @@ type Sizes struct {
 }
 
 func (s Sizes) apply(specs map[string]*ebpf.MapSpec) {
+	if s.Backends == 0 {
+		s.Backends = specs[mapSlots].MaxEntries
+	}
 	for name, n := range map[string]uint32{
 		mapEndpoints: s.Endpoints, mapIPCache: s.IPCache, mapPolicy: s.Policy, mapNodes: s.Nodes,
 		mapServices: s.Services, mapSlots: s.Slots, mapBackends: s.Backends, mapAffinity: s.Affinity,

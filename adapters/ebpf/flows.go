@@ -62,41 +62,54 @@ func newFlow(k rawFlowKey, f rawFlow, now uint64) datapath.Flow {
 	}
 }
 
+// CountFlows implements ports.FlowCounter.
+func (d *Datapath) CountFlows() (int, error) {
+	n, err := countRows[rawFlowKey, rawFlow](d.maps[mapFlows])
+	return n, tableError(mapFlows, "count", "", err)
+}
+
 // CollectFlows removes the expired rows of the flow table and returns how many.
 func (d *Datapath) CollectFlows() (int, error) {
-	m := d.maps[mapFlows]
-	return d.removeFlows(func(k rawFlowKey, _ rawFlow, now uint64) bool {
-		// The row may have been renewed since it was listed: look again, just before removing it.
-		var f rawFlow
-		return m.Lookup(&k, &f) == nil && f.ExpiresNs <= now
-	}, true)
-}
-
-// FlushFlows removes all rows of the flow table and returns how many.
-func (d *Datapath) FlushFlows() (int, error) {
-	return d.removeFlows(func(rawFlowKey, rawFlow, uint64) bool { return true }, false)
-}
-
-func (d *Datapath) removeFlows(remove func(rawFlowKey, rawFlow, uint64) bool, expiredOnly bool) (int, error) {
 	now, err := monotonic()
 	if err != nil {
 		return 0, err
 	}
 	m := d.maps[mapFlows]
-	rows, err := dump[rawFlowKey, rawFlow](m)
+	return d.removeFlows(
+		func(f *rawFlow) bool { return f.ExpiresNs <= now },
+		func(k *rawFlowKey) bool {
+			// The row may have been renewed since it was listed: look again, just before removing it.
+			var f rawFlow
+			return m.Lookup(k, &f) == nil && f.ExpiresNs <= now
+		})
+}
+
+// FlushFlows removes all rows of the flow table and returns how many.
+func (d *Datapath) FlushFlows() (int, error) {
+	return d.removeFlows(func(*rawFlow) bool { return true }, func(*rawFlowKey) bool { return true })
+}
+
+// removeFlows lists the rows that are to go, without keeping the others in memory, and removes those that still are.
+func (d *Datapath) removeFlows(goes func(*rawFlow) bool, still func(*rawFlowKey) bool) (removed int, err error) {
+	m := d.maps[mapFlows]
+	var keys []rawFlowKey
+	err = scan(m, func(k *rawFlowKey, f *rawFlow) {
+		if goes(f) {
+			keys = append(keys, *k)
+		}
+	})
 	if err != nil {
 		return 0, tableError(mapFlows, "dump", "", err)
 	}
-	removed := 0
-	for _, r := range rows {
-		if expiredOnly && r.value.ExpiresNs > now || !remove(r.key, r.value, now) {
+	for i := range keys {
+		if !still(&keys[i]) {
 			continue
 		}
-		switch err := m.Delete(&r.key); {
+		switch err := m.Delete(&keys[i]); {
 		case err == nil:
 			removed++
 		case !errors.Is(err, ebpf.ErrKeyNotExist):
-			return removed, tableError(mapFlows, "delete", r.key, err)
+			return removed, tableError(mapFlows, "delete", keys[i], err)
 		}
 	}
 	return removed, nil

@@ -3,9 +3,11 @@ package ebpf
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 
 	"github.com/cilium/ebpf"
 
@@ -102,33 +104,49 @@ func loadPrograms(specs map[string]*ebpf.CollectionSpec, shared map[string]*ebpf
 			closePrograms(progs)
 		}
 	}()
-	for _, name := range sortedKeys(specs) {
-		spec := specs[name].Copy()
-		for c, v := range constants {
-			if variable := spec.Variables[c]; variable != nil {
-				if err := variable.Set(v); err != nil {
-					return progs, fmt.Errorf("object %s: set %s: %w", name, c, err)
-				}
+	// The verifier is most of the start, and works on as many programs at once as there are processors.
+	names := sortedKeys(specs)
+	loaded, errs := make([]map[string]*ebpf.Program, len(names)), make([]error, len(names))
+	var wg sync.WaitGroup
+	for i, name := range names {
+		wg.Go(func() { loaded[i], errs[i] = loadObject(name, specs[name].Copy(), shared, constants, opts) })
+	}
+	wg.Wait()
+	for _, of := range loaded {
+		maps.Copy(progs, of)
+	}
+	return progs, errors.Join(errs...)
+}
+
+// loadObject loads the programs of one object.
+func loadObject(name string, spec *ebpf.CollectionSpec, shared map[string]*ebpf.Map, constants map[string]any,
+	opts ebpf.ProgramOptions,
+) (map[string]*ebpf.Program, error) {
+	for c, v := range constants {
+		if variable := spec.Variables[c]; variable != nil {
+			if err := variable.Set(v); err != nil {
+				return nil, fmt.Errorf("object %s: set %s: %w", name, c, err)
 			}
 		}
-		replace := map[string]*ebpf.Map{}
-		for m, ms := range spec.Maps {
-			ms.Pinning = ebpf.PinNone
-			if shared[m] != nil {
-				replace[m] = shared[m]
-				ms.MaxEntries = shared[m].MaxEntries()
-			}
+	}
+	replace := map[string]*ebpf.Map{}
+	for m, ms := range spec.Maps {
+		ms.Pinning = ebpf.PinNone
+		if shared[m] != nil {
+			replace[m] = shared[m]
+			ms.MaxEntries = shared[m].MaxEntries()
 		}
-		coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
-			MapReplacements: replace, Programs: opts,
-		})
-		if err != nil {
-			return progs, fmt.Errorf("load object %s: %w", name, err)
-		}
-		for p := range coll.Programs {
-			progs[p] = coll.DetachProgram(p)
-		}
-		coll.Close()
+	}
+	coll, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{
+		MapReplacements: replace, Programs: opts,
+	})
+	if err != nil {
+		return nil, fmt.Errorf("load object %s: %w", name, err)
+	}
+	defer coll.Close()
+	progs := map[string]*ebpf.Program{}
+	for p := range coll.Programs {
+		progs[p] = coll.DetachProgram(p)
 	}
 	return progs, nil
 }

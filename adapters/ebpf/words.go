@@ -137,6 +137,12 @@ func (t *wordTable[K, V]) Dump() ([]ports.Row[K, V], error) {
 	return rows, tableError(t.w.name, "dump", "", err)
 }
 
+// CountRows implements ports.RowCounter.
+func (t *wordTable[K, V]) CountRows() (n int, err error) {
+	err = t.w.each(func(uint32, uint64) { n++ })
+	return n, tableError(t.w.name, "count", "", err)
+}
+
 func endpointPolicyTable(w *words) ports.Table[datapath.EndpointID, datapath.EndpointPolicy] {
 	return &wordTable[datapath.EndpointID, datapath.EndpointPolicy]{
 		w: w,

@@ -34,7 +34,7 @@ func FuzzReadContent(f *testing.F) {
 		}
 		path := filepath.Join(dir, rel)
 		require.NoError(t, os.WriteFile(path, data, 0o600))
-		c, err := readContent(dir, rel, stamp{})
+		c, err := readContent(dir, rel)
 		require.NoError(t, err)
 		broken := false
 		for _, x := range c.findings {
@@ -55,13 +55,13 @@ func FuzzReadContent(f *testing.F) {
 			text, err := yaml.JSONToYAML(d.doc)
 			require.NoError(t, err)
 			require.NoError(t, os.WriteFile(filepath.Join(dir, "again.yaml"), text, 0o600))
-			again, err := readContent(dir, "again.yaml", stamp{})
+			again, err := readContent(dir, "again.yaml")
 			require.NoError(t, err)
 			require.Len(t, again.defs, 1, "%s", text)
 			require.Equal(t, d.obj.Key, again.defs[0].obj.Key)
 			require.Equal(t, d.obj.Valid(), again.defs[0].obj.Valid(), "%s\n%s\n%v", d.doc, text, again.defs[0].findings)
 		}
-		ix := index{dir: dir, files: map[string]*content{}, owners: map[manifest.Key]map[string]bool{}, assembler: manifest.NewAssembler(), good: newLastGood("")}
+		ix := newIndex(dir, nil)
 		ix.update(map[string]*content{rel: c})
 		ix.findings()
 		ix.update(map[string]*content{rel: nil})
@@ -101,31 +101,59 @@ func FuzzAttachments(f *testing.F) {
 	})
 }
 
-// A kept version of an object, whatever the file holds: only one that is good and in its own file counts.
+// The log of versions, whatever a crash left behind a good record: the record counts, nothing damaged does, and
+// the log goes on.
 func FuzzLastGood(f *testing.F) {
-	f.Add([]byte(`{"file":"a.yaml","object":{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"shop"}}}`))
-	f.Add([]byte(`{"file":"a.yaml","object":{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"other"}}}`))
-	f.Add([]byte(`{"file":1}`))
-	f.Add([]byte(`{"object":null}`))
-	k := manifest.Key{Kind: "Namespace", Name: "shop"}
-	f.Fuzz(func(t *testing.T, data []byte) {
+	doc := `{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"other"}}`
+	k, other := manifest.Key{Kind: "Namespace", Name: "shop"}, manifest.Key{Kind: "Namespace", Name: "other"}
+	good := recordLine(other, goodRecord{file: "b c.yaml", sum: checksumOf([]byte(doc)), size: int64(len(doc))}) + doc + "\n"
+	for _, s := range []string{"", good, good[:len(good)-1], good[:30], good + good, recordLine(k, goodRecord{file: "a.yaml", size: -1}),
+		recordLine(other, goodRecord{file: "x", size: 3}) + "abc\n" + good, "-2 00 a b c \"\"\n", "9999999999 0\n"} {
+		f.Add([]byte(s))
+	}
+	shop := []byte(`{"apiVersion":"v1","kind":"Namespace","metadata":{"name":"shop"}}`)
+	f.Fuzz(func(t *testing.T, tail []byte) {
 		dir := t.TempDir()
-		require.NoError(t, os.WriteFile(filepath.Join(dir, recordName(k)), data, 0o600))
 		g, err := openLastGood(dir)
 		require.NoError(t, err)
-		kept := len(g.keys()) > 0
-		for _, one := range g.keys() {
-			require.Equal(t, k, one)
-			o, ok := g.recall(k)
-			require.True(t, ok)
-			require.Equal(t, k, o.Key)
-			require.Contains(t, g.definedBy(g.records[k].File), k)
-		}
-		g.forget(k)
-		require.Empty(t, g.keys())
-		left, err := openLastGood(dir)
+		g.remember(k, "a.yaml", shop, checksumOf(shop))
+		g.flush()
+		require.Empty(t, g.trouble())
+		g.close()
+		path := filepath.Join(dir, goodLog)
+		log, err := os.ReadFile(path)
 		require.NoError(t, err)
-		require.False(t, kept && len(left.keys()) > 0, "what is forgotten does not come back")
+		require.NoError(t, os.WriteFile(path, append(log, tail...), 0o600))
+
+		g, err = openLastGood(dir)
+		require.NoError(t, err)
+		_, kept := g.records[k]
+		for one := range g.records {
+			if o, ok := g.recall(one); ok {
+				require.Equal(t, one, o.Key)
+			}
+		}
+		g.remember(other, "b.yaml", []byte(doc), checksumOf([]byte(doc)))
+		g.forget(k)
+		g.flush()
+		require.NoError(t, g.compact())
+		g.remember(k, "c.yaml", shop, checksumOf(shop))
+		g.flush()
+		g.close()
+
+		g, err = openLastGood(dir)
+		require.NoError(t, err)
+		defer g.close()
+		o, ok := g.recall(other)
+		require.True(t, ok)
+		require.Equal(t, other, o.Key)
+		o, ok = g.recall(k)
+		require.True(t, ok)
+		require.Equal(t, k, o.Key)
+		require.Equal(t, "c.yaml", g.records[k].file)
+		if kept && len(tail) == 0 {
+			require.Contains(t, g.definedBefore("c.yaml"), k)
+		}
 	})
 }
 

@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/weirnet/weir/core/cluster"
 	"github.com/weirnet/weir/core/identity"
 	"github.com/weirnet/weir/core/labels"
@@ -56,21 +58,21 @@ func (c *identityCache) refresh(dir string) error {
 		if err != nil || !id.IsCluster() || e.Name() != identityFile(id) {
 			continue
 		}
-		fi, err := e.Info()
-		if errors.Is(err, os.ErrNotExist) {
+		var st unix.Stat_t
+		if err := unix.Lstat(filepath.Join(dir, e.Name()), &st); errors.Is(err, os.ErrNotExist) {
 			continue
 		} else if err != nil {
 			return err
 		}
 		seen[id] = true
-		if c.stamps[id] == stampOf(fi) {
+		if c.stamps[id] == stampOf(&st) {
 			continue
 		}
 		ls, err := readIdentity(filepath.Join(dir, e.Name()))
 		if err != nil {
 			ls = labels.Set{}
 		}
-		c.labels[id], c.stamps[id] = ls, stampOf(fi)
+		c.labels[id], c.stamps[id] = ls, stampOf(&st)
 		stale = true
 	}
 	for id := range c.labels {
@@ -92,7 +94,7 @@ func (c *identityCache) refresh(dir string) error {
 }
 
 func readIdentity(path string) (labels.Set, error) {
-	data, err := readBounded(path)
+	data, err := new(content).read(path)
 	if err != nil {
 		return labels.Set{}, err
 	}

@@ -5,9 +5,13 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"runtime"
+	"slices"
 	"sort"
-	"syscall"
-	"time"
+	"sync"
+	"sync/atomic"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/weirnet/weir/core/cluster"
 	"github.com/weirnet/weir/core/manifest"
@@ -15,27 +19,21 @@ import (
 
 // stamp changes when a file does, as far as the file system tells.
 type stamp struct {
-	size         int64
-	modified     time.Time
-	inode        uint64
-	changedSec   int64
-	changedNanos int64
+	inode             uint64
+	size              int64
+	modified, changed int64 // nanoseconds
 }
 
-func stampOf(fi fs.FileInfo) stamp {
-	s := stamp{size: fi.Size(), modified: fi.ModTime()}
-	if st, ok := fi.Sys().(*syscall.Stat_t); ok {
-		s.inode, s.changedSec, s.changedNanos = st.Ino, st.Ctim.Sec, st.Ctim.Nsec
-	}
-	return s
+func stampOf(st *unix.Stat_t) stamp {
+	return stamp{inode: st.Ino, size: st.Size, modified: st.Mtim.Nano(), changed: st.Ctim.Nano()}
 }
 
 // index knows what every file of a directory defines and which definition of each object counts. It
 // is not safe for concurrent use.
 type index struct {
 	dir       string
-	files     map[string]*content // by path below dir
-	owners    map[manifest.Key]map[string]bool
+	files     map[string]*content       // by path below dir
+	owners    map[manifest.Key][]string // files, sorted
 	assembler *manifest.Assembler
 	good      *lastGood
 	trouble   []cluster.Finding // of the last scan
@@ -47,7 +45,7 @@ func newIndex(dir string, good *lastGood) *index {
 		good = newLastGood("")
 	}
 	return &index{
-		dir: dir, files: map[string]*content{}, owners: map[manifest.Key]map[string]bool{},
+		dir: dir, files: map[string]*content{}, owners: map[manifest.Key][]string{},
 		assembler: manifest.NewAssembler(), good: good,
 	}
 }
@@ -60,11 +58,13 @@ func (ix *index) scan() (map[string]*content, error) {
 	seen := map[string]bool{}
 	var trouble []cluster.Finding
 	var blind []string // directories that can't be listed: what they held stays
+	var unread []string
 	err := filepath.WalkDir(ix.dir, func(path string, d fs.DirEntry, err error) error {
-		rel, relErr := filepath.Rel(ix.dir, path)
+		rel := "."
+		if path != ix.dir {
+			rel = path[len(ix.dir)+1:]
+		}
 		switch {
-		case relErr != nil:
-			return relErr
 		case err != nil && rel == ".":
 			return err
 		case errors.Is(err, os.ErrNotExist):
@@ -78,31 +78,24 @@ func (ix *index) scan() (map[string]*content, error) {
 		case d.IsDir() || !isManifest(rel):
 			return nil
 		}
-		fi, err := os.Stat(path)
-		if errors.Is(err, os.ErrNotExist) {
-			return nil
-		}
-		var st stamp
-		if err == nil {
-			if fi.IsDir() {
+		if old := ix.files[rel]; old != nil {
+			var st unix.Stat_t
+			if unix.Stat(path, &st) == nil && old.stamp == stampOf(&st) {
+				seen[rel] = true
 				return nil
 			}
-			st = stampOf(fi)
 		}
-		seen[rel] = true
-		if old := ix.files[rel]; old != nil && err == nil && old.stamp == st {
-			return nil
-		}
-		c, err := readContent(ix.dir, rel, st)
-		if err != nil {
-			delete(seen, rel)
-			return nil
-		}
-		changed[rel] = c
+		unread = append(unread, rel)
 		return nil
 	})
 	if err != nil {
 		return nil, err
+	}
+	for i, c := range ix.readAll(unread) {
+		if c != nil {
+			seen[unread[i]] = true
+			changed[unread[i]] = c
+		}
 	}
 	ix.trouble = trouble
 	for rel := range ix.files {
@@ -111,6 +104,24 @@ func (ix *index) scan() (map[string]*content, error) {
 		}
 	}
 	return changed, nil
+}
+
+// readAll reads files on all processors; those that are not there, or no files, are nil.
+func (ix *index) readAll(rels []string) []*content {
+	out := make([]*content, len(rels))
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for range min(runtime.GOMAXPROCS(0), len(rels)) {
+		wg.Go(func() {
+			for i := next.Add(1) - 1; i < int64(len(rels)); i = next.Add(1) - 1 {
+				if c, err := readContent(ix.dir, rels[i]); err == nil {
+					out[i] = c
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return out
 }
 
 func below(rel string, dirs []string) bool {
@@ -129,22 +140,18 @@ func (ix *index) look(rels []string) map[string]*content {
 	if _, err := os.Stat(ix.dir); err != nil {
 		return changed
 	}
-	for _, rel := range rels {
-		fi, err := os.Stat(filepath.Join(ix.dir, rel))
-		if err == nil && fi.IsDir() {
+	for i, c := range ix.readAll(rels) {
+		if c == nil && (ix.files[rels[i]] == nil || isDir(filepath.Join(ix.dir, rels[i]))) {
 			continue
 		}
-		var st stamp
-		if err == nil {
-			st = stampOf(fi)
-		}
-		c, err := readContent(ix.dir, rel, st)
-		if err != nil && ix.files[rel] == nil {
-			continue
-		}
-		changed[rel] = c
+		changed[rels[i]] = c
 	}
 	return changed
+}
+
+func isDir(path string) bool {
+	fi, err := os.Stat(path)
+	return err == nil && fi.IsDir()
 }
 
 // update takes in contents and returns the events that follow.
@@ -157,7 +164,7 @@ func (ix *index) update(changed map[string]*content) []cluster.Event {
 	for k := range affected {
 		keys = append(keys, k)
 	}
-	sort.Slice(keys, func(i, j int) bool { return keys[i].Less(keys[j]) })
+	slices.SortFunc(keys, manifest.Key.Compare)
 	var changes []manifest.Change
 	for _, k := range keys {
 		rel, def := ix.winner(k)
@@ -166,7 +173,7 @@ func (ix *index) update(changed map[string]*content) []cluster.Event {
 			ix.good.forget(k)
 			changes = append(changes, manifest.Change{Remove: k})
 		case def.obj.Valid():
-			ix.good.remember(k, rel, def.doc)
+			ix.remember(rel, def)
 			changes = append(changes, manifest.Change{Put: def.obj})
 		default:
 			if _, inForce := ix.assembler.Get(k); inForce {
@@ -177,64 +184,97 @@ func (ix *index) update(changed map[string]*content) []cluster.Event {
 			}
 		}
 	}
+	ix.good.flush()
+	for _, c := range changed {
+		c.drop()
+	}
 	return ix.assembler.Apply(changes)
+}
+
+// remember keeps the version of an object that takes effect.
+func (ix *index) remember(rel string, def *definition) {
+	if !ix.good.keeps(rel) || ix.good.has(def.obj.Key, rel, def.sum) {
+		return
+	}
+	if doc := def.doc; doc != nil {
+		ix.good.remember(def.obj.Key, rel, doc, def.sum)
+		return
+	}
+	// It was taken in long ago, but did not count. If the file has changed meanwhile there is news to come.
+	c, err := readContent(ix.dir, rel)
+	if err != nil {
+		return
+	}
+	for _, d := range c.defs {
+		if d.obj.Key == def.obj.Key && d.sum == def.sum {
+			ix.good.remember(d.obj.Key, rel, d.doc, d.sum)
+			return
+		}
+	}
+}
+
+// drop lets go of the documents, which are taken in. It may be called on nil.
+func (c *content) drop() {
+	if c == nil {
+		return
+	}
+	for i := range c.defs {
+		c.defs[i].doc = nil
+	}
 }
 
 // replace puts a file's content in the place of what it held, and marks the objects of both.
 func (ix *index) replace(rel string, c *content, affected map[manifest.Key]bool) {
-	before := map[manifest.Key]bool{}
+	before := ix.good.definedBefore(rel)
 	if old := ix.files[rel]; old != nil {
+		before = before[:0]
 		for _, d := range old.defs {
-			before[d.obj.Key] = true
-		}
-	} else {
-		for _, k := range ix.good.definedBy(rel) {
-			before[k] = true
+			before = append(before, d.obj.Key)
 		}
 	}
 	delete(ix.files, rel)
-	for k := range before {
+	for _, k := range before {
 		affected[k] = true
-		delete(ix.owners[k], rel)
-		if len(ix.owners[k]) == 0 {
+		if left := slices.DeleteFunc(ix.owners[k], func(f string) bool { return f == rel }); len(left) > 0 {
+			ix.owners[k] = left
+		} else {
 			delete(ix.owners, k)
 		}
 	}
 	if c == nil {
 		return
 	}
-	now := map[manifest.Key]bool{}
-	for _, d := range c.defs {
-		now[d.obj.Key] = true
-	}
 	if c.unknown {
-		for k := range before {
-			if !now[k] {
-				now[k] = true
+		for _, k := range before {
+			if !c.defines(k) {
 				c.defs = append(c.defs, definition{obj: manifest.Object{Key: k}})
 			}
 		}
 	}
 	ix.files[rel] = c
-	for k := range now {
-		affected[k] = true
-		if ix.owners[k] == nil {
-			ix.owners[k] = map[string]bool{}
+	for _, d := range c.defs {
+		affected[d.obj.Key] = true
+		owners := ix.owners[d.obj.Key]
+		if at, is := slices.BinarySearch(owners, rel); !is {
+			ix.owners[d.obj.Key] = slices.Insert(owners, at, rel)
 		}
-		ix.owners[k][rel] = true
 	}
+}
+
+func (c *content) defines(k manifest.Key) bool {
+	return slices.ContainsFunc(c.defs, func(d definition) bool { return d.obj.Key == k })
 }
 
 // winner returns the definition of an object that counts, nil if there is none: of the file that
 // comes first by name the first. A file that merely may still define it gives way to one that does.
 func (ix *index) winner(k manifest.Key) (rel string, def *definition) {
-	for _, file := range sorted(ix.owners[k]) {
+	for _, file := range ix.owners[k] {
 		defs := ix.files[file].defs
 		for i := range defs {
 			if defs[i].obj.Key != k {
 				continue
 			}
-			if defs[i].doc != nil {
+			if defs[i].stated {
 				return file, &defs[i]
 			}
 			if def == nil {
@@ -249,11 +289,36 @@ func (ix *index) winner(k manifest.Key) (rel string, def *definition) {
 // prune forgets the last good versions of objects that nothing defines any more. Call it once the
 // first scan was taken in.
 func (ix *index) prune() {
-	for _, k := range ix.good.keys() {
+	for k := range ix.good.records {
 		if len(ix.owners[k]) == 0 {
 			ix.good.forget(k)
 		}
 	}
+	ix.good.flush()
+	clear(ix.good.restored)
+}
+
+// inOrder says quickly that there is nothing to find about a file.
+func (ix *index) inOrder(c *content) bool {
+	if len(c.findings) > 0 {
+		return false
+	}
+	for i := range c.defs {
+		d := &c.defs[i]
+		if len(d.findings) > 0 || !d.obj.Valid() || len(ix.owners[d.obj.Key]) > 1 {
+			return false
+		}
+	}
+	return len(c.defs) < 2 || !c.repeats()
+}
+
+// repeats says whether an object is defined twice.
+func (c *content) repeats() bool {
+	seen := make(map[manifest.Key]bool, len(c.defs))
+	for i := range c.defs {
+		seen[c.defs[i].obj.Key] = true
+	}
+	return len(seen) < len(c.defs)
 }
 
 // findings lists what is wrong, by file.
@@ -263,13 +328,20 @@ func (ix *index) findings() []cluster.Finding {
 		out = append(out, cluster.Finding{File: ix.dir, Message: ix.blind, Warning: true})
 	}
 	out = append(out, ix.good.trouble()...)
-	for _, rel := range sorted(ix.files) {
+	var doubtful []string
+	for rel, c := range ix.files {
+		if !ix.inOrder(c) {
+			doubtful = append(doubtful, rel)
+		}
+	}
+	slices.Sort(doubtful)
+	for _, rel := range doubtful {
 		c := ix.files[rel]
 		out = append(out, c.findings...)
 		seen := map[manifest.Key]bool{}
 		for i := range c.defs {
 			d := &c.defs[i]
-			if d.doc == nil {
+			if !d.stated {
 				continue
 			}
 			file, winner := ix.winner(d.obj.Key)

@@ -2,14 +2,15 @@ package filestore
 
 import (
 	"bytes"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 
+	"golang.org/x/sys/unix"
 	"sigs.k8s.io/yaml"
 
 	"github.com/weirnet/weir/core/cluster"
@@ -20,10 +21,12 @@ import (
 const maxFile = 64 << 20
 
 // definition is one object as one file defines it. obj is not valid if the object was refused, or if
-// nobody knows what the file now says of it.
+// nobody knows what the file now says of it; then it is not stated.
 type definition struct {
 	obj      manifest.Object
-	doc      []byte // JSON
+	stated   bool
+	sum      checksum
+	doc      []byte // JSON, until it was taken in
 	findings []cluster.Finding
 }
 
@@ -55,14 +58,17 @@ func hidden(path string) bool {
 	return false
 }
 
-// readContent reads a file. rel is its path below dir. The error is os.ErrNotExist alone; any other
-// trouble is a finding.
-func readContent(dir, rel string, st stamp) (*content, error) {
+// errDirectory is readContent's answer to a directory.
+var errDirectory = errors.New("is a directory")
+
+// readContent reads a file. rel is its path below dir. The error is os.ErrNotExist or errDirectory; any
+// other trouble is a finding.
+func readContent(dir, rel string) (*content, error) {
 	path := filepath.Join(dir, rel)
-	c := &content{stamp: st}
-	data, err := readBounded(path)
+	c := &content{}
+	data, err := c.read(path)
 	switch {
-	case errors.Is(err, os.ErrNotExist):
+	case errors.Is(err, os.ErrNotExist), errors.Is(err, errDirectory):
 		return nil, err
 	case err != nil:
 		c.fail(path, "can't be read: %v", err)
@@ -72,9 +78,16 @@ func readContent(dir, rel string, st stamp) (*content, error) {
 		c.fail(path, "is empty; remove it to remove its objects")
 		return c, nil
 	}
+	isJSON := filepath.Ext(rel) == ".json"
+	if isJSON {
+		if obj, findings, ok := manifest.DecodeSingle(path, data); ok {
+			c.take(rel, path, data, obj, findings)
+			return c, nil
+		}
+	}
 	var docs [][]byte
-	if filepath.Ext(rel) == ".json" {
-		docs, err = jsonDocs(data)
+	if isJSON {
+		docs, err = manifest.Documents(data)
 		if err != nil {
 			c.fail(path, "is not valid JSON: %v", err)
 		}
@@ -114,6 +127,11 @@ func (c *content) fail(path, format string, args ...any) {
 func (c *content) add(dir, rel string, doc []byte) {
 	path := filepath.Join(dir, rel)
 	obj, findings := manifest.Decode(path, doc)
+	c.take(rel, path, doc, obj, findings)
+}
+
+// take notes what a document was decoded to.
+func (c *content) take(rel, path string, doc []byte, obj manifest.Object, findings []cluster.Finding) {
 	if !obj.Known() {
 		c.findings = append(c.findings, findings...)
 		for _, f := range findings {
@@ -126,7 +144,57 @@ func (c *content) add(dir, rel string, doc []byte) {
 			Message: "identities are numbered by the agents, in " + identitiesDir + "; remove it"})
 		obj = manifest.Object{Key: obj.Key}
 	}
-	c.defs = append(c.defs, definition{obj, append([]byte(nil), doc...), findings})
+	c.defs = append(c.defs, definition{obj: obj, stated: true, sum: checksumOf(doc), doc: doc, findings: findings})
+}
+
+// read reads a regular file and notes its stamp. With thousands of files the system calls count: these are
+// the fewest.
+func (c *content) read(path string) ([]byte, error) {
+	// Without O_NONBLOCK opening a pipe would wait for somebody to write.
+	fd, err := ignoringEINTR(func() (int, error) {
+		return unix.Open(path, unix.O_RDONLY|unix.O_NONBLOCK|unix.O_CLOEXEC, 0)
+	})
+	if err != nil {
+		return nil, err
+	}
+	defer unix.Close(fd)
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
+		return nil, err
+	}
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFREG:
+	case unix.S_IFDIR:
+		return nil, errDirectory
+	default:
+		return nil, errors.New("not a regular file")
+	}
+	c.stamp = stampOf(&st)
+	// A file that grows meanwhile is read on: to its end.
+	data := make([]byte, 0, min(st.Size, maxFile)+1)
+	for {
+		n, err := ignoringEINTR(func() (int, error) { return unix.Read(fd, data[len(data):cap(data)]) })
+		if err != nil {
+			return nil, err
+		}
+		data = data[:len(data)+n]
+		switch {
+		case len(data) > maxFile:
+			return nil, fmt.Errorf("more than %d bytes", maxFile)
+		case n == 0 || int64(len(data)) == st.Size:
+			return data, nil
+		case len(data) == cap(data):
+			data = slices.Grow(data, len(data))
+		}
+	}
+}
+
+func ignoringEINTR(f func() (int, error)) (int, error) {
+	for {
+		if n, err := f(); err != unix.EINTR {
+			return n, err
+		}
+	}
 }
 
 func readBounded(path string) ([]byte, error) {
@@ -143,19 +211,4 @@ func readBounded(path string) ([]byte, error) {
 		err = fmt.Errorf("more than %d bytes", maxFile)
 	}
 	return data, err
-}
-
-// jsonDocs takes apart the JSON values of a file. Those before a fault are returned with the error.
-func jsonDocs(data []byte) ([][]byte, error) {
-	d := json.NewDecoder(bytes.NewReader(data))
-	var out [][]byte
-	for {
-		var raw json.RawMessage
-		if err := d.Decode(&raw); err == io.EOF {
-			return out, nil
-		} else if err != nil {
-			return out, err
-		}
-		out = append(out, raw)
-	}
 }

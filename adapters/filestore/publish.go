@@ -98,7 +98,7 @@ func (s *Store) endpointPath(n cluster.Name) string {
 
 // readEndpoint reads one CiliumEndpoint.
 func readEndpoint(path string) (cluster.Endpoint, error) {
-	data, err := readBounded(path)
+	data, err := new(content).read(path)
 	if err != nil {
 		return cluster.Endpoint{}, err
 	}

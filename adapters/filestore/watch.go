@@ -10,17 +10,19 @@ import (
 	"strings"
 	"time"
 
-	"github.com/fsnotify/fsnotify"
-
 	"github.com/weirnet/weir/core/cluster"
 	"github.com/weirnet/weir/ports"
 )
 
-// After a notification Watch waits until nothing happened for quiet, but no longer than patience: a
-// file that is being written is not read half, and a file that moves is seen to move.
+// After a notification Watch waits a little: several files that change together are best seen together. A
+// file that is complete waits until nothing happened for gather, but no longer than gatherMost. One that
+// is being written or went waits for quiet, but no longer than patience: it is not read half, and a file
+// that moves, or that an editor puts back under its name, is never seen to be gone.
 const (
-	quiet    = 30 * time.Millisecond
-	patience = 300 * time.Millisecond
+	gather     = 500 * time.Microsecond
+	gatherMost = 20 * time.Millisecond
+	quiet      = 30 * time.Millisecond
+	patience   = 300 * time.Millisecond
 	// polling is how often everything is looked at when the kernel gives no notifications.
 	polling = time.Second
 )
@@ -45,11 +47,16 @@ func (s *Store) Watch(ctx context.Context, deliver func(cluster.Event)) error {
 	if err != nil {
 		return fmt.Errorf("watch %s: %w", s.opts.Dir, err)
 	}
-	w := &watch{ix: newIndex(s.opts.Dir, good), store: s, deliver: deliver, dirty: map[string]bool{}}
+	defer func() {
+		s.mu.Lock()
+		good.close()
+		s.mu.Unlock()
+	}()
+	w := &watch{ix: newIndex(s.opts.Dir, good), store: s, deliver: deliver, complete: map[string]bool{}, unsettled: map[string]bool{}}
 	every := s.opts.Rescan
-	notes, err := fsnotify.NewWatcher()
+	notes, err := newNotifier()
 	if err == nil {
-		defer notes.Close()
+		defer notes.close()
 		w.notes = notes
 		w.addDirs()
 	} else {
@@ -75,90 +82,142 @@ func (s *Store) Watch(ctx context.Context, deliver func(cluster.Event)) error {
 
 // watch is the state of one Watch.
 type watch struct {
-	ix      *index
-	store   *Store
-	deliver func(cluster.Event)
-	notes   *fsnotify.Watcher // nil: none to be had
-	dirty   map[string]bool   // files to read again
-	all     bool              // look at everything
+	ix        *index
+	store     *Store
+	deliver   func(cluster.Event)
+	notes     *notifier       // nil: none to be had
+	complete  map[string]bool // files to read again, soon
+	unsettled map[string]bool // once they have come to rest
+	all       bool            // look at everything, likewise
+}
+
+// pause is a wait that news prolong, up to a bound.
+type pause struct {
+	timer       *time.Timer
+	least, most time.Duration
+	since       time.Time // of the first news; zero: nothing waits
+}
+
+func newPause(least, most time.Duration) *pause {
+	t := time.NewTimer(time.Hour)
+	t.Stop()
+	return &pause{timer: t, least: least, most: most}
+}
+
+func (p *pause) prolong() {
+	now := time.Now()
+	if p.since.IsZero() {
+		p.since = now
+	}
+	p.timer.Reset(max(0, min(p.least, p.most-now.Sub(p.since))))
+}
+
+func (p *pause) end() {
+	p.timer.Stop()
+	p.since = time.Time{}
 }
 
 func (w *watch) run(ctx context.Context, every time.Duration) {
 	rescan := time.NewTicker(every)
 	defer rescan.Stop()
-	var notes <-chan fsnotify.Event
-	var faults <-chan error
+	var notes <-chan []note
 	if w.notes != nil {
-		notes, faults = w.notes.Events, w.notes.Errors
+		notes = w.notes.notes
 	}
-	settled := time.NewTimer(time.Hour)
-	settled.Stop()
-	defer settled.Stop()
-	var since time.Time // of the first note not yet acted on
+	soon, later := newPause(gather, gatherMost), newPause(quiet, patience)
+	defer soon.end()
+	defer later.end()
 	for {
 		select {
 		case <-ctx.Done():
 			return
-		case e, ok := <-notes:
+		case list, ok := <-notes:
 			if !ok {
 				notes = nil
 				continue
 			}
-			if !w.take(e) {
-				continue
+			for _, n := range list {
+				switch complete, matters := w.take(n); {
+				case complete:
+					soon.prolong()
+				case matters:
+					later.prolong()
+				}
 			}
-		case _, ok := <-faults:
-			if !ok {
-				faults = nil
-				continue
+		case <-soon.timer.C:
+			soon.end()
+			if w.actOnComplete() {
+				later.prolong()
 			}
-			w.all = true // notifications were lost
+		case <-later.timer.C:
+			soon.end()
+			later.end()
+			w.act()
 		case <-rescan.C:
+			soon.end()
+			later.end()
 			w.all = true
 			w.act()
-			since = time.Time{}
-			continue
-		case <-settled.C:
-			w.act()
-			since = time.Time{}
-			continue
 		}
-		now := time.Now()
-		if since.IsZero() {
-			since = now
-		}
-		settled.Reset(max(0, min(quiet, patience-now.Sub(since))))
 	}
 }
 
-// take notes what a notification is about, and says whether it matters.
-func (w *watch) take(e fsnotify.Event) bool {
-	rel, err := filepath.Rel(w.ix.dir, e.Name)
+// take notes what a notification is about, and says whether it matters and whether it does soon.
+func (w *watch) take(n note) (complete, matters bool) {
+	rel, err := filepath.Rel(w.ix.dir, n.path)
 	if err != nil {
-		return false
+		return false, false
 	}
 	switch {
-	case strings.HasPrefix(filepath.Base(rel), ".."):
-		w.all = true // the directory that a mounted ConfigMap's files lead through
+	case n.kind == noteLost, strings.HasPrefix(filepath.Base(rel), ".."):
+		w.all = true // the latter: the directory that a mounted ConfigMap's files lead through
 	case hidden(rel):
-		return false
-	case isManifest(rel):
-		if e.Op == fsnotify.Chmod && w.ix.files[rel] != nil && !w.ix.files[rel].unknown {
-			return false
-		}
-		w.dirty[rel] = true
-	case e.Op == fsnotify.Write || e.Op == fsnotify.Chmod:
-		return false
+		return false, false
+	case n.kind == noteDirectory:
+		w.all = true
+	case !isManifest(rel):
+		return false, false
+	case n.kind == noteComplete:
+		w.complete[rel] = true
+		delete(w.unsettled, rel)
+		return true, true
+	case n.kind == noteAttributes && w.ix.files[rel] != nil && !w.ix.files[rel].unknown:
+		return false, false
 	default:
-		w.all = true // perhaps a directory
+		w.unsettled[rel] = true
+		delete(w.complete, rel)
 	}
-	return true
+	return false, true
+}
+
+// actOnComplete takes in the files that are complete, and says whether it left some for later: those that
+// have gone since.
+func (w *watch) actOnComplete() (left bool) {
+	if w.all {
+		w.act()
+		return false
+	}
+	w.store.mu.Lock()
+	changed := w.ix.look(sorted(w.complete))
+	for rel, c := range changed {
+		if c == nil {
+			delete(changed, rel)
+			w.unsettled[rel] = true
+			left = true
+		}
+	}
+	clear(w.complete)
+	w.takeIn(changed)
+	return left
 }
 
 // act reads what may have changed and delivers what follows.
 func (w *watch) act() {
 	w.store.mu.Lock()
-	changed := w.ix.look(sorted(w.dirty))
+	for rel := range w.complete {
+		w.unsettled[rel] = true
+	}
+	changed := w.ix.look(sorted(w.unsettled))
 	if w.all {
 		w.addDirs()
 		scanned, err := w.ix.scan()
@@ -172,7 +231,13 @@ func (w *watch) act() {
 			changed[rel] = c
 		}
 	}
-	w.dirty = map[string]bool{}
+	clear(w.complete)
+	clear(w.unsettled)
+	w.takeIn(changed)
+}
+
+// takeIn updates the index, which is locked, unlocks it and delivers what follows.
+func (w *watch) takeIn(changed map[string]*content) {
 	events := w.ix.update(changed)
 	w.store.mu.Unlock()
 	for _, e := range events {
@@ -197,7 +262,7 @@ func (w *watch) addDirs() {
 		if hidden(rel) {
 			return fs.SkipDir
 		}
-		if err := w.notes.Add(path); err != nil && !errors.Is(err, os.ErrNotExist) {
+		if err := w.notes.watch(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
 		return nil

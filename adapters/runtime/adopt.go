@@ -1,6 +1,7 @@
 package runtime
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"slices"
@@ -32,6 +33,9 @@ func (a *adoption) note(op engine.Op) {
 	if c, ok := op.Key.(datapath.ClassKey); ok && op.Row != nil && c.Generation != a.generation {
 		a.passing = append(a.passing, op)
 		return
+	}
+	if _, had := a.have[k]; !had && op.Table >= engine.Services {
+		return // nothing that would have to be pruned
 	}
 	a.want[k] = op.Row != nil
 }
@@ -81,38 +85,18 @@ func (a *adoption) unwanted(table engine.Table) []rowKey {
 // adopt reads the kernel. It is called once, before the engine's first operation.
 func (x *executor) adopt() (engine.Adopted, error) {
 	x.adoption = &adoption{have: map[rowKey]any{}, want: map[rowKey]bool{}}
-	t := x.dp.Tables()
-	read := []func() error{
-		func() error { return remember(x.adoption, engine.Endpoints, t.Endpoints) },
-		func() error { return remember(x.adoption, engine.EndpointPolicy, t.EndpointPolicy) },
-		func() error { return remember(x.adoption, engine.IPCache, t.IPCache) },
-		func() error { return remember(x.adoption, engine.Classes, t.Classes) },
-		func() error { return remember(x.adoption, engine.Policy, t.Policy) },
-		func() error { return remember(x.adoption, engine.Nodes, t.Nodes) },
-		func() error { return remember(x.adoption, engine.Services, t.Services) },
-		func() error { return remember(x.adoption, engine.Slots, t.Slots) },
-		func() error { return remember(x.adoption, engine.Backends, t.Backends) },
-	}
-	for _, f := range read {
-		if err := f(); err != nil {
-			return engine.Adopted{}, fmt.Errorf("adopt kernel state: %w", err)
-		}
-	}
-	return x.readAdopted()
-}
-
-func remember[K comparable, V any](a *adoption, table engine.Table, t ports.Table[K, V]) error {
-	rows, err := t.Dump()
+	a, err := x.read(x.adoption)
 	if err != nil {
-		return fmt.Errorf("%s: dump: %w", t.Name(), err)
+		return a, fmt.Errorf("adopt kernel state: %w", err)
 	}
-	for _, r := range rows {
-		a.have[rowKey{table, r.Key}] = r.Value
-	}
-	return nil
+	return a, nil
 }
 
-func (x *executor) readAdopted() (engine.Adopted, error) {
+// readAdopted reads what a new plan starts from.
+func (x *executor) readAdopted() (engine.Adopted, error) { return x.read(nil) }
+
+// read reads the tables once, for the engine, and all of them into the adoption if there is one.
+func (x *executor) read(into *adoption) (engine.Adopted, error) {
 	a := engine.Adopted{
 		EndpointPolicy: map[datapath.EndpointID]datapath.EndpointPolicy{},
 		IPCache:        map[netip.Prefix]datapath.IPCache{},
@@ -120,43 +104,45 @@ func (x *executor) readAdopted() (engine.Adopted, error) {
 		Services:       map[datapath.ServiceKey]datapath.Service{},
 		Backends:       map[uint32]datapath.Backend{},
 	}
-	t := x.dp.Tables()
-	if err := collect(t.Services, a.Services); err != nil {
-		return a, err
-	}
-	if err := collect(t.Backends, a.Backends); err != nil {
-		return a, err
-	}
-	if err := collect(t.EndpointPolicy, a.EndpointPolicy); err != nil {
-		return a, err
-	}
-	if err := collect(t.IPCache, a.IPCache); err != nil {
-		return a, err
-	}
-	if err := collect(t.Classes, a.Classes); err != nil {
-		return a, err
-	}
 	serial := func(p datapath.PolicyID) { a.MaxSerial = max(a.MaxSerial, uint32(p)&datapath.MaxPolicySerial) }
+	t := x.dp.Tables()
+	err := errors.Join(
+		collect(into, engine.Services, t.Services, a.Services, nil),
+		collect(into, engine.Backends, t.Backends, a.Backends, nil),
+		collect(into, engine.EndpointPolicy, t.EndpointPolicy, a.EndpointPolicy, nil),
+		collect(into, engine.IPCache, t.IPCache, a.IPCache, nil),
+		collect(into, engine.Classes, t.Classes, a.Classes, nil),
+		collect(into, engine.Policy, t.Policy, nil, func(k datapath.PolicyKey) { serial(k.Policy) }),
+	)
 	for _, w := range a.EndpointPolicy {
 		serial(w.Policy)
 	}
-	rows, err := t.Policy.Dump()
-	if err != nil {
-		return a, fmt.Errorf("%s: dump: %w", t.Policy.Name(), err)
+	if into != nil {
+		err = errors.Join(err,
+			collect(into, engine.Endpoints, t.Endpoints, nil, nil),
+			collect(into, engine.Nodes, t.Nodes, nil, nil),
+			collect(into, engine.Slots, t.Slots, nil, nil),
+		)
 	}
-	for _, r := range rows {
-		serial(r.Key.Policy)
-	}
-	return a, nil
+	return a, err
 }
 
-func collect[K comparable, V any](t ports.Table[K, V], into map[K]V) error {
+// collect reads a table into the adoption and the map, where they are not nil, and shows each key.
+func collect[K comparable, V any](a *adoption, table engine.Table, t ports.Table[K, V], into map[K]V, each func(K)) error {
 	rows, err := t.Dump()
 	if err != nil {
 		return fmt.Errorf("%s: dump: %w", t.Name(), err)
 	}
 	for _, r := range rows {
-		into[r.Key] = r.Value
+		if a != nil {
+			a.have[rowKey{table, r.Key}] = r.Value
+		}
+		if into != nil {
+			into[r.Key] = r.Value
+		}
+		if each != nil {
+			each(r.Key)
+		}
 	}
 	return nil
 }

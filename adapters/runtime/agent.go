@@ -35,6 +35,8 @@ type Config struct {
 	Kernel   string
 	Attach   string
 	Datapath string // "ebpf" or "fake"
+	// Started is called once, beside the loop, when the agent is ready. A Stepper ignores it. Nil: nothing.
+	Started func()
 }
 
 // Deps are the ports of an agent. OpenDatapath is called once, when the overlay devices exist.
@@ -56,6 +58,9 @@ type Agent struct {
 	inbox  chan func()   // from other goroutines, run by the loop
 	events *eventQueue   // from the kernel
 	done   chan struct{} // closed when the loop ends
+
+	reading sync.RWMutex // held for reading by whoever reads tables beside the loop
+	closed  bool         // the datapath was closed
 }
 
 // agent is an agent without its goroutines: the state that belongs to the loop, and what the loop
@@ -82,6 +87,11 @@ type agent struct {
 	lastGC   time.Time
 	rebased  bool // the engine planned anew, and remains of the old plan may be in the kernel
 	gcFlows  time.Time
+
+	whenReady func()
+	// aside runs what takes long and touches nothing of the loop's.
+	aside      func(f func())
+	collecting atomic.Bool // expired flows
 }
 
 // New prepares an agent; nothing happens before Run.
@@ -108,7 +118,8 @@ func newAgent(cfg Config, deps Deps) agent {
 		cfg: cfg, deps: deps, started: deps.Clock.Now(),
 		record:   newFlowRecord(cfg.FlowCapacity),
 		wishes:   newWishes(deps, cfg.Node),
-		attached: map[attachmentKey]*ports.Attachment{},
+		attached: map[attachmentKey]*ports.Attachment{}, whenReady: func() {},
+		aside: func(f func()) { f() },
 	}
 }
 
@@ -144,8 +155,19 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err := a.awaitOwnNode(ctx, feed, failed); err != nil {
 		return err
 	}
+	a.aside = func(f func()) { start("", func() error { f(); return nil }) }
+	if a.cfg.Started != nil {
+		a.whenReady = func() { a.aside(a.cfg.Started) }
+	}
 	if c, ok := a.dp.(interface{ Close() error }); ok {
-		defer func() { cancel(); wg.Wait(); _ = c.Close() }()
+		defer func() {
+			cancel()
+			wg.Wait()
+			a.reading.Lock()
+			defer a.reading.Unlock()
+			a.closed = true
+			_ = c.Close()
+		}()
 	}
 	start("write to the cluster", func() error { return a.wishes.run(ctx, a.answer) })
 	start("read kernel events", func() error {
@@ -360,6 +382,7 @@ func (a *agent) settle() time.Time {
 			next = a.exec.run(now)
 			a.forgetLinks()
 			a.ready.Store(true)
+			a.whenReady()
 		}
 	}
 	a.wake()
@@ -372,10 +395,8 @@ func (a *agent) housekeep() {
 	if now.Sub(a.gcFlows) >= 30*time.Second {
 		a.gcFlows = now
 		a.forgetLinks()
-		if n, err := a.dp.CollectFlows(); err != nil {
-			a.deps.Log.Warn("collect expired flows", "err", err)
-		} else if n > 0 {
-			a.deps.Log.Debug("collected expired flows", "count", n)
+		if a.collecting.CompareAndSwap(false, true) {
+			a.aside(a.collectFlows)
 		}
 	}
 	if now.Sub(a.lastGC) >= time.Minute {
@@ -384,6 +405,15 @@ func (a *agent) housekeep() {
 	}
 	if lost, err := a.dp.Lost(); err == nil {
 		a.record.noteLost(lost, a.lost.Load(), now)
+	}
+}
+
+func (a *agent) collectFlows() {
+	defer a.collecting.Store(false)
+	if n, err := a.dp.CollectFlows(); err != nil {
+		a.deps.Log.Warn("collect expired flows", "err", err)
+	} else if n > 0 {
+		a.deps.Log.Debug("collected expired flows", "count", n)
 	}
 }
 

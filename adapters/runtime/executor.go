@@ -40,7 +40,7 @@ type executor struct {
 	lastPlan time.Time
 
 	services map[rowKey]*serviceRow
-	order    []rowKey // of services, oldest first
+	order    []*serviceRow // the same, oldest first; and some that wait no more
 
 	adoption *adoption // nil once the predecessor's leftovers are pruned
 }
@@ -50,9 +50,16 @@ type rowKey struct {
 	key   any
 }
 
+// serviceRow is a row of the service lane that waits to be written.
 type serviceRow struct {
 	op    engine.Op
-	stall stall
+	stall *stall // nil: not tried yet
+	done  bool   // waits no more
+}
+
+// due says whether the row may be tried now.
+func (r *serviceRow) due(now time.Time) bool {
+	return !r.done && (r.stall == nil || !now.Before(r.stall.next))
 }
 
 // stall is the state of a failing write.
@@ -86,22 +93,35 @@ func (x *executor) submit(ops []engine.Op) {
 		}
 		switch op.Table {
 		case engine.Services, engine.Slots, engine.Backends:
-			k := rowKey{op.Table, op.Key}
-			if x.adoption != nil && x.adoption.leaves(op) {
-				delete(x.services, k)
-				x.order = slices.DeleteFunc(x.order, func(o rowKey) bool { return o == k })
-				continue
-			}
-			if r, ok := x.services[k]; ok {
-				r.op = op // a newer wish for the same row
-				continue
-			}
-			x.services[k] = &serviceRow{op: op}
-			x.order = append(x.order, k)
+			x.submitService(op)
 		default:
 			x.security = append(x.security, op)
 		}
 	}
+}
+
+// submitService notes the latest wish for a row.
+func (x *executor) submitService(op engine.Op) {
+	k := rowKey{op.Table, op.Key}
+	r, ok := x.services[k]
+	switch {
+	case x.adoption != nil && x.adoption.leaves(op):
+		if ok {
+			x.drop(r)
+		}
+	case ok:
+		r.op = op
+	default:
+		r = &serviceRow{op: op}
+		x.services[k] = r
+		x.order = append(x.order, r)
+	}
+}
+
+// drop takes a row off the lane.
+func (x *executor) drop(r *serviceRow) {
+	r.done = true
+	delete(x.services, rowKey{r.op.Table, r.op.Key})
 }
 
 // run executes what is due and returns when to call again (zero: nothing waits).
@@ -115,8 +135,10 @@ func (x *executor) run(now time.Time) time.Time {
 		}
 	}
 	sooner(x.stuck.next)
-	for _, k := range x.order {
-		sooner(x.services[k].stall.next)
+	for _, r := range x.order {
+		if !r.done && r.stall != nil {
+			sooner(r.stall.next)
+		}
 	}
 	return next
 }
@@ -127,8 +149,8 @@ func (x *executor) settled() bool {
 	if len(x.security) > 0 {
 		return false
 	}
-	for _, k := range x.order {
-		if x.services[k].stall.err == nil {
+	for _, r := range x.order {
+		if !r.done && r.stall == nil {
 			return false
 		}
 	}
@@ -342,11 +364,14 @@ func (x *executor) pending() (counts map[string]int, errs map[string]string) {
 	if x.stuck.err != nil && len(x.security) > 0 {
 		errs[x.security[0].Table.String()] = x.stuck.err.Error()
 	}
-	for _, k := range x.order {
-		r := x.services[k]
-		counts[k.table.String()]++
-		if r.stall.err != nil && errs[k.table.String()] == "" {
-			errs[k.table.String()] = r.stall.err.Error()
+	for _, r := range x.order {
+		if r.done {
+			continue
+		}
+		table := r.op.Table.String()
+		counts[table]++
+		if r.stall != nil && errs[table] == "" {
+			errs[table] = r.stall.err.Error()
 		}
 	}
 	return counts, errs

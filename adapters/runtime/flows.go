@@ -85,7 +85,10 @@ func (a *Agent) Observe(ctx context.Context, q flow.Query, deliver func(flow.Ent
 	r := a.record
 	r.mu.Lock()
 	entries, cursor := r.ring.Select(q, match)
-	grown := r.await()
+	var grown <-chan struct{}
+	if q.Follow {
+		grown = r.await()
+	}
 	r.mu.Unlock()
 	for _, e := range entries {
 		if err := deliver(e); err != nil {

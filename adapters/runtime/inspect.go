@@ -32,15 +32,55 @@ func read[T any](ctx context.Context, a *Agent, question func() (T, error)) (T, 
 	})
 }
 
-// Status implements ports.Inspector. It answers before the datapath is open, too.
-func (a *Agent) Status(ctx context.Context) (ports.Status, error) { return ask(ctx, a, a.status) }
+// beside reads the datapath without holding the loop up.
+func beside[T any](a *Agent, f func() (T, error)) (T, error) {
+	a.reading.RLock()
+	defer a.reading.RUnlock()
+	if a.closed {
+		var none T
+		return none, fmt.Errorf("agent: %w", ports.ErrClosed)
+	}
+	return f()
+}
+
+// Status implements ports.Inspector. It answers before the datapath is open, too. Rows are counted, and
+// findings collected, beside the loop.
+func (a *Agent) Status(ctx context.Context) (ports.Status, error) {
+	findings := a.deps.Source.Findings()
+	s, err := ask(ctx, a, func() (statusDraft, error) { return a.draftStatus(), nil })
+	if err != nil {
+		return ports.Status{}, err
+	}
+	s.Findings = findings
+	if s.dp == nil {
+		return s.Status, nil
+	}
+	return beside(a, func() (ports.Status, error) { return s.complete() })
+}
 
 func (a *agent) status() (ports.Status, error) {
-	s := ports.Status{
+	s := a.draftStatus()
+	s.Findings = a.deps.Source.Findings()
+	if s.dp == nil {
+		return s.Status, nil
+	}
+	return s.complete()
+}
+
+// statusDraft is what the loop knows. The rest is in the kernel.
+type statusDraft struct {
+	ports.Status
+	dp     ports.Datapath // nil: not open
+	counts map[string]int
+	errs   map[string]string
+}
+
+func (a *agent) draftStatus() statusDraft {
+	s := statusDraft{Status: ports.Status{
 		Node: a.cfg.Node, Version: a.cfg.Version, Started: a.started, Features: a.cfg.Features,
 		Kernel: a.cfg.Kernel, Datapath: a.cfg.Datapath, Attach: a.cfg.Attach, Routing: routingNames[a.cfg.Routing],
-		Findings: a.deps.Source.Findings(), PodCIDRs: a.self.PodCIDRs, Endpoints: len(a.attached),
-	}
+		PodCIDRs: a.self.PodCIDRs, Endpoints: len(a.attached),
+	}}
 	for _, att := range a.attached {
 		s.Allocated = append(s.Allocated, att.IPs...)
 	}
@@ -52,46 +92,59 @@ func (a *agent) status() (ports.Status, error) {
 	}
 	if a.engine == nil {
 		s.Problems = append(s.Problems, errNotOpen.Error())
-		return s, nil
+		return s
 	}
 	s.Synced = a.engine.Live()
 	if !s.Synced {
 		s.Problems = append(s.Problems, "the cluster's initial lists are not complete yet")
 	}
 	s.Problems = append(s.Problems, a.engine.Problems()...)
-	_, s.Revision = a.engine.Policies()
+	s.Revision = a.engine.Revision()
+	s.counts, s.errs = a.exec.pending()
+	s.Flows = a.record.status(a.deps.Clock.Now().Sub(a.started))
+	s.Flows.Lost = a.lost.Load()
+	s.dp = a.dp
+	return s
+}
 
-	counts, errs := a.exec.pending()
-	for _, t := range describe(a.dp.Tables()) {
+// complete reads what is in the kernel.
+func (s *statusDraft) complete() (ports.Status, error) {
+	for _, t := range describe(s.dp.Tables()) {
 		rows, err := t.rows()
 		if err != nil {
-			return s, fmt.Errorf("%s: %w", t.name, err)
+			return s.Status, fmt.Errorf("%s: %w", t.name, err)
 		}
-		ts := ports.TableStatus{Name: t.name, Rows: rows, Capacity: t.capacity, Pending: counts[t.key], Error: errs[t.key]}
+		ts := ports.TableStatus{Name: t.name, Rows: rows, Capacity: t.capacity, Pending: s.counts[t.key], Error: s.errs[t.key]}
 		if ts.Error != "" {
 			s.Problems = append(s.Problems, fmt.Sprintf("%d rows wait to be written: %s", ts.Pending, ts.Error))
 		}
 		s.Tables = append(s.Tables, ts)
 	}
-	if e := errs["routes"]; e != "" {
+	if e := s.errs["routes"]; e != "" {
 		s.Problems = append(s.Problems, e)
 	}
 	var err error
-	if s.Counters, err = a.dp.Counters(); err != nil {
-		return s, fmt.Errorf("counters: %w", err)
+	if s.Counters, err = s.dp.Counters(); err != nil {
+		return s.Status, fmt.Errorf("counters: %w", err)
 	}
-	flows, err := a.dp.Flows()
+	if s.Flows.InKernel, err = countFlows(s.dp); err != nil {
+		return s.Status, fmt.Errorf("flow table: %w", err)
+	}
+	lost, err := s.dp.Lost()
 	if err != nil {
-		return s, fmt.Errorf("flow table: %w", err)
+		return s.Status, fmt.Errorf("lost events: %w", err)
 	}
-	lost, err := a.dp.Lost()
-	if err != nil {
-		return s, fmt.Errorf("lost events: %w", err)
-	}
-	s.Flows = a.record.status(a.deps.Clock.Now().Sub(a.started))
-	s.Flows.InKernel, s.Flows.Lost = len(flows), lost+a.lost.Load()
+	s.Flows.Lost += lost
 	s.Healthy = len(s.Problems) == 0
-	return s, nil
+	return s.Status, nil
+}
+
+func countFlows(dp ports.Datapath) (int, error) {
+	if c, ok := dp.(ports.FlowCounter); ok {
+		return c.CountFlows()
+	}
+	flows, err := dp.Flows()
+	return len(flows), err
 }
 
 // tableInfo is one table with its key type forgotten.
@@ -112,6 +165,9 @@ func describe(t ports.Tables) []tableInfo {
 
 func info[K comparable, V any](key string, t ports.Table[K, V]) tableInfo {
 	return tableInfo{key, t.Name(), t.Capacity(), func() (int, error) {
+		if c, ok := t.(ports.RowCounter); ok {
+			return c.CountRows()
+		}
 		rows, err := t.Dump()
 		return len(rows), err
 	}}
@@ -200,10 +256,20 @@ func (a *Agent) Rule(ctx context.Context, c datapath.Cookie) (policy.Verdict, er
 	})
 }
 
-// Tables implements ports.Inspector.
+// readDatapath reads the datapath beside the loop. Before it is open that fails.
+func readDatapath[T any](ctx context.Context, a *Agent, f func(ports.Datapath) (T, error)) (T, error) {
+	dp, err := read(ctx, a, func() (ports.Datapath, error) { return a.dp, nil })
+	if err != nil {
+		var none T
+		return none, err
+	}
+	return beside(a, func() (T, error) { return f(dp) })
+}
+
+// Tables implements ports.Inspector. Rows that change meanwhile may be seen before or after.
 func (a *Agent) Tables(ctx context.Context) (ports.TablesDump, error) {
-	return read(ctx, a, func() (d ports.TablesDump, _ error) {
-		t := a.dp.Tables()
+	return readDatapath(ctx, a, func(dp ports.Datapath) (d ports.TablesDump, _ error) {
+		t := dp.Tables()
 		for _, f := range []func() error{
 			func() (e error) { d.Endpoints, e = t.Endpoints.Dump(); return },
 			func() (e error) { d.EndpointPolicy, e = t.EndpointPolicy.Dump(); return },
@@ -225,12 +291,12 @@ func (a *Agent) Tables(ctx context.Context) (ports.TablesDump, error) {
 
 // Flows implements ports.Inspector.
 func (a *Agent) Flows(ctx context.Context) ([]datapath.Flow, error) {
-	return read(ctx, a, func() ([]datapath.Flow, error) { return a.dp.Flows() })
+	return readDatapath(ctx, a, ports.Datapath.Flows)
 }
 
 // FlushFlows implements ports.Inspector.
 func (a *Agent) FlushFlows(ctx context.Context) (int, error) {
-	return read(ctx, a, func() (int, error) { return a.dp.FlushFlows() })
+	return readDatapath(ctx, a, ports.Datapath.FlushFlows)
 }
 
 var _ ports.Inspector = (*Agent)(nil)

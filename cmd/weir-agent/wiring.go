@@ -99,6 +99,7 @@ func agentConfig(o options, features []ports.Feature) runtime.Config {
 	return runtime.Config{
 		Node: o.node, Version: Version, MTU: o.mtu, Routing: o.engineRouting(), FlowCapacity: o.flows,
 		Features: features, Kernel: kernelRelease(), Attach: attachMode(features), Datapath: "ebpf",
+		Started: settleHeap,
 	}
 }
 

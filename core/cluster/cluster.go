@@ -76,7 +76,8 @@ type Endpoint struct {
 	Ports    []policy.NamedPort
 }
 
-// Event is one change of the cluster. The set of types is closed: those below.
+// Event is one change of the cluster. The set of types is closed: those below. What an event holds is never
+// changed: sender and receivers may keep it.
 type Event interface{ clusterEvent() }
 
 // The events. An Upsert carries the whole object and may repeat; deleting what is absent is no

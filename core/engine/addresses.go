@@ -18,6 +18,7 @@ type addresses struct {
 	byNode   map[string]map[cluster.Name]bool
 	claims   map[netip.Addr][]cluster.Name // in order of arrival
 	prefixes map[netip.Prefix]prefix
+	prefixOf map[identity.ID]netip.Prefix // of prefixes
 	written  map[netip.Prefix]datapath.IPCache
 }
 
@@ -35,6 +36,7 @@ func newAddresses() *addresses {
 		byNode:   map[string]map[cluster.Name]bool{},
 		claims:   map[netip.Addr][]cluster.Name{},
 		prefixes: map[netip.Prefix]prefix{},
+		prefixOf: map[identity.ID]netip.Prefix{},
 		written:  map[netip.Prefix]datapath.IPCache{},
 	}
 }

@@ -149,13 +149,13 @@ func (e *Engine) Apply(now time.Time, ev Event) []Op {
 	case cluster.PolicyDelete:
 		e.deletePolicy(ev.Ref)
 	case cluster.ServiceUpsert:
-		e.services.UpsertService(ev.Service)
+		e.services.TakeService(ev.Service)
 		e.flushServices()
 	case cluster.ServiceDelete:
 		e.services.DeleteService(ev.Name)
 		e.flushServices()
 	case cluster.BackendsUpsert:
-		e.services.UpsertSlice(ev.Slice)
+		e.services.TakeSlice(ev.Slice)
 		e.flushServices()
 	case cluster.BackendsDelete:
 		e.services.DeleteSlice(ev.Service, ev.Slice)

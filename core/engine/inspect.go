@@ -90,10 +90,8 @@ func (e *Engine) LabelsOf(id identity.ID) (labels.Set, bool) {
 	if k, ok := e.identities.byID[id]; ok && k.labels.Len() > 0 {
 		return k.labels, true
 	}
-	for p, c := range e.addresses.prefixes {
-		if c.id == id {
-			return identity.ForPrefix(id, p).Labels, true
-		}
+	if p, ok := e.addresses.prefixOf[id]; ok {
+		return identity.ForPrefix(id, p).Labels, true
 	}
 	return labels.Set{}, false
 }
@@ -157,6 +155,9 @@ func (e *Engine) Policies() ([]policy.Policy, uint64) {
 	}
 	return out, e.revision
 }
+
+// Revision counts the changes of the set of policies.
+func (e *Engine) Revision() uint64 { return e.revision }
 
 // Problems says what could not take effect: text by policy.
 func (e *Engine) Problems() []string {

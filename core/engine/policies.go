@@ -194,6 +194,7 @@ func (e *Engine) usePrefixes(ps []netip.Prefix) ([]netip.Prefix, error) {
 				return nil, err
 			}
 			c.id = id
+			e.addresses.prefixOf[id] = p
 			fresh = append(fresh, p)
 			e.compiler.UpsertIdentity(identity.ForPrefix(id, p), nil)
 		}
@@ -216,6 +217,7 @@ func (e *Engine) dropPrefixes(ps []netip.Prefix) {
 			continue
 		}
 		delete(e.addresses.prefixes, p)
+		delete(e.addresses.prefixOf, c.id)
 		e.emitPrefix(p)
 		if _, ok := e.leftover[p]; !ok || e.live { // else the kernel still holds the row
 			delete(e.leftover, p)

@@ -2,6 +2,7 @@ package flow
 
 import (
 	"encoding/binary"
+	"encoding/hex"
 	"hash/fnv"
 	"net/netip"
 
@@ -30,7 +31,7 @@ type Lookup interface {
 // Builder turns datapath events into flows. It has one caller at a time.
 type Builder struct {
 	node   string
-	origin []byte // node and salt
+	base   [16]byte // of the UUIDs
 	lookup Lookup
 	built  uint64
 }
@@ -38,13 +39,27 @@ type Builder struct {
 // NewBuilder makes a builder for a node. The salt (a start time, a random number) keeps the ids of
 // flows apart from those of an earlier builder on the same node.
 func NewBuilder(node string, salt uint64, lookup Lookup) *Builder {
-	return &Builder{node: node, origin: binary.BigEndian.AppendUint64([]byte(node), salt), lookup: lookup}
+	b := &Builder{node: node, lookup: lookup}
+	h := fnv.New128a()
+	h.Write([]byte(node))
+	h.Write(binary.BigEndian.AppendUint64(nil, salt))
+	h.Sum(b.base[:0])
+	b.base[6] = b.base[6]&0x0f | 0x80
+	b.base[8] = b.base[8]&0x3f | 0x80
+	return b
 }
 
 // Build describes an event. The event's own identities count, even where an address has come to
 // mean something else since.
 func (b *Builder) Build(e datapath.Event) *Flow {
-	f := &Flow{
+	// One allocation for what is kept and dropped together.
+	type whole struct {
+		flow            Flow
+		egress, ingress policy.Verdict
+	}
+	w := &whole{}
+	f := &w.flow
+	*f = Flow{
 		Time: e.Time, UUID: b.nextUUID(), Node: b.node, Event: e, Verdict: VerdictForwarded,
 		Source:    b.endpoint(e.Src.Addr(), e.SrcIdentity, e.SrcEndpoint),
 		Dest:      b.endpoint(e.Dst.Addr(), e.DstIdentity, e.DstEndpoint),
@@ -56,10 +71,10 @@ func (b *Builder) Build(e datapath.Event) *Flow {
 		f.Verdict = VerdictDropped
 	}
 	if e.EgressJudged {
-		f.Egress = b.verdict(e.EgressCookie, !(refused && e.Direction == datapath.Egress))
+		f.Egress = b.verdict(&w.egress, e.EgressCookie, !(refused && e.Direction == datapath.Egress))
 	}
 	if e.IngressJudged {
-		f.Ingress = b.verdict(e.IngressCookie, !(refused && e.Direction == datapath.Ingress))
+		f.Ingress = b.verdict(&w.ingress, e.IngressCookie, !(refused && e.Direction == datapath.Ingress))
 	}
 	return f
 }
@@ -82,48 +97,42 @@ func (b *Builder) endpoint(a netip.Addr, id identity.ID, ep datapath.EndpointID)
 }
 
 func (b *Builder) service(a netip.AddrPort, proto uint8) *Service {
-	if s, ok := b.lookup.Frontend(a, proto); ok {
-		return &s
+	s, ok := b.lookup.Frontend(a, proto)
+	if !ok {
+		return nil
 	}
-	return nil
+	found := s // only this one is put on the heap
+	return &found
 }
 
-// verdict explains a cookie; nil when its rule is no longer known.
-func (b *Builder) verdict(c datapath.Cookie, allowed bool) *policy.Verdict {
-	v, ok := b.lookup.Rule(c)
-	if !ok {
-		if c != 0 {
-			return nil
-		}
-		v = policy.Verdict{}
+// verdict explains a cookie in the place given, and returns that; nil when its rule is no longer known.
+func (b *Builder) verdict(v *policy.Verdict, c datapath.Cookie, allowed bool) *policy.Verdict {
+	known, ok := b.lookup.Rule(c)
+	switch {
+	case ok:
+		*v = known
+	case c != 0:
+		return nil
 	}
 	v.Allowed = allowed
-	return &v
+	return v
 }
 
-// nextUUID names a flow: a version 8 UUID from the node, the salt and a running number.
+// nextUUID names a flow: a version 8 UUID from the node and the salt, and a running number in its last six
+// bytes.
 func (b *Builder) nextUUID() string {
 	b.built++
-	h := fnv.New128a()
-	h.Write(b.origin)
-	var n [8]byte
-	binary.BigEndian.PutUint64(n[:], b.built)
-	h.Write(n[:])
-	var sum [16]byte
-	u := h.Sum(sum[:0])
-	u[6] = u[6]&0x0f | 0x80
-	u[8] = u[8]&0x3f | 0x80
-	var text [36]byte
-	at := 0
-	for i, x := range u {
-		if i == 4 || i == 6 || i == 8 || i == 10 {
-			text[at] = '-'
-			at++
-		}
-		text[at], text[at+1] = hexDigits[x>>4], hexDigits[x&15]
-		at += 2
+	u := b.base
+	tail := binary.BigEndian.Uint64(u[8:])
+	const low = 1<<48 - 1
+	binary.BigEndian.PutUint64(u[8:], tail&^low|(tail+b.built)&low)
+	var out [36]byte
+	hex.Encode(out[:], u[:4])
+	at := 8
+	for _, part := range [][]byte{u[4:6], u[6:8], u[8:10], u[10:]} {
+		out[at] = '-'
+		hex.Encode(out[at+1:], part)
+		at += 1 + 2*len(part)
 	}
-	return string(text[:])
+	return string(out[:])
 }
-
-const hexDigits = "0123456789abcdef"

@@ -137,18 +137,22 @@ func (s Selector) Matches(set Set) bool {
 	return true
 }
 
+// matches looks at lengths before bytes, and at keys before sources: most labels of a set differ in the length of
+// their key from the one asked for.
 func (r *Requirement) matches(set Set) bool {
-	found := false
+	found, anySource := false, r.Source == SourceAny
 	for i := range set.list {
 		l := &set.list[i]
-		if l.Key != r.Key || (l.Source != r.Source && r.Source != SourceAny) {
+		if len(l.Key) != len(r.Key) || l.Key != r.Key || !anySource && l.Source != r.Source {
 			continue
 		}
 		found = true
-		if slices.Contains(r.Values, l.Value) {
-			return r.Operator == In
+		for _, v := range r.Values {
+			if v == l.Value {
+				return r.Operator == In
+			}
 		}
-		if r.Source != SourceAny { // no second label of this source and key
+		if !anySource { // no second label of this source and key
 			break
 		}
 	}

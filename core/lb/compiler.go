@@ -29,9 +29,8 @@ type Compiler struct {
 	dirty     map[datapath.ServiceKey]struct{}
 
 	frontends  map[datapath.ServiceKey]*frontend // as of the last Flush
-	backends   map[datapath.Backend]*backend     // members of frontends, as of the last Flush
-	serviceIDs ids[datapath.ServiceKey]
-	backendIDs ids[datapath.Backend]
+	serviceIDs ids[datapath.ServiceKey, datapath.ServiceKey]
+	backends   ids[datapath.Backend, *backend] // members of frontends, as of the last Flush, and adopted ones
 }
 
 // service is what was heard of one service; slices may come before the service itself.
@@ -39,7 +38,16 @@ type service struct {
 	spec   Service
 	known  bool // spec was given
 	keys   []datapath.ServiceKey
-	slices map[string][]Backend
+	slices []namedSlice // by name
+}
+
+type namedSlice struct {
+	name     string
+	backends []Backend // never changed
+}
+
+func (s *service) slice(name string) (int, bool) {
+	return slices.BinarySearchFunc(s.slices, name, func(x namedSlice, name string) int { return cmp.Compare(x.name, name) })
 }
 
 // claim says that a service wants a frontend.
@@ -56,7 +64,7 @@ func (a claim) compare(b claim) int {
 // frontend is a row of table "services" with its slots.
 type frontend struct {
 	service  Name
-	spec     Frontend
+	spec     *Frontend
 	affinity time.Duration
 	row      datapath.Service
 	members  []member
@@ -65,15 +73,15 @@ type frontend struct {
 
 type member struct {
 	backend *backend
-	spec    Backend
+	spec    *Backend
 }
 
 // backend is shared by all frontends that have it. A row exists in the kernel while slots > 0.
 type backend struct {
 	id      uint32
 	row     datapath.Backend
-	members int // frontends it belongs to
-	slots   int // slots that name it
+	members int32 // frontends it belongs to
+	slots   int32 // slots that name it
 }
 
 // NewCompiler returns a compiler of an empty set of services.
@@ -84,20 +92,24 @@ func NewCompiler() *Compiler {
 		contested:  map[datapath.ServiceKey]struct{}{},
 		dirty:      map[datapath.ServiceKey]struct{}{},
 		frontends:  map[datapath.ServiceKey]*frontend{},
-		backends:   map[datapath.Backend]*backend{},
-		serviceIDs: newIDs(serviceHash),
-		backendIDs: newIDs(backendHash),
+		serviceIDs: newIDs(serviceHash, func(k datapath.ServiceKey) datapath.ServiceKey { return k }),
+		backends:   newIDs(backendHash, func(b *backend) datapath.Backend { return b.row }),
 	}
 }
 
 // UpsertService adds a service or replaces its description.
 func (c *Compiler) UpsertService(s Service) {
+	s.Frontends = slices.Clone(s.Frontends)
+	c.TakeService(s)
+}
+
+// TakeService is UpsertService for a caller that will never change s.Frontends: the compiler keeps it.
+func (c *Compiler) TakeService(s Service) {
 	svc := c.service(s.Name)
 	if svc.known && sameService(svc.spec, s) {
 		return
 	}
 	c.withdraw(s.Name, svc)
-	s.Frontends = slices.Clone(s.Frontends)
 	svc.spec, svc.known = s, true
 	for i, f := range s.Frontends {
 		if !dialable(f.Addr, f.Port) {
@@ -125,13 +137,40 @@ func (c *Compiler) DeleteService(n Name) {
 
 // UpsertSlice adds or replaces one slice of a service's backends.
 func (c *Compiler) UpsertSlice(s Slice) {
+	s.Backends = slices.Clone(s.Backends)
+	c.TakeSlice(s)
+}
+
+// TakeSlice is UpsertSlice for a caller that will never change s.Backends: the compiler keeps it.
+func (c *Compiler) TakeSlice(s Slice) {
 	svc := c.service(s.Service)
-	old, ok := svc.slices[s.Name]
-	if ok && slices.Equal(old, s.Backends) {
+	s.Backends = canonicalBackends(s.Backends)
+	at, ok := svc.slice(s.Name)
+	switch {
+	case !ok:
+		svc.slices = slices.Insert(svc.slices, at, namedSlice{s.Name, s.Backends})
+	case slices.Equal(svc.slices[at].backends, s.Backends):
 		return
+	default:
+		svc.slices[at].backends = s.Backends
 	}
-	svc.slices[s.Name] = slices.Clone(s.Backends)
 	c.touch(svc)
+}
+
+// canonicalBackends gives all addresses the form that the tables have.
+func canonicalBackends(list []Backend) []Backend {
+	cloned := false
+	for i := range list {
+		a := canonical(list[i].Addr)
+		if a == list[i].Addr {
+			continue
+		}
+		if !cloned {
+			list, cloned = slices.Clone(list), true
+		}
+		list[i].Addr = a
+	}
+	return list
 }
 
 // DeleteSlice removes one slice; one that is absent is no error.
@@ -140,10 +179,11 @@ func (c *Compiler) DeleteSlice(service Name, slice string) {
 	if !ok {
 		return
 	}
-	if _, ok := svc.slices[slice]; !ok {
+	at, ok := svc.slice(slice)
+	if !ok {
 		return
 	}
-	delete(svc.slices, slice)
+	svc.slices = slices.Delete(svc.slices, at, at+1)
 	c.touch(svc)
 	c.forget(service, svc)
 }
@@ -151,7 +191,7 @@ func (c *Compiler) DeleteSlice(service Name, slice string) {
 func (c *Compiler) service(n Name) *service {
 	svc, ok := c.services[n]
 	if !ok {
-		svc = &service{slices: map[string][]Backend{}}
+		svc = &service{}
 		c.services[n] = svc
 	}
 	return svc
@@ -227,7 +267,7 @@ func (c *Compiler) Flush() []Op {
 	}
 	var ops []Op
 	changes := make([]change, 0, len(keys))
-	groups := map[group][]Backend{}
+	groups := map[group][]*Backend{}
 	for _, key := range keys {
 		ch := change{key, c.frontends[key], c.build(key, groups)}
 		if ch.new != nil {
@@ -293,13 +333,13 @@ func appendTrailing(ops []Op, id uint32, keep, had int) []Op {
 }
 
 // build compiles one frontend and takes hold of its members; nil if nobody wants it.
-func (c *Compiler) build(key datapath.ServiceKey, groups map[group][]Backend) *frontend {
+func (c *Compiler) build(key datapath.ServiceKey, groups map[group][]*Backend) *frontend {
 	claims := c.claims[key]
 	if len(claims) == 0 {
 		return nil
 	}
 	svc := c.services[claims[0].service]
-	f := &frontend{service: svc.spec.Name, spec: svc.spec.Frontends[claims[0].index], affinity: svc.spec.Affinity}
+	f := &frontend{service: svc.spec.Name, spec: &svc.spec.Frontends[claims[0].index], affinity: svc.spec.Affinity}
 	g := group{f.service, f.spec.PortName, key.Proto, key.Addr.Is4()}
 	specs, ok := groups[g]
 	if !ok {
@@ -312,7 +352,13 @@ func (c *Compiler) build(key datapath.ServiceKey, groups map[group][]Backend) *f
 		b.members++
 		f.members[i] = member{b, spec}
 	}
-	state, ok := takingState(specs)
+	state, ok := takingState(func(yield func(*Backend) bool) {
+		for _, b := range specs {
+			if !yield(b) {
+				return
+			}
+		}
+	})
 	if ok {
 		f.slots = make([]*backend, 0, len(specs))
 		for _, m := range f.members {
@@ -321,19 +367,16 @@ func (c *Compiler) build(key datapath.ServiceKey, groups map[group][]Backend) *f
 			}
 		}
 	}
+	id, _ := c.serviceIDs.get(key, func(uint32) datapath.ServiceKey { return key })
 	f.row = datapath.Service{
-		ID: c.serviceIDs.get(key), Count: uint32(len(f.slots)), AffinityTimeout: seconds(f.affinity),
+		ID: id, Count: uint32(len(f.slots)), AffinityTimeout: seconds(f.affinity),
 	}
 	return f
 }
 
 // backend finds or makes the shared record of a backend.
 func (c *Compiler) backend(row datapath.Backend) *backend {
-	b, ok := c.backends[row]
-	if !ok {
-		b = &backend{id: c.backendIDs.get(row), row: row}
-		c.backends[row] = b
-	}
+	_, b := c.backends.get(row, func(id uint32) *backend { return &backend{id: id, row: row} })
 	return b
 }
 
@@ -346,8 +389,7 @@ func (c *Compiler) release(ops []Op, f *frontend) []Op {
 	}
 	for _, m := range f.members {
 		if m.backend.members--; m.backend.members == 0 {
-			delete(c.backends, m.backend.row)
-			c.backendIDs.free(m.backend.row)
+			c.backends.free(m.backend.row)
 		}
 	}
 	return ops
@@ -363,28 +405,28 @@ type group struct {
 
 // backends lists the backends of a group, ordered by address and port. One that several slices
 // describe (they overlap while the source moves it) counts once, in its most useful state.
-func (s *service) backends(g group) []Backend {
+func (s *service) backends(g group) []*Backend {
 	n := 0
-	for _, list := range s.slices {
-		n += len(list)
+	for i := range s.slices {
+		n += len(s.slices[i].backends)
 	}
-	out := make([]Backend, 0, n)
-	for _, list := range s.slices {
-		for _, b := range list {
-			b.Addr = canonical(b.Addr)
+	out := make([]*Backend, 0, n)
+	for i := range s.slices {
+		for j := range s.slices[i].backends {
+			b := &s.slices[i].backends[j]
 			if b.PortName == g.portName && b.Proto == g.proto && dialable(b.Addr, b.Port) && b.Addr.Is4() == g.is4 {
 				out = append(out, b)
 			}
 		}
 	}
-	slices.SortFunc(out, func(a, b Backend) int {
+	slices.SortFunc(out, func(a, b *Backend) int {
 		if o := a.Addr.Compare(b.Addr); o != 0 {
 			return o
 		}
 		return cmp.Or(cmp.Compare(a.Port, b.Port), cmp.Compare(a.State, b.State),
 			cmp.Compare(b.Weight, a.Weight), cmp.Compare(a.Node, b.Node))
 	})
-	return slices.CompactFunc(out, func(a, b Backend) bool { return a.Addr == b.Addr && a.Port == b.Port })
+	return slices.CompactFunc(out, func(a, b *Backend) bool { return a.Addr == b.Addr && a.Port == b.Port })
 }
 
 func sameService(a, b Service) bool {

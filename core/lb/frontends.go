@@ -62,7 +62,7 @@ func (c *Compiler) ServiceAt(key datapath.ServiceKey) (Name, bool) {
 
 func (f *frontend) state() FrontendState {
 	st := FrontendState{
-		ID: f.row.ID, Service: f.service, Frontend: f.spec, Affinity: f.affinity,
+		ID: f.row.ID, Service: f.service, Frontend: *f.spec, Affinity: f.affinity,
 		Backends: make([]BackendState, len(f.members)),
 	}
 	next := 0 // slots are a subsequence of members
@@ -71,7 +71,7 @@ func (f *frontend) state() FrontendState {
 		if inUse {
 			next++
 		}
-		st.Backends[i] = BackendState{ID: m.backend.id, Backend: m.spec, InUse: inUse}
+		st.Backends[i] = BackendState{ID: m.backend.id, Backend: *m.spec, InUse: inUse}
 	}
 	return st
 }
@@ -111,10 +111,10 @@ func (c *Compiler) Conflicts() []Conflict {
 // first Flush. Adopted ids that turn out unused stay reserved until ReleaseUnused.
 func (c *Compiler) Adopt(services map[datapath.ServiceKey]datapath.Service, backends map[uint32]datapath.Backend) {
 	for _, key := range slices.SortedFunc(maps.Keys(services), compareKeys) {
-		c.serviceIDs.adopt(key, services[key].ID)
+		c.serviceIDs.adopt(key, services[key].ID, key)
 	}
 	for _, id := range slices.Sorted(maps.Keys(backends)) {
-		c.backendIDs.adopt(backends[id], id)
+		c.backends.adopt(backends[id], id, &backend{id: id, row: backends[id]})
 	}
 }
 
@@ -122,5 +122,5 @@ func (c *Compiler) Adopt(services map[datapath.ServiceKey]datapath.Service, back
 // stood for are gone from the tables.
 func (c *Compiler) ReleaseUnused() {
 	c.serviceIDs.keep(func(k datapath.ServiceKey) bool { return c.frontends[k] != nil })
-	c.backendIDs.keep(func(b datapath.Backend) bool { return c.backends[b] != nil })
+	c.backends.keep(func(b *backend) bool { return b.members > 0 })
 }

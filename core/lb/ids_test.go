@@ -19,20 +19,24 @@ func TestIDsNeverChange(t *testing.T) {
 }
 
 func TestCollidingKeysGetTheNextFreeID(t *testing.T) {
-	a := newIDs(func(string) uint32 { return 1<<32 - 1 })
-	assert.Equal(t, uint32(1<<32-1), a.get("a"))
-	assert.Equal(t, uint32(1), a.get("b"), "0 is passed over")
-	assert.Equal(t, uint32(2), a.get("c"))
-	assert.Equal(t, uint32(1), a.get("b"))
+	a := newIDs(func(string) uint32 { return 1<<32 - 1 }, func(s string) string { return s })
+	get := func(k string) uint32 {
+		id, _ := a.get(k, func(uint32) string { return k })
+		return id
+	}
+	assert.Equal(t, uint32(1<<32-1), get("a"))
+	assert.Equal(t, uint32(1), get("b"), "0 is passed over")
+	assert.Equal(t, uint32(2), get("c"))
+	assert.Equal(t, uint32(1), get("b"))
 	a.free("b")
 	a.free("no such")
-	assert.Equal(t, uint32(1), a.get("d"))
-	assert.Equal(t, uint32(2), a.get("c"))
+	assert.Equal(t, uint32(1), get("d"))
+	assert.Equal(t, uint32(2), get("c"))
 }
 
 // collide makes all backend and service ids start from the same number.
 func collide(c *Compiler) *Compiler {
-	c.backendIDs.hash = func(datapath.Backend) uint32 { return 7 }
+	c.backends.hash = func(datapath.Backend) uint32 { return 7 }
 	c.serviceIDs.hash = func(datapath.ServiceKey) uint32 { return 7 }
 	return c
 }

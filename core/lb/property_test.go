@@ -230,8 +230,8 @@ func TestNothingIsHeldWhenEverythingIsGone(t *testing.T) {
 			t.Fatal(err)
 		}
 		held := len(tab.services) + len(tab.slots) + len(tab.backends) +
-			len(c.services) + len(c.claims) + len(c.contested) + len(c.dirty) + len(c.frontends) + len(c.backends) +
-			len(c.serviceIDs.byKey) + len(c.serviceIDs.owner) + len(c.backendIDs.byKey) + len(c.backendIDs.owner)
+			len(c.services) + len(c.claims) + len(c.contested) + len(c.dirty) + len(c.frontends) +
+			len(c.serviceIDs.byID) + len(c.serviceIDs.moved) + len(c.backends.byID) + len(c.backends.moved)
 		if held != 0 {
 			t.Fatalf("still held: tables %v, compiler %+v", tab, c)
 		}

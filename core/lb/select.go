@@ -1,5 +1,7 @@
 package lb
 
+import "iter"
+
 // Source yields random numbers; *rand.Rand of math/rand/v2 is one.
 type Source interface{ Uint32() uint32 }
 
@@ -15,7 +17,13 @@ func Pick(count uint32, src Source) (slot uint32, ok bool) {
 // Taking returns the backends that new connections go to: the Active ones with a weight above 0, or
 // if there is none, the Terminating ones with a weight above 0. The order stays.
 func Taking(backends []Backend) []Backend {
-	state, ok := takingState(backends)
+	state, ok := takingState(func(yield func(*Backend) bool) {
+		for i := range backends {
+			if !yield(&backends[i]) {
+				return
+			}
+		}
+	})
 	if !ok {
 		return nil
 	}
@@ -29,9 +37,9 @@ func Taking(backends []Backend) []Backend {
 }
 
 // takingState is the state whose backends take new connections; false if none does.
-func takingState(backends []Backend) (State, bool) {
+func takingState(backends iter.Seq[*Backend]) (State, bool) {
 	found := false
-	for _, b := range backends {
+	for b := range backends {
 		if b.Weight == 0 {
 			continue
 		}

@@ -39,8 +39,8 @@ func readPortRule(v value, deny bool) []policy.Port {
 	}
 	for _, f := range layer7 {
 		part := o.get(f)
-		switch m, _ := part.raw.(map[string]any); {
-		case part.absent() || f == "rules" && m != nil && len(m) == 0:
+		switch m, isObject := part.raw.(fields); {
+		case part.absent() || f == "rules" && isObject && len(m) == 0:
 		case deny:
 			part.bad("not possible in a deny rule; allowed: ports")
 		default:

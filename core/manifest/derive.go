@@ -3,6 +3,7 @@ package manifest
 import (
 	"net/netip"
 	"reflect"
+	"slices"
 	"sort"
 
 	"github.com/weirnet/weir/core/cluster"
@@ -25,13 +26,13 @@ type deriveSpace struct {
 	services  map[string]*deriveService
 	pods      map[string]cluster.Pod
 	endpoints map[string]cluster.Endpoint
-	explicit  map[string]map[string]bool // service → names of its EndpointSlices
+	explicit  map[string][]string // service → names of its EndpointSlices
 }
 
 type deriveService struct {
 	known   bool // the service itself, not only a slice of it
 	rule    derivation
-	members map[string]bool // names of the pods that the selector matches
+	members map[string]bool // names of the pods that the selector matches; nil: none
 	said    []lb.Backend    // what was told last
 	told    bool            // whether a derived slice is out
 }
@@ -44,7 +45,7 @@ func (d *deriver) space(namespace string) *deriveSpace {
 	if !ok {
 		s = &deriveSpace{
 			services: map[string]*deriveService{}, pods: map[string]cluster.Pod{},
-			endpoints: map[string]cluster.Endpoint{}, explicit: map[string]map[string]bool{},
+			endpoints: map[string]cluster.Endpoint{}, explicit: map[string][]string{},
 		}
 		d.spaces[namespace] = s
 	}
@@ -56,14 +57,14 @@ func (d *deriver) put(o Object) []cluster.Event {
 	s := d.space(o.Namespace)
 	switch b := o.body.(type) {
 	case serviceBody:
-		svc := &deriveService{known: true, rule: b.derive, members: map[string]bool{}}
+		svc := &deriveService{known: true, rule: b.derive}
 		if old := s.services[o.Name]; old != nil {
 			svc.said, svc.told = old.said, old.told
 		}
 		s.services[o.Name] = svc
 		for name, p := range s.pods {
 			if svc.selects(p) {
-				svc.members[name] = true
+				svc.add(name)
 			}
 		}
 		return s.tell(o.Namespace, o.Name)
@@ -75,10 +76,9 @@ func (d *deriver) put(o Object) []cluster.Event {
 		return s.podChanged(o.Namespace, o.Name)
 	case sliceBody:
 		service := b.slice.Service.Name
-		if s.explicit[service] == nil {
-			s.explicit[service] = map[string]bool{}
+		if !slices.Contains(s.explicit[service], o.Name) {
+			s.explicit[service] = append(s.explicit[service], o.Name)
 		}
-		s.explicit[service][o.Name] = true
 		return s.tell(o.Namespace, service)
 	}
 	return nil
@@ -102,8 +102,8 @@ func (d *deriver) remove(o Object) []cluster.Event {
 		return s.podChanged(o.Namespace, o.Name)
 	case sliceBody:
 		service := b.slice.Service.Name
-		delete(s.explicit[service], o.Name)
-		if len(s.explicit[service]) == 0 {
+		left := slices.DeleteFunc(s.explicit[service], func(n string) bool { return n == o.Name })
+		if s.explicit[service] = left; len(left) == 0 {
 			delete(s.explicit, service)
 		}
 		return s.tell(o.Namespace, service)
@@ -124,12 +124,19 @@ func (d *deriver) all() []cluster.Event {
 	return out
 }
 
+func (svc *deriveService) add(pod string) {
+	if svc.members == nil {
+		svc.members = map[string]bool{}
+	}
+	svc.members[pod] = true
+}
+
 func (svc *deriveService) selects(p cluster.Pod) bool {
 	if len(svc.rule.selector) == 0 {
 		return false
 	}
-	for k, v := range svc.rule.selector {
-		if got, ok := p.Labels[k]; !ok || got != v {
+	for _, l := range svc.rule.selector {
+		if got, ok := p.Labels[l.key]; !ok || got != l.value {
 			return false
 		}
 	}
@@ -144,7 +151,7 @@ func (s *deriveSpace) podChanged(namespace, pod string) []cluster.Event {
 		svc := s.services[name]
 		was, is := svc.members[pod], exists && svc.selects(p)
 		if is {
-			svc.members[pod] = true
+			svc.add(pod)
 		} else {
 			delete(svc.members, pod)
 		}
@@ -175,8 +182,7 @@ func (s *deriveSpace) tell(namespace, service string) []cluster.Event {
 		return nil
 	}
 	svc.told, svc.said = true, backends
-	// The event is the receiver's; said stays ours.
-	return one(cluster.BackendsUpsert{Slice: lb.Slice{Service: name, Name: derivedSlice, Backends: append([]lb.Backend(nil), backends...)}})
+	return one(cluster.BackendsUpsert{Slice: lb.Slice{Service: name, Name: derivedSlice, Backends: backends}})
 }
 
 func (s *deriveSpace) backends(svc *deriveService) []lb.Backend {

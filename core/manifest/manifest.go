@@ -11,6 +11,7 @@
 package manifest
 
 import (
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"sort"
@@ -85,16 +86,13 @@ func (k Key) String() string {
 	return k.Kind + " " + k.Namespace + "/" + k.Name
 }
 
-// Less orders keys by kind, namespace and name.
-func (k Key) Less(o Key) bool {
-	if k.Kind != o.Kind {
-		return k.Kind < o.Kind
-	}
-	if k.Namespace != o.Namespace {
-		return k.Namespace < o.Namespace
-	}
-	return k.Name < o.Name
+// Compare orders keys by kind, namespace and name.
+func (k Key) Compare(o Key) int {
+	return cmp.Or(cmp.Compare(k.Kind, o.Kind), cmp.Compare(k.Namespace, o.Namespace), cmp.Compare(k.Name, o.Name))
 }
+
+// Less says whether a key comes before another in the order of Compare.
+func (k Key) Less(o Key) bool { return k.Compare(o) < 0 }
 
 // Object is what Decode made of a document. The zero value is "nothing weir looks at".
 type Object struct {
@@ -204,18 +202,40 @@ type metadata struct {
 // warning means that the object was refused; findings come in the order of the fields that the
 // translation looks at. A kind that weir doesn't look at gives a warning and a zero Object.
 func Decode(file string, doc []byte) (Object, []cluster.Finding) {
-	r := &report{file: file}
 	root, err := parseJSON(doc)
 	if err != nil {
+		r := &report{file: file}
 		r.bad("", "not valid JSON: %v", err)
 		return Object{}, r.findings
 	}
+	return decode(file, root)
+}
+
+// DecodeSingle is Decode for the common case that a file is one JSON object and no list. If ok is false it is
+// something else: Documents, Items and Decode tell what.
+func DecodeSingle(file string, data []byte) (o Object, findings []cluster.Finding, ok bool) {
+	root, err := parseJSON(data)
+	top, isObject := root.(fields)
+	if err != nil || !isObject {
+		return o, nil, false
+	}
+	for _, f := range top {
+		if namesItems(f.key) {
+			return o, nil, false
+		}
+	}
+	o, findings = decode(file, root)
+	return o, findings, true
+}
+
+func decode(file string, root any) (Object, []cluster.Finding) {
+	r := &report{file: file}
 	top, ok := value{r: r, raw: root}.object()
 	if !ok {
 		return Object{}, r.findings
 	}
-	kind, _ := top.get("kind").text()
-	apiVersion, _ := top.get("apiVersion").text()
+	kind, _ := top.get("kind").word()
+	apiVersion, _ := top.get("apiVersion").passing()
 	if top.get("kind").absent() {
 		r.bad("kind", "missing; every object names its apiVersion and kind")
 	}
@@ -269,7 +289,7 @@ func readMetadata(r *report, top object, kind string, info kindInfo) (metadata, 
 		return md, Object{}
 	}
 	md.name, _ = m.get("name").text()
-	md.namespace, _ = m.get("namespace").text()
+	md.namespace, _ = m.get("namespace").word()
 	switch {
 	case !info.namespaced:
 		md.namespace = ""
@@ -302,6 +322,9 @@ func readMetadata(r *report, top object, kind string, info kindInfo) (metadata, 
 // items, in order and recursively, anything else into itself. The error says what is wrong with the
 // document as a whole.
 func Items(doc []byte) ([]json.RawMessage, error) {
+	if !mayBeList(doc) {
+		return []json.RawMessage{doc}, nil
+	}
 	var head struct {
 		Kind  string             `json:"kind"`
 		Items *[]json.RawMessage `json:"items"`
@@ -358,11 +381,11 @@ func adoptKind(list []byte, kind string, item json.RawMessage) (json.RawMessage,
 
 func child(root any, path ...string) any {
 	for _, p := range path {
-		m, ok := root.(map[string]any)
+		m, ok := root.(fields)
 		if !ok {
 			return nil
 		}
-		root = m[p]
+		root = m.get(p)
 	}
 	return root
 }

@@ -1,7 +1,6 @@
 package manifest
 
 import (
-	"fmt"
 	"strings"
 
 	"github.com/weirnet/weir/core/cluster"
@@ -81,9 +80,10 @@ func (v value) requirements(read keyReader) []labels.Requirement {
 		return nil
 	}
 	var out []labels.Requirement
-	ml := o.get("matchLabels").textMap()
+	place := o.get("matchLabels")
+	ml := place.textMap()
 	for _, k := range sortedKeys(ml) {
-		at := value{v.r, fmt.Sprintf("%s[%q]", join(v.path, "matchLabels"), k), ml[k]}
+		at := place.entry(k, ml[k])
 		source, key, ok := read(at, k)
 		if why := checkLabelValue(ml[k]); why != "" {
 			at.bad("%q is not a label value: %s", clip(ml[k]), why)

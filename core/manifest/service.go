@@ -3,6 +3,7 @@ package manifest
 import (
 	"encoding/json"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/weirnet/weir/core/datapath"
@@ -11,12 +12,15 @@ import (
 
 // derivation is what it takes to find a service's backends among pods.
 type derivation struct {
-	selector map[string]string // empty: the backends are not weir's to find
+	selector []label // sorted by key; empty: the backends are not weir's to find
 	ports    []servicePort
 	// v4 and v6 are the families of the service's addresses; both if it has none.
 	v4, v6   bool
 	notReady bool // also pods that are not ready
 }
+
+// label that a pod must have.
+type label struct{ key, value string }
 
 type servicePort struct {
 	name       string
@@ -43,7 +47,7 @@ func readService(r *report, md metadata, top object) body {
 		}
 		return b
 	}
-	kind, _ := spec.get("type").text()
+	kind, _ := spec.get("type").passing()
 	switch kind {
 	case "", "ClusterIP", "NodePort", "LoadBalancer":
 	case "ExternalName":
@@ -52,7 +56,10 @@ func readService(r *report, md metadata, top object) body {
 		spec.get("type").bad("unknown type %q; allowed: ClusterIP, NodePort, LoadBalancer, ExternalName", clip(kind))
 	}
 	b.service.Affinity = readAffinity(spec)
-	b.derive.selector = spec.get("selector").labelMap()
+	selector := spec.get("selector").labelMap()
+	for _, k := range sortedKeys(selector) {
+		b.derive.selector = append(b.derive.selector, label{k, selector[k]})
+	}
 	b.derive.notReady, _ = spec.get("publishNotReadyAddresses").flag()
 	ports := readServicePorts(spec)
 	for _, p := range ports {
@@ -82,7 +89,7 @@ func readService(r *report, md metadata, top object) body {
 		}
 	}
 	for _, f := range []string{"internalTrafficPolicy", "externalTrafficPolicy"} {
-		if s, _ := spec.get(f).text(); s == "Local" {
+		if s, _ := spec.get(f).passing(); s == "Local" {
 			spec.get(f).warn("Local is not supported; backends on every node are used")
 		}
 	}
@@ -136,7 +143,7 @@ func loadBalancerIPs(spec, top object) []netip.Addr {
 }
 
 func readAffinity(spec object) time.Duration {
-	switch s, _ := spec.get("sessionAffinity").text(); s {
+	switch s, _ := spec.get("sessionAffinity").passing(); s {
 	case "", "None":
 		return 0
 	case "ClientIP":
@@ -167,8 +174,8 @@ func readServicePorts(spec object) []frontendPort {
 			continue
 		}
 		p := frontendPort{servicePort: servicePort{proto: datapath.ProtoTCP}}
-		p.name, _ = o.get("name").text()
-		if s, ok := o.get("protocol").text(); ok {
+		p.name, _ = o.get("name").word()
+		if s, ok := o.get("protocol").passing(); ok {
 			if p.proto, ok = transport(s); !ok {
 				o.get("protocol").bad("unknown protocol %q; allowed: TCP, UDP, SCTP", clip(s))
 			}
@@ -190,7 +197,7 @@ func readServicePorts(spec object) []frontendPort {
 				target.bad("%q is not a port; want a number from 1 to 65535, unquoted, or the name of a container port", clip(raw))
 			}
 			if raw != "" {
-				p.target, p.targetName = 0, raw
+				p.target, p.targetName = 0, strings.Clone(raw)
 			}
 		default:
 			target.wrongType("a port number or name")
@@ -208,7 +215,7 @@ func readEndpointSlice(r *report, md metadata, top object) body {
 	if service == "" {
 		r.bad(`metadata.labels["`+serviceNameLabel+`"]`, "missing; want the name of the service that the endpoints are of")
 	}
-	family, _ := top.get("addressType").text()
+	family, _ := top.get("addressType").passing()
 	switch family {
 	case "IPv4", "IPv6":
 	case "FQDN":
@@ -219,13 +226,14 @@ func readEndpointSlice(r *report, md metadata, top object) body {
 	}
 	ports := readSlicePorts(top)
 	items, _ := top.get("endpoints").list()
+	b.slice.Backends = make([]lb.Backend, 0, len(items)*len(ports))
 	for _, item := range items {
 		o, ok := item.object()
 		if !ok {
 			continue
 		}
 		state, serves := sliceState(o)
-		node, _ := o.get("nodeName").text()
+		node, _ := o.get("nodeName").word()
 		list, _ := o.get("addresses").list()
 		for _, item := range list {
 			a, ok := item.addr()
@@ -273,8 +281,8 @@ func readSlicePorts(top object) []lb.Backend {
 			continue
 		}
 		p := lb.Backend{Proto: datapath.ProtoTCP, Weight: 1}
-		p.PortName, _ = o.get("name").text()
-		if s, ok := o.get("protocol").text(); ok {
+		p.PortName, _ = o.get("name").word()
+		if s, ok := o.get("protocol").passing(); ok {
 			if p.Proto, ok = transport(s); !ok {
 				o.get("protocol").bad("unknown protocol %q; allowed: TCP, UDP, SCTP", clip(s))
 			}

@@ -1,81 +1,16 @@
 package manifest
 
 import (
-	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
-	"io"
 	"math"
+	"slices"
 	"strconv"
 	"strings"
+	"unique"
 
 	"github.com/weirnet/weir/core/cluster"
 )
-
-// parseJSON reads one JSON value into maps, slices, strings, bools and json.Numbers. Unlike
-// encoding/json it refuses a key that stands twice in one object: of two ingress sections one would
-// silently vanish.
-func parseJSON(doc []byte) (any, error) {
-	if !json.Valid(doc) { // also bounds the depth
-		var v any
-		err := json.Unmarshal(doc, &v)
-		if err == nil {
-			err = errors.New("malformed")
-		}
-		return nil, err
-	}
-	d := json.NewDecoder(bytes.NewReader(doc))
-	d.UseNumber()
-	v, err := parseValue(d, "")
-	if err != nil {
-		return nil, err
-	}
-	if _, err := d.Token(); err != io.EOF {
-		return nil, errors.New("more than one JSON value")
-	}
-	return v, nil
-}
-
-func parseValue(d *json.Decoder, path string) (any, error) {
-	t, err := d.Token()
-	if err != nil {
-		return nil, err
-	}
-	delim, ok := t.(json.Delim)
-	if !ok {
-		return t, nil
-	}
-	if delim == '[' {
-		list := []any{}
-		for d.More() {
-			v, err := parseValue(d, fmt.Sprintf("%s[%d]", path, len(list)))
-			if err != nil {
-				return nil, err
-			}
-			list = append(list, v)
-		}
-		_, err := d.Token()
-		return list, err
-	}
-	m := map[string]any{}
-	for d.More() {
-		t, err := d.Token()
-		if err != nil {
-			return nil, err
-		}
-		key := t.(string) // the decoder gives strings at the place of keys
-		p := join(path, key)
-		if _, twice := m[key]; twice {
-			return nil, fmt.Errorf("key %s stands twice", p)
-		}
-		if m[key], err = parseValue(d, p); err != nil {
-			return nil, err
-		}
-	}
-	_, err = d.Token()
-	return m, err
-}
 
 func join(path, key string) string {
 	if path == "" {
@@ -113,16 +48,49 @@ func (r *report) failed() bool {
 
 // value is a place in the document. Reading it as the wrong type is a finding.
 type value struct {
-	r    *report
-	path string
-	raw  any
+	r   *report
+	raw any
+	// The way here, put into words only for findings.
+	up    *value // nil: the document itself
+	step  step
+	key   string
+	index int
+}
+
+// step is how a place is reached from the one above.
+type step uint8
+
+const (
+	stepField step = iota // .key
+	stepEntry             // ["key"]
+	stepItem              // [index]
+)
+
+// path is the place in words.
+func (v *value) path() string {
+	if v.up == nil {
+		return ""
+	}
+	above := v.up.path()
+	switch v.step {
+	case stepEntry:
+		return fmt.Sprintf("%s[%q]", above, v.key)
+	case stepItem:
+		return fmt.Sprintf("%s[%d]", above, v.index)
+	}
+	return join(above, v.key)
+}
+
+// entry is a place below v, which is used as a map.
+func (v *value) entry(key string, raw any) value {
+	return value{r: v.r, raw: raw, up: v, step: stepEntry, key: key}
 }
 
 // absent says whether the place is empty; null counts as empty, as in Kubernetes.
 func (v value) absent() bool { return v.raw == nil }
 
-func (v value) bad(format string, args ...any)  { v.r.bad(v.path, format, args...) }
-func (v value) warn(format string, args ...any) { v.r.warn(v.path, format, args...) }
+func (v value) bad(format string, args ...any)  { v.r.bad(v.path(), format, args...) }
+func (v value) warn(format string, args ...any) { v.r.warn(v.path(), format, args...) }
 
 func (v value) wrongType(want string) {
 	v.bad("want %s, got %s", want, describe(v.raw))
@@ -155,21 +123,24 @@ func clip(s string) string {
 // object is a JSON object at its place.
 type object struct {
 	value
-	m map[string]any
+	at *value // the same place, for those below
+	m  fields
 }
 
 // object reads the place as a JSON object. ok is false if it is absent or of another type; only the
 // latter is a finding.
 func (v value) object() (object, bool) {
+	at := new(value)
+	*at = v
 	if v.absent() {
-		return object{value: v}, false
+		return object{value: v, at: at}, false
 	}
-	m, ok := v.raw.(map[string]any)
+	m, ok := v.raw.(fields)
 	if !ok {
 		v.wrongType("an object")
-		return object{value: v}, false
+		return object{value: v, at: at}, false
 	}
-	return object{value: v, m: m}, true
+	return object{value: v, at: at, m: m}, true
 }
 
 // strictObject is object where every field must be one of those allowed.
@@ -183,18 +154,21 @@ func (v value) strictObject(allowed ...string) (object, bool) {
 
 // only complains about every field that is not allowed.
 func (o object) only(allowed ...string) {
-fields:
-	for _, k := range sortedKeys(o.m) {
-		for _, a := range allowed {
-			if a == k {
-				continue fields
-			}
+	var unknown []string
+	for _, f := range o.m {
+		if !slices.Contains(allowed, f.key) {
+			unknown = append(unknown, f.key)
 		}
-		o.r.bad(join(o.path, k), "unknown field; allowed: %s", strings.Join(allowed, ", "))
+	}
+	slices.Sort(unknown)
+	for _, k := range unknown {
+		o.r.bad(join(o.path(), k), "unknown field; allowed: %s", strings.Join(allowed, ", "))
 	}
 }
 
-func (o object) get(key string) value { return value{o.r, join(o.path, key), o.m[key]} }
+func (o object) get(key string) value {
+	return value{r: o.r, raw: o.m.get(key), up: o.at, key: key}
+}
 
 // list reads the place as a list. present is false if it is absent (or of another type, which is a
 // finding). An element that is null is a finding, and left out.
@@ -207,9 +181,11 @@ func (v value) list() (items []value, present bool) {
 		v.wrongType("a list")
 		return nil, false
 	}
+	at := new(value)
+	*at = v
 	items = make([]value, 0, len(raw))
 	for i, e := range raw {
-		item := value{v.r, fmt.Sprintf("%s[%d]", v.path, i), e}
+		item := value{r: v.r, raw: e, up: at, step: stepItem, index: i}
 		if item.absent() {
 			item.bad("empty entry; fill it or remove the dash")
 			continue
@@ -221,6 +197,21 @@ func (v value) list() (items []value, present bool) {
 
 // text reads a string. ok is false if it is absent or of another type.
 func (v value) text() (string, bool) {
+	s, ok := v.passing()
+	return strings.Clone(s), ok // of the document nothing else stays in memory
+}
+
+// word is text for what many objects have in common, like the names of nodes: they share one copy.
+func (v value) word() (string, bool) {
+	s, ok := v.passing()
+	if s == "" {
+		return "", ok
+	}
+	return unique.Make(s).Value(), ok
+}
+
+// passing is text for a string that is looked at and not kept.
+func (v value) passing() (string, bool) {
 	if v.absent() {
 		return "", false
 	}
@@ -282,8 +273,9 @@ func (v value) textMap() map[string]string {
 		return nil
 	}
 	out := make(map[string]string, len(o.m))
-	for _, k := range sortedKeys(o.m) {
-		item := value{v.r, fmt.Sprintf("%s[%q]", v.path, k), o.m[k]}
+	for _, k := range o.m.keys() {
+		item := o.at.entry(k, o.m.get(k))
+		k = unique.Make(k).Value()
 		if item.absent() {
 			out[k] = ""
 			continue
@@ -299,12 +291,12 @@ func (v value) textMap() map[string]string {
 func (v value) labelMap() map[string]string {
 	m := v.textMap()
 	for _, k := range sortedKeys(m) {
-		at := fmt.Sprintf("%s[%q]", v.path, k)
+		at := v.entry(k, m[k])
 		if why := checkLabelKey(k); why != "" {
-			v.r.bad(at, "%q is not a label key: %s", clip(k), why)
+			at.bad("%q is not a label key: %s", clip(k), why)
 		}
 		if why := checkLabelValue(m[k]); why != "" {
-			v.r.bad(at, "%q is not a label value: %s", clip(m[k]), why)
+			at.bad("%q is not a label value: %s", clip(m[k]), why)
 		}
 	}
 	return m

@@ -23,7 +23,10 @@ type table[K comparable, V comparable] struct {
 	wrote func(key K, old, new V, had, has bool)
 }
 
-var _ ports.Table[uint32, datapath.Backend] = (*table[uint32, datapath.Backend])(nil)
+var (
+	_ ports.Table[uint32, datapath.Backend] = (*table[uint32, datapath.Backend])(nil)
+	_ ports.Batch[uint32, datapath.Backend] = (*table[uint32, datapath.Backend])(nil)
+)
 
 func (t *table[K, V]) Name() string  { return t.name }
 func (t *table[K, V]) Capacity() int { return t.capacity }
@@ -64,6 +67,16 @@ func (t *table[K, V]) Put(key K, value V) error {
 	t.rows[key] = value
 	t.wrote(key, old, value, had, true)
 	return nil
+}
+
+// PutAll implements ports.Batch, with faults between any two rows.
+func (t *table[K, V]) PutAll(rows []ports.Row[K, V]) (int, error) {
+	for i, r := range rows {
+		if err := t.Put(r.Key, r.Value); err != nil {
+			return i, err
+		}
+	}
+	return len(rows), nil
 }
 
 func (t *table[K, V]) Delete(key K) error {

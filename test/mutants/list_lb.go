@@ -118,8 +118,20 @@ var lbMutants = []mutant{
 	},
 	{
 		name: "lb/unchanged-service-not-dirty", file: "core/lb/compiler.go", by: inLB,
-		old: "if ok && slices.Equal(old, s.Backends) {",
-		new: "if ok && len(old) == len(s.Backends) {",
+		old: "case slices.Equal(svc.slices[at].backends, s.Backends):",
+		new: "case len(svc.slices[at].backends) == len(s.Backends):",
 		why: "a slice whose backends were replaced is taken for the same",
+	},
+	{
+		name: "lb/moved-id-forgotten", file: "core/lb/ids.go", by: inLB,
+		old: "if id != a.hash(k) {\n\t\ta.moved[k] = id\n\t}",
+		new: "_ = a.moved",
+		why: "a backend whose number another one had gets a second number when it is looked for",
+	},
+	{
+		name: "lb/caller-changes-what-is-kept", file: "core/lb/compiler.go", by: inLB,
+		old: "s.Backends = slices.Clone(s.Backends)\n\tc.TakeSlice(s)",
+		new: "c.TakeSlice(s)",
+		why: "a program that uses the library changes the backends in force by reusing its list",
 	},
 }

@@ -214,8 +214,8 @@ var policyMutants = []mutant{
 	},
 	{
 		name: "policy/source-of-label-ignored", file: "core/labels/selector.go", by: tests("./core/labels", "./core/policy", inMatrix),
-		old: "if l.Key != r.Key || (l.Source != r.Source && r.Source != SourceAny) {",
-		new: "if l.Key != r.Key {",
+		old: "if len(l.Key) != len(r.Key) || l.Key != r.Key || !anySource && l.Source != r.Source {",
+		new: "if len(l.Key) != len(r.Key) || l.Key != r.Key {",
 		why: "a selector for a Kubernetes label matches the same key of another source",
 	},
 	{
@@ -249,15 +249,15 @@ var policyMutants = []mutant{
 		why: "an identity that came into use again is collected all the same",
 	},
 	{
-		name: "manifest/duplicate-key-accepted", file: "core/manifest/value.go", by: tests("./core/manifest"),
-		old: "if _, twice := m[key]; twice {",
-		new: "if _, twice := m[key]; twice && key == \"\" {",
+		name: "manifest/duplicate-key-accepted", file: "core/manifest/json.go", by: tests("./core/manifest"),
+		old: "return nil, twice{key}",
+		new: "_ = twice{key}",
 		why: "of two ingress sections the first silently vanishes",
 	},
 	{
 		name: "manifest/unknown-field-accepted", file: "core/manifest/value.go", by: tests("./core/manifest"),
-		old: "o.r.bad(join(o.path, k), \"unknown field; allowed: %s\", strings.Join(allowed, \", \"))",
-		new: "o.r.warn(join(o.path, k), \"unknown field; allowed: %s\", strings.Join(allowed, \", \"))",
+		old: "o.r.bad(join(o.path(), k), \"unknown field; allowed: %s\", strings.Join(allowed, \", \"))",
+		new: "o.r.warn(join(o.path(), k), \"unknown field; allowed: %s\", strings.Join(allowed, \", \"))",
 		why: "a misspelt restriction of a policy is left out, and the rest takes effect",
 	},
 }

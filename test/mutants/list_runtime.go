@@ -16,14 +16,26 @@ var runtimeMutants = []mutant{
 	},
 	{
 		name: "runtime/service-retry-dropped", file: "adapters/runtime/services.go", by: inRuntime,
-		old: "r.stall.fail(now, err)\n\t\t\tcontinue",
-		new: "r.stall.fail(now, err)",
+		old: "r.stall.fail(now, err)",
+		new: "x.drop(r)",
 		why: "a service's row that failed once is never written",
 	},
 	{
+		name: "runtime/rows-behind-a-failure", file: "adapters/runtime/services.go", by: inRuntime,
+		old: "for _, r := range rows[:n] {",
+		new: "for _, r := range rows[:len(rows)-n] {",
+		why: "of rows that are written together, those behind one that failed count as written",
+	},
+	{
+		name: "filestore/gone-at-once", file: "adapters/filestore/watch.go", by: tests("./adapters/filestore"),
+		old: "delete(changed, rel)\n\t\t\tw.unsettled[rel] = true",
+		new: "_ = rel",
+		why: "a policy is out of force while an editor exchanges its file",
+	},
+	{
 		name: "runtime/stale-service-wish", file: "adapters/runtime/executor.go", by: inRuntime,
-		old: "r.op = op // a newer wish for the same row",
-		new: "_ = r // a newer wish for the same row",
+		old: "case ok:\n\t\tr.op = op",
+		new: "case ok:",
 		why: "of two wishes for a row that waits the older one is written",
 	},
 	{

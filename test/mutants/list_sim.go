@@ -44,8 +44,8 @@ var simMutants = []mutant{
 	},
 	{
 		name: "sim/services-of-a-gone-slice", file: "core/lb/compiler.go", by: inSim,
-		old: "delete(svc.slices, slice)\n\tc.touch(svc)",
-		new: "delete(svc.slices, slice)",
+		old: "svc.slices = slices.Delete(svc.slices, at, at+1)\n\tc.touch(svc)",
+		new: "svc.slices = slices.Delete(svc.slices, at, at+1)",
 		why: "a service leads to backends whose slice was deleted",
 	},
 	{
