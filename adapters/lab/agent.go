@@ -57,6 +57,7 @@ func (l *Lab) launchAgent(n *nodeState) error {
 
 // awaitAgent waits until the agent serves. If it ends meanwhile, the error has the end of its log.
 func (l *Lab) awaitAgent(ctx context.Context, n *nodeState) error {
+	caller := ctx
 	ctx, cancel := context.WithTimeout(ctx, l.o.ReadyTimeout)
 	defer cancel()
 	client := l.agent(n.Name)
@@ -69,6 +70,9 @@ func (l *Lab) awaitAgent(ctx context.Context, n *nodeState) error {
 			return fmt.Errorf("node %s: the agent ended; the end of %s:\n%s", n.Name, l.agentLog(n.Name), tail(l.agentLog(n.Name), 15))
 		}
 		if sleep(ctx, 50*time.Millisecond) != nil {
+			if caller.Err() != nil { // given up, and nothing is wrong with the agent
+				return fmt.Errorf("node %s: wait for the agent: %w", n.Name, caller.Err())
+			}
 			return fmt.Errorf("node %s: the agent is not ready: %w; the end of %s:\n%s",
 				n.Name, err, l.agentLog(n.Name), tail(l.agentLog(n.Name), 15))
 		}

@@ -24,7 +24,7 @@ func TestBench(t *testing.T) {
 	n := name(t, "b")
 	store := filepath.Join(t.TempDir(), "run.json")
 	out := must(t, "lab", "bench", "--name", n, "--rounds", "2", "--seconds", "0.2", "--store", store,
-		"--case", `^(tcp_rr/same/limit/ipv6|tcp_crr/vxlan/service_1/policies_1/export/ipv4|udp_pps/vxlan/direct/policies_0/quiet/ipv6|tcp_rr/native/direct/policies_0/quiet/ipv4)$`)
+		"--case", `^(tcp_rr/same/limit/ipv6|tcp_crr/vxlan/service_1/policies_1/quiet/ipv4|udp_pps/vxlan/direct/policies_0/quiet/ipv6|tcp_rr/native/direct/policies_0/quiet/ipv4)$`)
 	for _, want := range []string{"CASE", "RATIO", "one link", "weir service", "weir direct", "raw vxlan", "packets/s"} {
 		require.Contains(t, out, want)
 	}
