@@ -3,7 +3,6 @@ package main
 import (
 	"bytes"
 	"encoding/json"
-	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -44,12 +43,6 @@ func (b *bed) add(namespace, name string) (*attached, time.Duration, error) {
 	}
 	p.ip = result.IPs[0].Address.Addr()
 	return p, took, nil
-}
-
-// del takes a pod off the network.
-func (b *bed) del(p *attached) error {
-	_, _, err := b.cni("DEL", p)
-	return errors.Join(err, p.ns.Close())
 }
 
 func (b *bed) cni(verb string, p *attached) ([]byte, time.Duration, error) {
