@@ -23,7 +23,7 @@ type packet struct {
 	src, dst  netip.Addr
 	proto     uint8
 	l4        []byte
-	hopLimit  uint8  // 0: 64
+	hopLimit  uint8 // 0: 64
 	ecn       uint8
 	fragment  uint16 // offset in units of 8 bytes
 	more      bool

@@ -110,15 +110,14 @@ func (c *conn) neighbourDevice(a netip.Addr) (uint32, error) {
 	if err != nil {
 		return 0, fmt.Errorf("find the way to %s: %w", a, err)
 	}
-	for _, m := range msgs {
+	if len(msgs) > 0 {
 		var rm rtnetlink.RouteMessage
-		if err := rm.UnmarshalBinary(m.Data); err != nil {
+		if err := rm.UnmarshalBinary(msgs[0].Data); err != nil {
 			return 0, fmt.Errorf("find the way to %s: %w", a, err)
 		}
-		if rm.Type != unix.RTN_UNICAST || addrOf(rm.Attributes.Gateway).IsValid() {
-			break
+		if rm.Type == unix.RTN_UNICAST && !addrOf(rm.Attributes.Gateway).IsValid() {
+			return rm.Attributes.OutIface, nil
 		}
-		return rm.Attributes.OutIface, nil
 	}
 	return 0, fmt.Errorf("%s is not a neighbour: direct node routes need all nodes on one link: %w", a, ports.ErrUnsupported)
 }

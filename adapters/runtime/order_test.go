@@ -84,6 +84,24 @@ func TestPruningTakesUsersFirst(t *testing.T) {
 	require.Empty(t, k.DumpText())
 }
 
+// A slot or backend that came and went while the predecessor's service still stands is the service's until pruning.
+func TestRemovalsWaitForPruning(t *testing.T) {
+	x, k := newTestExecutor(t)
+	x.submit(service(2))
+	require.True(t, x.run(time.Unix(0, 0)).IsZero())
+
+	successor := newExecutor(k, network.New(), slog.New(slog.DiscardHandler))
+	_, err := successor.adopt()
+	require.NoError(t, err)
+	successor.submit([]engine.Op{{Table: engine.Slots, Key: datapath.SlotKey{Service: 1, Slot: 2}}, {Table: engine.Backends, Key: uint32(2)}})
+	require.True(t, successor.run(time.Unix(0, 0)).IsZero())
+	rows, err := k.Tables().Backends.Dump()
+	require.NoError(t, err)
+	require.Len(t, rows, 2)
+	require.NoError(t, successor.prune())
+	require.Empty(t, k.DumpText())
+}
+
 // A row that a predecessor left with other content is written, and a row that was written since is not taken
 // for the predecessor's.
 func TestAdoptedRowsAreComparedByContent(t *testing.T) {

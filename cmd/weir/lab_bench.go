@@ -49,7 +49,7 @@ status 1 if something could not be measured; with --check also if a target was m
 	c.Flags().StringVar(&b.cases, "case", "", "only cases whose names this regular expression matches (--list shows them)")
 	c.Flags().IntVar(&b.rounds, "rounds", bench.DefaultRounds, fmt.Sprintf("rounds of each case, 1 to %d", bench.MaxRounds))
 	c.Flags().Float64Var(&b.seconds, "seconds", bench.DefaultWindow.Seconds(), "how long one measurement takes")
-	c.Flags().IntSliceVar(&b.cpus, "cpus", nil, "processors of client and server, like 0,1; one for both (default the first two)")
+	c.Flags().IntSliceVar(&b.cpus, "cpus", nil, "processors of client and server, like 0,1; one for both (default the last)")
 	c.Flags().StringVar(&b.store, "store", "", "write the run, as JSON, to this file")
 	c.Flags().BoolVar(&b.keep, "keep", false, "leave the lab up (weir lab down --name bench removes it)")
 	c.Flags().BoolVar(&b.list, "list", false, "print the names of the cases and measure nothing")

@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"fmt"
 	"net/netip"
 	"testing"
 	"time"
@@ -227,4 +228,52 @@ func TestNewPlanExplainsTheCookiesOfTheOld(t *testing.T) {
 		require.True(t, ok, "%#x %s", uint32(c), want)
 		require.Equal(t, want, v.String())
 	}
+}
+
+// routed is a node of two families that reaches the other nodes' pods in some way, and knows one of them.
+func routed(t *testing.T, r engine.Routing) *node {
+	n := newNode(t, newRegistry())
+	n.engine = engine.New("node1", engine.Adopted{}, n.now, engine.WithRouting(r))
+	for i, name := range []string{"node1", "node2"} {
+		a := func(format string) netip.Addr { return ip(fmt.Sprintf(format, i+1)) }
+		n.apply(cluster.NodeUpsert{Node: cluster.Node{
+			Name: name, Addresses: []netip.Addr{a("172.30.0.1%d"), a("2001:db8::1%d")},
+			PodCIDRs: []netip.Prefix{netip.PrefixFrom(a("10.244.%d.0"), 24), netip.PrefixFrom(a("fd00:244:%d::"), 64)},
+			Routers:  []netip.Addr{a("10.244.%d.1"), a("fd00:244:%d::1")},
+		}})
+	}
+	n.apply(cluster.Synced{}, cluster.IdentityUpsert{ID: 300, Labels: setOf(t, "k8s:app=client")})
+	n.apply(remote("four", 300, "10.244.2.7"), remote("six", 300, "fd00:244:2::7"))
+	return n
+}
+
+func (n *node) sentTo(prefix string) datapath.IPCache {
+	n.t.Helper()
+	row, ok := n.rows[engine.IPCache][pfx(prefix)].(datapath.IPCache)
+	require.True(n.t, ok, "no row for %s", prefix)
+	return row
+}
+
+func TestNeighboursHaveTheirPodsWithoutATunnel(t *testing.T) {
+	n := routed(t, engine.Direct)
+	four, six := ip("172.30.0.12"), ip("2001:db8::12")
+	require.Equal(t, datapath.IPCache{Identity: 300, NextHop: four}, n.sentTo("10.244.2.7/32"))
+	require.Equal(t, datapath.IPCache{Identity: 300, NextHop: six}, n.sentTo("fd00:244:2::7/128"))
+	require.Equal(t, datapath.IPCache{Identity: identity.RemoteNode}, n.sentTo("172.30.0.12/32"), "the stack knows the way")
+	require.Equal(t, []engine.Route{
+		{Prefix: pfx("10.244.2.0/24"), Via: four}, {Prefix: pfx("fd00:244:2::/64"), Via: six},
+	}, n.rows[engine.Routes][nil])
+
+	n.apply(cluster.NodeUpsert{Node: cluster.Node{
+		Name: "node2", Addresses: []netip.Addr{four}, PodCIDRs: []netip.Prefix{pfx("10.244.2.0/24"), pfx("fd00:244:2::/64")},
+	}})
+	require.Equal(t, datapath.IPCache{Identity: 300}, n.sentTo("fd00:244:2::7/128"), "no neighbour of the family")
+	require.Equal(t, []engine.Route{{Prefix: pfx("10.244.2.0/24"), Via: four}}, n.rows[engine.Routes][nil])
+}
+
+func TestNativeRoutingLeavesTheWayToOthers(t *testing.T) {
+	n := routed(t, engine.Native)
+	require.Equal(t, datapath.IPCache{Identity: 300}, n.sentTo("10.244.2.7/32"))
+	require.Equal(t, datapath.IPCache{Identity: 300}, n.sentTo("fd00:244:2::7/128"))
+	require.Equal(t, []engine.Route{}, n.rows[engine.Routes][nil])
 }

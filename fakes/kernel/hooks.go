@@ -46,6 +46,7 @@ type Meta struct {
 	VLAN   bool       // a VLAN tag that the device took off
 	VNI    uint32     // of the tunnel key
 	Remote netip.Addr // underlay address of the sender; invalid: the packet has no tunnel key
+	Stray  bool       // from_network: addressed to another machine, or to many
 }
 
 // Result is what a hook did with a packet.
@@ -233,7 +234,7 @@ func (r *run) fromHost() {
 func (r *run) fromNetwork() {
 	r.res.Action, r.res.Frame = Pass, append([]byte(nil), r.frame...)
 	p, drop := parse(r.frame, r.meta.VLAN)
-	if drop != 0 || !p.plain() {
+	if r.meta.Stray || drop != 0 || !p.plain() {
 		return
 	}
 	r.p = p
@@ -245,6 +246,7 @@ func (r *run) fromNetwork() {
 	if sender.in != 0 || sender.route.kind != toNeighbour || receiver.route.kind != toPod {
 		return
 	}
+	r.reply = from == 1
 	r.forward(e, from)
 }
 

@@ -118,8 +118,8 @@ var fakeMutants = []mutant{
 	},
 	{
 		name: "fake/reply-not-marked", file: "fakes/kernel/hooks.go", by: inFake,
-		old: "r.reply = from == 1",
-		new: "r.reply = false",
+		old: "r.reply = from == 1\n\tsender, receiver",
+		new: "r.reply = false\n\tsender, receiver",
 		why: "answers are reported as requests",
 	},
 	{

@@ -140,4 +140,10 @@ var runtimeMutants = []mutant{
 		new: "if kernel > r.kernel+1<<40 {",
 		why: "observers are not told that events were lost",
 	},
+	{
+		name: "runtime/removed-before-pruning", file: "adapters/runtime/adopt.go", by: inRuntime,
+		old: "return ok && op.Row == nil && op.Table != engine.Services",
+		new: "return ok && op.Row == nil && op.Table == engine.Table(0)",
+		why: "a slot goes while a service of the predecessor still counts it",
+	},
 }

@@ -80,8 +80,8 @@ var simMutants = []mutant{
 	},
 	{
 		name: "sim/promises-users-first", file: "adapters/runtime/adopt.go", by: inSim,
-		old: "return ok && op.Row == nil && op.Table != engine.Services",
-		new: "return ok && op.Row == nil && op.Table == engine.Table(0)",
+		old: "engine.EndpointPolicy, engine.Services, engine.Slots,\n\t\tengine.Backends,",
+		new: "engine.EndpointPolicy, engine.Backends, engine.Slots,\n\t\tengine.Services,",
 		why: "a restarted agent takes backends away that a predecessor's service still names",
 	},
 	{

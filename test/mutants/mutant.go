@@ -62,7 +62,7 @@ var inBPF = suite{bpf: true, steps: []step{
 
 // all lists every mutant.
 func all() []mutant {
-	return slices.Concat(policyMutants, lbMutants, engineMutants, runtimeMutants, fakeMutants, bpfMutants, simMutants)
+	return slices.Concat(policyMutants, lbMutants, engineMutants, runtimeMutants, fakeMutants, bpfMutants, fastMutants, simMutants)
 }
 
 // apply makes the change in a file's text.

@@ -211,7 +211,7 @@ func TestChooseCPUs(t *testing.T) {
 	allowed := []int{0, 2, 3}
 	for _, tc := range []struct {
 		asked, want []int
-	}{{nil, []int{0, 2}}, {[]int{3}, []int{3}}, {[]int{3, 0}, []int{3, 0}}, {[]int{2, 2}, []int{2, 2}}} {
+	}{{nil, []int{3}}, {[]int{3}, []int{3}}, {[]int{3, 0}, []int{3, 0}}, {[]int{2, 2}, []int{2, 2}}} {
 		got, err := chooseCPUs(tc.asked, allowed)
 		require.NoError(t, err)
 		require.Equal(t, tc.want, got)
