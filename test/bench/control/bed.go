@@ -266,7 +266,9 @@ func (b *bed) stopAgent() {
 		return
 	}
 	_ = b.agent.Process.Signal(unix.SIGTERM)
+	force := time.AfterFunc(10*time.Second, func() { _ = b.agent.Process.Kill() })
 	_ = b.agent.Wait()
+	force.Stop()
 	b.agent = nil
 }
 

@@ -10,6 +10,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"regexp"
 	"runtime"
@@ -100,6 +101,14 @@ func measure(o options) (*report, error) {
 			_ = os.WriteFile(o.keepLog, data, 0o644)
 		}()
 	}
+	// Interrupted, it clears up as well; whatever was being measured fails with the agent.
+	interrupted := make(chan os.Signal, 1)
+	signal.Notify(interrupted, os.Interrupt, unix.SIGTERM)
+	go func() {
+		<-interrupted
+		b.close()
+		os.Exit(1)
+	}()
 	m := &measurement{options: o, bed: b, files: writer{dir: b.cluster(), yaml: o.yaml}, report: &report{Kernel: release(), CPUs: runtime.NumCPU()}}
 	err = m.all()
 	m.report.Load = load()
