@@ -56,9 +56,10 @@ func (f *Fabric) Open(from string, proto uint8, dst netip.Addr, port uint16) (*C
 	if !src.IsValid() {
 		return c, Answer{}, Trace{Steps: []Step{{Node: from, Packet: real.String(), Note: "no address of that family"}}}
 	}
-	c.key = socketKey{proto, netip.AddrPortFrom(src, f.port()), real}
+	c.key = socketKey{proto, netip.AddrPortFrom(src, client.portTo(proto, src, real)), real}
 	client.sockets[c.key] = c.existing
 	if proto != datapath.ProtoTCP {
+		c.existing.established = true
 		a, t := c.send(hello)
 		return c, a, t
 	}
@@ -76,13 +77,32 @@ func (f *Fabric) newSocket(p *party, proto uint8, dst netip.Addr) Socket {
 	return Socket{Netns: p.netns, Cookie: f.cookies, Proto: proto, V6: !dst.Is4()}
 }
 
-func (f *Fabric) port() uint16 {
-	f.nextPort++
-	if f.nextPort < 40000 {
-		f.nextPort = 40000
+// port gives out the next port that is free. The numbers begin again after some time, and a connection may
+// last longer.
+func (f *Fabric) port(free func(uint16) bool) uint16 {
+	for {
+		f.nextPort++
+		if f.nextPort < firstPort {
+			f.nextPort = firstPort
+		}
+		if free(f.nextPort) {
+			return f.nextPort
+		}
 	}
-	return f.nextPort
 }
+
+// portTo gives out a port for a socket that has no established namesake.
+func (p *party) portTo(proto uint8, src netip.Addr, remote netip.AddrPort) uint16 {
+	tried := 0
+	return p.f.port(func(port uint16) bool {
+		tried++
+		s := p.sockets[socketKey{proto, netip.AddrPortFrom(src, port), remote}]
+		return s == nil || !s.established || tried > 1<<16-firstPort
+	})
+}
+
+// firstPort is the lowest that connections begin at.
+const firstPort = 40000
 
 // Send says something to the server; connected if it answered. TCP packets that got lost are not
 // repeated.
@@ -184,7 +204,7 @@ func (f *Fabric) SendTo(from string, dst netip.Addr, port uint16, data string) (
 	if !src.IsValid() {
 		return Answer{}, Trace{Steps: []Step{{Node: from, Packet: real.String(), Note: "no address of that family"}}}
 	}
-	key := socketKey{proto: datapath.ProtoUDP, local: netip.AddrPortFrom(src, f.port())}
+	key := socketKey{proto: datapath.ProtoUDP, local: netip.AddrPortFrom(src, p.portTo(datapath.ProtoUDP, src, netip.AddrPort{}))}
 	s := &socket{}
 	p.sockets[key] = s
 	defer delete(p.sockets, key)
@@ -208,7 +228,7 @@ func (f *Fabric) Ping(from string, dst netip.Addr) (Answer, Trace) {
 	if !src.IsValid() {
 		return Answer{}, Trace{Steps: []Step{{Node: from, Packet: dst.String(), Note: "no address of that family"}}}
 	}
-	request := packet.Echo(src, dst, f.port(), false)
+	request := packet.Echo(src, dst, f.port(func(uint16) bool { return true }), false)
 	key := socketKey{proto: request.Proto, local: netip.AddrPortFrom(src, request.ICMPID)}
 	s := &socket{}
 	p.sockets[key] = s

@@ -186,3 +186,23 @@ func TestIngressIsolationLetsAnswersIn(t *testing.T) {
 		require.Equal(t, datapath.ReasonPolicyDenied, trace.Drop().Reason)
 	}
 }
+
+// Ports come round again while a connection lasts; it keeps its own.
+func TestPortsInUseAreNotGivenOutAgain(t *testing.T) {
+	w := newWorld(t)
+	w.fabric.Listen("db", tcp, 5432)
+	lasting, a, trace := w.fabric.Open("web", tcp, db4, 5432)
+	require.True(t, a.Connected, "%s", trace)
+	seen := map[uint16]bool{}
+	for round := false; !round; {
+		other, a, _ := w.fabric.Open("web", tcp, db4, 5432)
+		require.True(t, a.Connected)
+		require.NotEqual(t, lasting.Local(), other.Local())
+		other.Close()
+		round = seen[other.Local().Port()]
+		seen[other.Local().Port()] = true
+	}
+	require.Greater(t, len(seen), 20000)
+	a, trace = lasting.Send("still there?")
+	require.True(t, a.Connected, "%s", trace)
+}
