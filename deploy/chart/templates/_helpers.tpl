@@ -1,10 +1,11 @@
 {{/*
 Every template begins with "weir.fill". It puts the chart's own defaults wherever a value is missing, so that
-"helm upgrade --reuse-values", which brings the values of an older chart and not the defaults of this one, finds what it needs.
+"helm upgrade --reuse-values", which brings the values of an older chart and not the defaults of this one, finds what it needs. It also refuses what cannot work.
 defaults.yaml is values.yaml without comments; a test compares them.
 */}}
 {{- define "weir.fill" -}}
 {{- include "weir.merge" (list .Values (.Files.Get "defaults.yaml" | fromYaml)) -}}
+{{- include "weir.validate" . -}}
 {{- end -}}
 
 {{/* Puts what is missing in the first map from the second. A null counts as missing. */}}
@@ -48,12 +49,17 @@ defaults.yaml is values.yaml without comments; a test compares them.
 {{- .Values.namespaceOverride | default .Release.Namespace -}}
 {{- end -}}
 
-{{/* Labels of every object; give a dict of more of them as the second argument. */}}
+{{/* Labels of every object; the second argument is a dict of more of them. */}}
 {{- define "weir.labels" -}}
 {{- $root := index . 0 -}}
-{{- $own := dict "app.kubernetes.io/part-of" "cilium" "app.kubernetes.io/managed-by" $root.Release.Service "helm.sh/chart" (printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_") -}}
-{{- $all := dict -}}
-{{- range $labels := list ($root.Values.commonLabels | default dict) $own (index . 1) -}}
+{{- $chart := printf "%s-%s" $root.Chart.Name $root.Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" -}}
+{{- include "weir.podLabels" (list $root (merge (dict "app.kubernetes.io/managed-by" $root.Release.Service "helm.sh/chart" $chart) (index . 1))) -}}
+{{- end -}}
+
+{{/* The same without what changes with every version of the chart, so that pods need not restart for it. */}}
+{{- define "weir.podLabels" -}}
+{{- $all := dict "app.kubernetes.io/part-of" "cilium" -}}
+{{- range $labels := list ((index . 0).Values.commonLabels | default dict) (index . 1) -}}
 {{- range $k, $v := $labels -}}{{- $_ := set $all $k (toString $v) -}}{{- end -}}
 {{- end -}}
 {{- toYaml $all -}}

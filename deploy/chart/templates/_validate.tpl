@@ -11,6 +11,9 @@
 {{- end -}}
 {{- fail (printf "kubeProxyReplacement: %q is not known%s; allowed: true, false" $kpr $hint) -}}
 {{- end -}}
+{{- with (get $v "tunnel") -}}
+{{- fail (printf "tunnel: the value is gone; write %s instead" (ternary "routingMode=native" (printf "routingMode=tunnel and tunnelProtocol=%s" .) (eq . "disabled"))) -}}
+{{- end -}}
 {{- if not (or (include "weir.on" $v.ipv4.enabled) (include "weir.on" $v.ipv6.enabled)) -}}
 {{- fail "ipv4.enabled and ipv6.enabled: both are false; at least one address family has to be on" -}}
 {{- end -}}
