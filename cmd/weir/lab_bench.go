@@ -63,6 +63,12 @@ status 1 if something could not be measured; with --check also if a target was m
 		if b.list {
 			return listCases(f.g.out, o.Cases, out)
 		}
+		if b.store != "" {
+			// A run takes minutes: what can't be stored is said before it.
+			if err := storable(b.store); err != nil {
+				return err
+			}
+		}
 		run, err := bench.Measure(c.Context(), o)
 		if run == nil || err != nil && len(run.Results) == 0 {
 			return err
@@ -132,6 +138,15 @@ func (b *benchFlags) finish(w io.Writer, run *bench.Run, out *output) error {
 		errs = append(errs, errNo)
 	}
 	return errors.Join(errs...)
+}
+
+// storable says why a file could not be written. One that is there stays as it is.
+func storable(path string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o644)
+	if err != nil {
+		return fmt.Errorf("--store: %w", err)
+	}
+	return f.Close()
 }
 
 func storeRun(path string, run *bench.Run) error {

@@ -60,6 +60,9 @@ func Measure(ctx context.Context, o Options) (*Run, error) {
 	if err := lab.Check(); err != nil {
 		return nil, err
 	}
+	if len(o.Cases) == 0 {
+		return nil, errors.New("measure: no case was chosen")
+	}
 	r := &runner{o: o, host: readHost()}
 	var err error
 	if r.o.CPUs, err = chooseCPUs(o.CPUs, allowedCPUs()); err != nil {
