@@ -289,11 +289,13 @@ func TestPlot(t *testing.T) {
 	})))
 }
 
-// Without the right to make namespaces the reason is told, and nothing is tried.
-func TestMeasureNeedsRoot(t *testing.T) {
-	if lab.Check() == nil {
-		t.Skip("a lab can be built here")
-	}
+// Without the right to make namespaces the reason is told, and nothing is tried; with it, cases are asked for.
+func TestMeasureSaysWhatItLacks(t *testing.T) {
+	missing := lab.Check()
 	_, err := Measure(t.Context(), Options{})
-	require.ErrorIs(t, err, ports.ErrUnsupported)
+	if missing != nil {
+		require.ErrorIs(t, err, ports.ErrUnsupported)
+		return
+	}
+	require.ErrorContains(t, err, "no case")
 }
