@@ -95,9 +95,13 @@ func semantic(version string) bool {
 // tidy takes what the template engine says about its own lines away from a message that a template
 // meant for the user.
 func tidy(err error) error {
-	const mark = "error calling fail: "
-	if _, after, ok := strings.Cut(err.Error(), mark); ok {
-		return errors.New(strings.TrimSpace(after))
+	text := err.Error()
+	at := strings.Index(text, "execution error at (")
+	if at < 0 {
+		return err
+	}
+	if _, message, ok := strings.Cut(text[at:], "): "); ok {
+		return errors.New(message)
 	}
 	return err
 }
