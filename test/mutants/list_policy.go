@@ -4,8 +4,8 @@ package main
 var policyMutants = []mutant{
 	{
 		name: "policy/deny-precedence", file: "core/policy/outcome.go", by: inPolicy,
-		old: "for _, deny := range []bool{true, false} {",
-		new: "for _, deny := range []bool{false, true} {",
+		old: "tier(TierOrdinary, func(r *specRule) bool { return r.Deny })\n\t\ttier(TierOrdinary, func(r *specRule) bool { return !r.Deny })",
+		new: "tier(TierOrdinary, func(r *specRule) bool { return !r.Deny })\n\t\ttier(TierOrdinary, func(r *specRule) bool { return r.Deny })",
 		why: "an allow rule beats a deny rule",
 	},
 	{
@@ -22,8 +22,8 @@ var policyMutants = []mutant{
 	},
 	{
 		name: "policy/single-port-ignored", file: "core/policy/rows.go", by: inPolicy,
-		old: "if s.first <= s.last {",
-		new: "if s.first < s.last {",
+		old: "if s.first <= s.last {\n\t\t\t\tbyProto",
+		new: "if s.first < s.last {\n\t\t\t\tbyProto",
 		why: "a rule for one port gives no row",
 	},
 	{
