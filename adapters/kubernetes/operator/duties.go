@@ -7,7 +7,6 @@ import (
 	"k8s.io/client-go/tools/cache"
 )
 
-
 // duties puts together what a leader does, and returns with it how the views that the duties share begin
 // to read.
 func (op *Operator) duties(c *clients) ([]duty, func(context.Context, *sync.WaitGroup), error) {
