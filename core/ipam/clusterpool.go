@@ -189,8 +189,7 @@ func (p *ClusterPool) Allocate(owner string, since, now time.Time) ([]netip.Pref
 // with all that the prefix in its way covers: each step leaves one such prefix behind or changes to the
 // next CIDR, so that one round is bounded by their number however many slots there are.
 func (p *ClusterPool) find(f *family, now time.Time) (netip.Prefix, error) {
-	slot, waiting := f.next, 0
-	var soonest time.Time
+	slot, resting := f.next, false
 	for range len(p.taken.entries) + len(p.resting.entries) + len(f.ranges.CIDRs) + 1 {
 		var inTheWay netip.Prefix
 		if users := p.taken.overlapping(slot); len(users) > 0 {
@@ -199,10 +198,7 @@ func (p *ClusterPool) find(f *family, now time.Time) (netip.Prefix, error) {
 		for _, r := range p.resting.overlapping(slot) {
 			if now.Before(r.value) && !inTheWay.IsValid() {
 				inTheWay = r.prefix
-				waiting++
-				if soonest.IsZero() || r.value.Before(soonest) {
-					soonest = r.value
-				}
+				resting = true
 			}
 		}
 		if !inTheWay.IsValid() {
@@ -210,17 +206,16 @@ func (p *ClusterPool) find(f *family, now time.Time) (netip.Prefix, error) {
 		}
 		slot = f.after(slot, inTheWay)
 	}
-	return netip.Prefix{}, f.full(waiting, soonest.Sub(now))
+	return netip.Prefix{}, f.full(resting)
 }
 
-func (f *family) full(waiting int, wait time.Duration) error {
+func (f *family) full(resting bool) error {
 	cidrs := make([]string, len(f.ranges.CIDRs))
 	for i, c := range f.ranges.CIDRs {
 		cidrs[i] = c.String()
 	}
-	if waiting > 0 {
-		return fmt.Errorf("%w: %s %s: every /%d is in use or rests after use; the next can be used in %s",
-			ErrNoPrefix, f.name, strings.Join(cidrs, ", "), f.ranges.MaskSize, wait.Round(time.Second))
+	if resting {
+		return fmt.Errorf("%w: %s %s: every /%d is in use or rests after use", ErrNoPrefix, f.name, strings.Join(cidrs, ", "), f.ranges.MaskSize)
 	}
 	return fmt.Errorf("%w: %s %s: every /%d is in use; add a CIDR to the cluster's", ErrNoPrefix, f.name, strings.Join(cidrs, ", "), f.ranges.MaskSize)
 }

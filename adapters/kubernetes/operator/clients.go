@@ -11,11 +11,12 @@ import (
 	corev1client "k8s.io/client-go/kubernetes/typed/core/v1"
 	"k8s.io/client-go/metadata"
 	"k8s.io/client-go/rest"
-	"k8s.io/client-go/tools/clientcmd"
+
+	"github.com/weirnet/weir/adapters/kubernetes"
 )
 
 // manager names the operator in metadata.managedFields.
-const manager = "weir-operator"
+const manager = kubernetes.ManagerOperator
 
 // The kinds of group cilium.io that the operator reads and writes.
 var (
@@ -40,19 +41,15 @@ type clients struct {
 
 // connect finds the API server.
 func connect(c Config) (*rest.Config, error) {
-	config, err := clientcmd.BuildConfigFromFlags(c.Server, c.Kubeconfig)
-	if err != nil {
-		return nil, fmt.Errorf("find the API server: %w", err)
-	}
-	return config, nil
+	return kubernetes.Connect(kubernetes.Options{
+		Kubeconfig: c.Kubeconfig, Server: c.Server, QPS: c.QPS, Burst: c.Burst, Manager: kubernetes.ManagerOperator,
+	})
 }
 
 // newClients makes clients whose requests may be refused before they are sent: those that write, once
 // mayWrite returns an error.
-func newClients(config *rest.Config, qps float32, burst int, mayWrite func() error) (*clients, error) {
+func newClients(config *rest.Config, mayWrite func() error) (*clients, error) {
 	config = rest.CopyConfig(config)
-	config.QPS, config.Burst = qps, burst
-	config.UserAgent = rest.DefaultKubernetesUserAgent()
 	if mayWrite != nil {
 		config.Wrap(func(next http.RoundTripper) http.RoundTripper { return fence{next, mayWrite} })
 	}

@@ -139,7 +139,7 @@ type duty struct {
 
 // term does all duties until the context ends. An error means that they could not begin.
 func (op *Operator) term(ctx context.Context) error {
-	c, err := newClients(op.rest, op.config.QPS, op.config.Burst, op.election.mayWrite)
+	c, err := newClients(op.rest, op.election.mayWrite)
 	if err != nil {
 		return err
 	}
