@@ -80,6 +80,7 @@ type Store struct {
 	lowest, highest identity.ID
 
 	mu        sync.Mutex
+	good      lastGood
 	watching  bool
 	assembler *manifest.Assembler // of the Watch that runs or ran last
 	findings  map[manifest.Key][]cluster.Finding
@@ -94,11 +95,13 @@ var (
 	_ ports.Identities = (*Store)(nil)
 )
 
-// Module provides a Store, also as ports.Source, ports.Publisher and ports.Identities. It needs Options.
+// Module provides a Store, also as ports.Source, ports.Publisher and ports.Identities, and a Reporter. It needs
+// Options, and for the Reporter ports.Inspector.
 var Module = fx.Module("kubernetes",
 	fx.Provide(
 		Open,
 		func(s *Store) (ports.Source, ports.Publisher, ports.Identities) { return s, s, s },
+		NewReporter,
 	),
 )
 
@@ -127,7 +130,7 @@ func Open(o Options) (*Store, error) {
 		return nil, fmt.Errorf("open kubernetes at %s: %w", config.Host, err)
 	}
 	return &Store{
-		opts: o, config: config, api: api, lowest: identity.MinCluster, highest: identity.MaxCluster,
+		opts: o, config: config, api: api, good: lastGood{dir: o.StateDir}, lowest: identity.MinCluster, highest: identity.MaxCluster,
 		assembler: manifest.NewAssembler(), findings: map[manifest.Key][]cluster.Finding{},
 		trouble: map[string]cluster.Finding{}, handed: map[identity.ID]handed{},
 	}, nil
