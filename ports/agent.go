@@ -84,6 +84,7 @@ type Status struct {
 	Started  time.Time `json:"started"`
 	Healthy  bool      `json:"healthy"`
 	Problems []string  `json:"problems,omitempty"` // one a line, empty when healthy
+	Warnings []string  `json:"warnings,omitempty"` // worth knowing; they make nobody ill
 
 	Synced    bool              `json:"synced"` // the cluster's initial lists are complete
 	Kernel    string            `json:"kernel"`
