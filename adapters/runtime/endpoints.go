@@ -75,7 +75,7 @@ func (a *agent) attach(att ports.Attachment) error {
 }
 
 func (a *agent) tellAttached(att ports.Attachment, restored bool) {
-	a.apply(engine.Attach{Pod: att.Pod, ID: att.ID, Ifindex: att.Ifindex, MAC: att.MAC, NodeMAC: att.NodeMAC,
+	a.apply(engine.Attach{Pod: att.Pod, UID: att.UID, ContainerID: att.ContainerID, ID: att.ID, Ifindex: att.Ifindex, MAC: att.MAC, NodeMAC: att.NodeMAC,
 		IPs: att.IPs, Restored: restored})
 }
 

@@ -74,6 +74,10 @@ type Endpoint struct {
 	Node     string
 	NodeIP   netip.Addr
 	Ports    []policy.NamedPort
+
+	// For who reads the published object; sources leave both empty.
+	UID         string // the pod's; may be empty
+	ContainerID string // the sandbox's; may be empty
 }
 
 // Event is one change of the cluster. The set of types is closed: those below. What an event holds is never
