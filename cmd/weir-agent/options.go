@@ -20,6 +20,7 @@ type options struct {
 	node, clusterDir, configDir string
 	flags                       *pflag.FlagSet
 
+	read     map[string]string // what the directory said
 	values   map[string]string // the configuration: flag before directory
 	settings config.Settings
 }
@@ -33,6 +34,7 @@ var fileDefaults = map[string]string{
 	"enable-ipv6-masquerade": "false",
 	"kube-proxy-replacement": "true",
 	"cni-log-file":           "",
+	"allow-root-cgroup":      "false",
 }
 
 // add makes the flags: three of the command's own, and one for each key that the agent obeys.
@@ -55,14 +57,13 @@ func (o *options) add(f *pflag.FlagSet) {
 
 // load reads the configuration directory and puts everything together.
 func (o *options) load() error {
-	var read map[string]string
 	if o.configDir != "" {
 		var err error
-		if read, err = configdir.Read(o.configDir); err != nil {
+		if o.read, err = configdir.Read(o.configDir); err != nil {
 			return err
 		}
 	}
-	return o.combine(read)
+	return o.combine(o.read)
 }
 
 // combine makes the settings from what the configuration directory says and the command line.

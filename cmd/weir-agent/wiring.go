@@ -36,7 +36,7 @@ func wiring(o *options) fx.Option {
 		fx.Supply(
 			log, level, o, newNotes(),
 			rtnetlink.Config{},
-			ebpf.Config{BPFFS: s.BPFFS, Cgroup: s.Cgroup, Sizes: ebpf.Sizes{Flows: s.FlowTableRows, Policy: s.PolicyTableRows}, Logger: log},
+			ebpf.Config{BPFFS: s.BPFFS, Cgroup: s.Cgroup, AllowRootCgroup: s.AllowRootCgroup, Sizes: ebpf.Sizes{Flows: s.FlowTableRows, Policy: s.PolicyTableRows}, Logger: log},
 			api.SocketPath(o.socket()),
 			health.Port(s.HealthPort),
 		),
@@ -50,6 +50,9 @@ func wiring(o *options) fx.Option {
 
 // source is where the cluster comes from.
 func source(o *options, log *slog.Logger) fx.Option {
+	if o.clusterDir == "" {
+		return fromKubernetes(o, log)
+	}
 	run := o.settings.RunDir
 	return fx.Options(
 		fx.Supply(

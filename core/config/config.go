@@ -35,7 +35,7 @@ const (
 	List                 // words separated by blanks or commas
 )
 
-var kindNames = [...]string{"bool", "int", "float", "string", "enum", "duration", "prefix", "path", "list"}
+var kindNames = [...]string{"truth value", "whole number", "number", "text", "known value", "duration", "prefix", "path", "list"}
 
 func (k Kind) String() string { return kindNames[k] }
 

@@ -25,6 +25,8 @@ type Settings struct {
 	BPFFS    string // directory for programs and tables
 	Cgroup   string // cgroup v2 directory whose sockets get service load balancing
 	SocketLB bool   // Cgroup is used at all
+	// AllowRootCgroup lets Cgroup be the root of the hierarchy: every socket of the machine.
+	AllowRootCgroup bool
 
 	Kubeconfig      string
 	APIServer       string // overrides the kubeconfig's; "" is the kubeconfig's or the pod's
@@ -88,6 +90,7 @@ func Parse(values map[string]string) (Settings, error) {
 		BPFFS:           v.text("bpffs"),
 		Cgroup:          v.first("cgroup", "cgroup-root"),
 		SocketLB:        v.yes("kube-proxy-replacement") || v.yes("bpf-lb-sock"),
+		AllowRootCgroup: v.yes("allow-root-cgroup"),
 		Kubeconfig:      v.text("k8s-kubeconfig-path"),
 		APIServer:       v.first("k8s-api-server", "k8s-api-server-urls"),
 		QPS:             float32(v.float("k8s-client-qps")),

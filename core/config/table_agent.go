@@ -21,6 +21,7 @@ var agentKeys = []Key{
 	atStart("bpffs", Path, "", "weir's own: directory on a bpf file system for programs and tables; counts before bpf-root"),
 	atStart("cgroup-root", Path, "/run/cilium/cgroupv2", "cgroup v2 directory whose sockets get service load balancing"),
 	atStart("cgroup", Path, "", "weir's own name for cgroup-root; counts if both are given"),
+	atStart("allow-root-cgroup", Bool, "true", "weir's own: cgroup-root may be the root of the hierarchy, so that every socket of the machine is served"),
 	accepted("procfs", Path, "/proc", "settings are written below /proc, and below /host/proc where that is read-only"),
 	atStart("agent-health-port", Int, "9879", "port of /healthz on the loopback addresses; 0 is none").within(0, 65535),
 	accepted("agent-liveness-update-interval", Duration, "1s", "the loop is asked when somebody asks for its health"),
