@@ -95,6 +95,8 @@ type Status struct {
 	PodCIDRs  []netip.Prefix    `json:"podCIDRs"`
 	Allocated []netip.Addr      `json:"allocated"`
 	Routing   string            `json:"routing"` // "Tunnel [vxlan]"
+	// Masquerade is how pods' traffic gets the node's address: "nftables [IPv4: Enabled, IPv6: Disabled]"; "": not.
+	Masquerade string `json:"masquerade,omitempty"`
 	Attach    string            `json:"attach"`  // "TCX" or "Legacy TC"
 	Endpoints int               `json:"endpoints"`
 	Flows     FlowStatus        `json:"flows"`

@@ -33,6 +33,8 @@ type Config struct {
 	// leave the ranges of a family out.
 	IPAM           string
 	NoIPv4, NoIPv6 bool
+	// Masquerade says what Deps.Masquerade is told at first.
+	Masquerade config.Masquerade
 	// LeakGrace is how long an endpoint whose pod is no longer in the cluster, or whose link is gone, is kept;
 	// 0: until CNI releases it.
 	LeakGrace time.Duration
@@ -58,6 +60,7 @@ type Deps struct {
 	Identities   ports.Identities
 	Attachments  ports.Attachments
 	Network      ports.Network
+	Masquerade   ports.Masquerade // nil: nothing is masqueraded
 	OpenDatapath func(ports.OverlayLinks) (ports.Datapath, error)
 	PodMTU       func(node netip.Addr) (int, error) // from the node's underlay address; nil: 1450
 	Clock        ports.Clock
@@ -90,6 +93,7 @@ type agent struct {
 	seen     *cluster.Node               // the own node, as long as it is incomplete
 	leaks    map[attachmentKey]time.Time // since when they look leaked
 	gcLeaks  time.Time
+	masq     masquerade
 	dp       ports.Datapath
 	engine   *engine.Engine // nil until the datapath is open
 	exec     *executor
@@ -138,6 +142,7 @@ func newAgent(cfg Config, deps Deps) agent {
 		wishes:   newWishes(deps, cfg.Node),
 		attached: map[attachmentKey]*ports.Attachment{}, whenReady: func() {},
 		leaks: map[attachmentKey]time.Time{},
+		masq:  masquerade{settings: cfg.Masquerade, stale: true},
 		aside: func(f func()) { f() },
 	}
 }
@@ -353,6 +358,10 @@ func (a *agent) apply(ev engine.Event) {
 		ev = n
 		a.noteOwnNode(n.Node)
 	}
+	switch ev.(type) {
+	case cluster.NodeUpsert, cluster.NodeDelete:
+		a.masq.stale = true
+	}
 	if n, ok := ev.(cluster.NodeDelete); ok && n.Name == a.cfg.Node {
 		a.deps.Log.Warn("this node's object was deleted; its last version stays in force")
 		return
@@ -407,6 +416,7 @@ func (a *agent) settle() time.Time {
 			a.exec.submit(a.engine.Pruned())
 			next = a.exec.run(now)
 			a.forgetLinks()
+			a.keepMasquerade(now)
 			a.ready.Store(true)
 			a.whenReady()
 		}
@@ -429,6 +439,7 @@ func (a *agent) housekeep() {
 		a.lastGC = now
 		a.wishes.collect(a.cfg.IdentityGrace)
 	}
+	a.keepMasquerade(now)
 	if a.cfg.LeakGrace > 0 && now.Sub(a.gcLeaks) >= leakInterval {
 		a.gcLeaks = now
 		a.collectLeaks(now)

@@ -103,6 +103,10 @@ func (a *agent) draftStatus() statusDraft {
 		s.Problems = append(s.Problems, "the cluster's initial lists are not complete yet")
 	}
 	s.Problems = append(s.Problems, a.engine.Problems()...)
+	if p := a.masq.problem(); p != "" {
+		s.Problems = append(s.Problems, p)
+	}
+	s.Masquerade = a.masq.describe()
 	s.Revision = a.engine.Revision()
 	s.counts, s.errs = a.exec.pending()
 	s.Flows = a.record.status(a.deps.Clock.Now().Sub(a.started))

@@ -11,8 +11,10 @@ import (
 	"github.com/weirnet/weir/adapters/api"
 	"github.com/weirnet/weir/adapters/configdir"
 	"github.com/weirnet/weir/adapters/ebpf"
+	"github.com/weirnet/weir/adapters/nftables"
 	"github.com/weirnet/weir/adapters/rtnetlink"
 	"github.com/weirnet/weir/core/config"
+	"github.com/weirnet/weir/ports"
 )
 
 func cleanupCommand() *cobra.Command {
@@ -86,7 +88,8 @@ func cleanup(s config.Settings, all bool) error {
 		i := installOf(s.CNI, socket)
 		network := rtnetlink.New(rtnetlink.Config{})
 		// First nobody starts pods any more; the programs go last, so that no packet passes without policy.
-		errs = append(errs, i.Remove(), network.Remove(), i.RemoveBinary())
+		errs = append(errs, i.Remove(), network.Remove(), i.RemoveBinary(),
+			nftables.New(nftables.Config{}).SyncMasquerade(ports.MasqueradeRules{}))
 		for _, name := range []string{"endpoints", "last-good", "ipam-mode"} {
 			errs = append(errs, os.RemoveAll(filepath.Join(s.RunDir, name)))
 		}

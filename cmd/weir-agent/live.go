@@ -9,6 +9,7 @@ import (
 	"go.uber.org/fx"
 
 	"github.com/weirnet/weir/adapters/configdir"
+	"github.com/weirnet/weir/adapters/runtime"
 	"github.com/weirnet/weir/core/config"
 )
 
@@ -85,6 +86,7 @@ type configParams struct {
 	Log     *slog.Logger
 	Level   *slog.LevelVar
 	CNI     *cniKeeper
+	Agent   *runtime.Agent
 }
 
 func keepConfig(lc fx.Lifecycle, p configParams) {
@@ -92,6 +94,11 @@ func keepConfig(lc fx.Lifecycle, p configParams) {
 	k.apply = func(s config.Settings) {
 		p.Level.Set(levelOf(s))
 		p.CNI.set(s.CNI)
+		ctx, cancel := context.WithTimeout(context.Background(), configCheck)
+		defer cancel()
+		if err := p.Agent.Masquerade(ctx, s.Masquerade); err != nil {
+			p.Log.Error("configuration", "err", err)
+		}
 	}
 	beside(lc, func(ctx context.Context) {
 		k.describe(p.Options.values)

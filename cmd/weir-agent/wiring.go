@@ -15,6 +15,7 @@ import (
 	"github.com/weirnet/weir/adapters/ebpf"
 	"github.com/weirnet/weir/adapters/filestore"
 	"github.com/weirnet/weir/adapters/health"
+	"github.com/weirnet/weir/adapters/nftables"
 	"github.com/weirnet/weir/adapters/rtnetlink"
 	"github.com/weirnet/weir/adapters/runtime"
 	"github.com/weirnet/weir/core/config"
@@ -35,12 +36,12 @@ func wiring(o *options) fx.Option {
 		fx.WithLogger(func() fxevent.Logger { return fxevent.NopLogger }),
 		fx.Supply(
 			log, level, o, newNotes(),
-			rtnetlink.Config{},
+			rtnetlink.Config{}, nftables.Config{},
 			ebpf.Config{BPFFS: s.BPFFS, Cgroup: s.Cgroup, AllowRootCgroup: s.AllowRootCgroup, Sizes: ebpf.Sizes{Flows: s.FlowTableRows, Policy: s.PolicyTableRows}, Logger: log},
 			api.SocketPath(o.socket()),
 			health.Port(s.HealthPort),
 		),
-		source(o, log), rtnetlink.Module, ebpf.Module,
+		source(o, log), rtnetlink.Module, nftables.Module, ebpf.Module,
 		fx.Provide(agentConfig, agentDeps, newCNIKeeper),
 		runtime.Module,
 		api.Module, health.Module,
@@ -82,6 +83,7 @@ func agentConfig(o *options, n *notes, features []ports.Feature) runtime.Config 
 		Features: features, Kernel: kernelRelease(), Attach: attachMode(features), Datapath: "ebpf",
 		Started: settleHeap, Notes: n.read,
 	}
+	c.Masquerade = s.Masquerade
 	if o.clusterDir == "" {
 		c.LeakGrace = leakGrace
 	} else {
@@ -97,12 +99,17 @@ type depsParams struct {
 	Identities  ports.Identities
 	Attachments ports.Attachments
 	Network     *rtnetlink.Network
+	Masquerade  ports.Masquerade
 	Open        ebpf.Opener
 	Log         *slog.Logger
 }
 
 func agentDeps(o *options, p depsParams) runtime.Deps {
+	if m := o.settings.Masquerade; o.clusterDir != "" && !m.IPv4 && !m.IPv6 {
+		p.Masquerade = nil // nobody asked: what others may have made is left alone
+	}
 	return runtime.Deps{
+		Masquerade: p.Masquerade,
 		Source: p.Source, Publisher: p.Publisher, Identities: p.Identities, Attachments: p.Attachments,
 		Network: p.Network, OpenDatapath: p.Open,
 		PodMTU: func(node netip.Addr) (int, error) {
