@@ -18,6 +18,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -25,8 +26,6 @@ import (
 	"strings"
 	"sync"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 // Addresses of a cluster. A node's last part is 10 more than its number.
@@ -72,7 +71,7 @@ type Options struct {
 type Bed struct {
 	o    Options
 	dir  string
-	lock *os.File
+	lock net.Listener
 
 	mu    sync.Mutex
 	procs map[string]*process
@@ -95,15 +94,9 @@ func Open(o Options) (*Bed, error) {
 	if o.Log == nil {
 		o.Log = io.Discard
 	}
-	if err := os.MkdirAll(root, 0o755); err != nil {
-		return nil, fmt.Errorf("cluster %s: %w", o.Prefix, err)
-	}
-	lock, err := os.OpenFile(filepath.Join(root, o.Prefix+".lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	// An abstract socket is a lock that leaves no file and goes with its process.
+	lock, err := net.Listen("unix", "@weir-k8s-"+o.Prefix)
 	if err != nil {
-		return nil, fmt.Errorf("cluster %s: %w", o.Prefix, err)
-	}
-	if err := unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
-		lock.Close()
 		return nil, fmt.Errorf("cluster %s is in use by another process: %w", o.Prefix, err)
 	}
 	return &Bed{o: o, dir: filepath.Join(root, o.Prefix), lock: lock, procs: map[string]*process{}}, nil

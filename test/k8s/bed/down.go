@@ -62,6 +62,7 @@ func (b *Bed) Down() error {
 	if err := os.RemoveAll(b.dir); err != nil {
 		return fmt.Errorf("cluster %s: %w", b.o.Prefix, err)
 	}
+	os.Remove(root) // unless other clusters are there
 	return nil
 }
 

@@ -55,6 +55,7 @@ pretend kernel/random/boot_id "$(cat /proc/sys/kernel/random/uuid)"
 echo "nameserver 127.0.0.1" >"$DISK/resolv.conf" # so that pulling an image fails at once
 mount --bind "$DISK/resolv.conf" /etc/resolv.conf
 mount --make-rshared / # within this mount namespace
+touch "$DISK/booted"
 
 if [ "$HAS_KUBELET" = false ]; then exec sleep infinity; fi
 

@@ -19,7 +19,8 @@ var nodeInit string
 // processOf is the name of the process that StartNode starts.
 func processOf(i int) string { return "node-" + NodeName(i) }
 
-// StartNode starts the i-th node, as a machine that boots: its disk is what it left, all else is new.
+// StartNode starts the i-th node, as a machine that boots: its disk is what it left, all else is new. It returns when the node has its
+// file systems; containerd and the kubelet take longer.
 func (b *Bed) StartNode(ctx context.Context, i int) error {
 	name, ns, cp := NodeName(i), b.namespace(NodeName(i)), b.namespace("cp")
 	if b.PID(processOf(i)) != 0 {
@@ -58,11 +59,25 @@ func (b *Bed) StartNode(ctx context.Context, i int) error {
 	if err := os.WriteFile(script, []byte(nodeInit), 0o755); err != nil {
 		return fmt.Errorf("start node %s: %w", name, err)
 	}
+	booted := filepath.Join(disk, "booted")
+	if err := os.Remove(booted); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return fmt.Errorf("start node %s: %w", name, err)
+	}
 	// When the first process of a PID namespace dies, the kernel kills all others in it.
-	return b.start(processOf(i), name, strings.Join(b.joinCgroups(name), "\n"),
+	err := b.start(processOf(i), name, strings.Join(b.joinCgroups(name), "\n"),
 		"env", "NODE="+name, "DISK="+disk, "ADDRESSES="+addresses, "BIN="+b.bin(""), "KUBECONFIG="+b.pki(name+".kubeconfig"),
 		"DNS="+DNS, "IMAGES="+filepath.Join(b.dir, "images"), "HAS_KUBELET="+strconv.FormatBool(!b.o.APIOnly),
 		"unshare", "--cgroup", "--mount", "--uts", "--ipc", "--pid", "--fork", "--kill-child", "--mount-proc", "bash", script)
+	if err != nil {
+		return err
+	}
+	return poll(ctx, "node "+name, func() error {
+		if err := b.alive(processOf(i)); err != nil {
+			return err
+		}
+		_, err := os.Stat(booted)
+		return err
+	})
 }
 
 // KillNode kills a node's first process, and with it everything on the node, as a power cut does: no
