@@ -99,7 +99,7 @@ type Entity string
 // CIDR is a prefix: an IPv4 or IPv6 address, '/' and the number of bits that count.
 // +kubebuilder:validation:Format=cidr
 // +kubebuilder:validation:MaxLength=49
-// +kubebuilder:validation:Pattern=`^[0-9a-fA-F:.]+/(0|[1-9][0-9]{0,2})$`
+// +kubebuilder:validation:Pattern=`^((0|[1-9][0-9]{0,2})(\.(0|[1-9][0-9]{0,2})){3}|[0-9a-fA-F:]*:([0-9a-fA-F]{0,4}|(0|[1-9][0-9]{0,2})(\.(0|[1-9][0-9]{0,2})){3}))/(0|[1-9][0-9]{0,2})$`
 type CIDR string
 
 // CIDRRule is a prefix with exceptions, or the prefixes of CIDR groups. It has exactly one of cidr,
