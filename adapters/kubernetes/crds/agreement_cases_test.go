@@ -31,8 +31,12 @@ func cases() []agreementCase {
 	const http = `{"port":"80","protocol":"TCP"}`
 	var out []agreementCase
 	ok := func(name, spec string) { out = append(out, agreementCase{name: name, spec: spec}) }
-	bad := func(name, spec, says string) { out = append(out, agreementCase{name: name, spec: spec, refused: true, says: says}) }
-	but := func(exception, name, spec string) { out = append(out, agreementCase{name: name, spec: spec, exception: exception}) }
+	bad := func(name, spec, says string) {
+		out = append(out, agreementCase{name: name, spec: spec, refused: true, says: says})
+	}
+	but := func(exception, name, spec string) {
+		out = append(out, agreementCase{name: name, spec: spec, exception: exception})
+	}
 
 	ok("empty list", spec(`"ingress":[]`))
 	ok("empty rules", spec(`"ingress":[{}],"egress":[{}],"ingressDeny":[{}],"egressDeny":[{}]`))

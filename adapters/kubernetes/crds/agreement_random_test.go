@@ -7,16 +7,22 @@ import (
 	"pgregory.net/rapid"
 )
 
-// A random policy is built of parts that are mostly right: a wrong one in about thirty, so that many
-// policies have one fault and many none.
+// A random policy is built of parts that are mostly right, so that about half of the policies have no
+// fault and many have one.
+
+// faults is how many right values there are to a wrong one.
+const faults = 50
 
 type source struct{ *rapid.T }
 
-func (s source) chance(oneIn int) bool { return rapid.IntRange(1, oneIn).Draw(s.T, "chance") == 1 }
+// chance is true once in so many draws. It looks at a value in the middle: rapid prefers those at the ends.
+func (s source) chance(oneIn int) bool {
+	return rapid.IntRange(0, 8*oneIn-1).Draw(s.T, "chance")/8 == oneIn*2/3
+}
 
 // pick draws from the good values, rarely from the bad.
 func (s source) pick(good, bad []any) any {
-	if len(bad) > 0 && s.chance(30) {
+	if len(bad) > 0 && s.chance(faults) {
 		return rapid.SampledFrom(bad).Draw(s.T, "bad")
 	}
 	return rapid.SampledFrom(good).Draw(s.T, "good")
@@ -50,14 +56,15 @@ func randomPolicy(t *rapid.T) map[string]any {
 
 func (s source) rule() map[string]any {
 	out := map[string]any{}
-	if !s.chance(30) {
+	if !s.chance(faults) {
 		out["endpointSelector"] = s.selector()
 	}
-	if s.chance(30) {
+	if s.chance(faults) {
 		out["nodeSelector"] = s.selector()
 	}
-	for _, section := range []string{"ingress", "ingressDeny", "egress", "egressDeny"} {
-		if s.chance(2) {
+	always := rapid.IntRange(0, 3).Draw(s.T, "section")
+	for i, section := range []string{"ingress", "ingressDeny", "egress", "egressDeny"} {
+		if i == always && !s.chance(faults) || s.chance(3) {
 			out[section] = s.some(2, func() any { return s.entry(section) })
 		}
 	}
@@ -67,7 +74,7 @@ func (s source) rule() map[string]any {
 	if s.chance(10) {
 		out["log"] = map[string]any{"value": s.pick(values("a", "", "grün 7"), values("a\n", strings.Repeat("é", 33), 1))}
 	}
-	if s.chance(30) {
+	if s.chance(faults) {
 		out["unknown"] = true
 	}
 	return out
@@ -79,7 +86,7 @@ func (s source) entry(section string) map[string]any {
 	if strings.HasPrefix(section, "egress") {
 		prefix = "to"
 	}
-	for range rapid.SampledFrom([]int{0, 1, 1, 1, 1, 1, 2}).Draw(s.T, "members") {
+	for range rapid.SampledFrom([]int{0, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 1, 2}).Draw(s.T, "members") {
 		switch rapid.IntRange(0, 7).Draw(s.T, "member") {
 		case 0, 1:
 			out[prefix+"Endpoints"] = s.some(2, func() any { return s.selector() })
@@ -92,7 +99,7 @@ func (s source) entry(section string) map[string]any {
 		case 5:
 			out[prefix+"CIDRSet"] = s.some(2, func() any {
 				m := map[string]any{}
-				if !s.chance(30) {
+				if !s.chance(faults) {
 					m["cidr"] = s.prefix()
 				}
 				if s.chance(2) {
@@ -101,7 +108,7 @@ func (s source) entry(section string) map[string]any {
 				return m
 			})
 		case 6:
-			if s.chance(4) {
+			if s.chance(8) {
 				out[prefix+"Requires"] = s.some(1, func() any { return s.selector() })
 			}
 		case 7:
@@ -118,7 +125,7 @@ func (s source) entry(section string) map[string]any {
 			return map[string]any{"ports": s.some(3, s.port)}
 		})
 	}
-	if s.chance(4) {
+	if out["toPorts"] == nil && s.chance(3) || s.chance(faults) {
 		out["icmps"] = s.some(2, func() any { return map[string]any{"fields": s.some(3, s.icmp)} })
 	}
 	return out
@@ -130,7 +137,7 @@ func (s source) prefix() any {
 }
 
 func (s source) selector() any {
-	if s.chance(40) {
+	if s.chance(faults) {
 		return s.pick(values("app=a", 1, []any{}), nil)
 	}
 	out := map[string]any{}
@@ -145,10 +152,10 @@ func (s source) selector() any {
 		out["matchExpressions"] = s.some(2, func() any {
 			op := s.pick(values("In", "NotIn", "Exists", "DoesNotExist"), values("in", "", "Gt"))
 			m := map[string]any{"key": s.key(true), "operator": op}
-			if op == "In" || op == "NotIn" || s.chance(20) {
+			if op == "In" || op == "NotIn" || s.chance(faults) {
 				m["values"] = append(s.some(1, s.value), s.value())
 			}
-			if s.chance(40) {
+			if s.chance(faults) {
 				delete(m, []string{"key", "operator", "values"}[rapid.IntRange(0, 2).Draw(s.T, "lost")])
 			}
 			return m
@@ -172,16 +179,26 @@ func (s source) value() any {
 
 func (s source) port() any {
 	m := map[string]any{}
-	if !s.chance(15) {
+	if s.chance(5) {
+		m["protocol"] = s.pick(values("GRE", "ICMP", "ICMPv6", "AH"), values("gre"))
+		if s.chance(3) {
+			m["port"] = s.pick(values("", "0"), values("00", "1", "http"))
+		}
+		if s.chance(faults) {
+			m["endPort"] = 0
+		}
+		return m
+	}
+	if !s.chance(faults) {
 		m["port"] = s.pick(values("0", "1", "80", "65535", "http", "a-b", "0443", fmt.Sprint(rapid.IntRange(0, 65535).Draw(s.T, "port"))), values("", "65536", "-1", 80, "a--b", "1-2", "x ", "00"))
 	}
 	if s.chance(6) {
-		m["endPort"] = s.pick(values(0, 1, 80, 8080, 65535), values(-1, 65536, "80"))
+		m["endPort"] = s.pick(values(0, 65535, 65535, 65535, 80), values(-1, 65536, "80", 1))
 	}
 	if s.chance(2) {
-		m["protocol"] = s.pick(values("TCP", "UDP", "SCTP", "ANY", "", "GRE", "ICMP", "ICMPv6", "AH"), values("tcp", "HTTP", 6))
+		m["protocol"] = s.pick(values("TCP", "UDP", "SCTP", "ANY", ""), values("tcp", "HTTP", 6, "ESP"))
 	}
-	if s.chance(40) {
+	if s.chance(faults) {
 		m["name"] = "x"
 	}
 	return m
@@ -189,7 +206,7 @@ func (s source) port() any {
 
 func (s source) icmp() any {
 	m := map[string]any{}
-	if !s.chance(20) {
+	if !s.chance(faults) {
 		m["type"] = s.pick(values(0, 8, 255, "8", "EchoRequest", "EchoReply", "TimeExceeded", "PacketTooBig", "Redirect"), values(256, -1, "256", "Echo Request", "", 1.5, true))
 	}
 	if s.chance(2) {
