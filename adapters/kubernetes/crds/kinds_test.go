@@ -170,7 +170,9 @@ func TestEverythingIsExplained(t *testing.T) {
 	_, c, _ := installed(t)
 	for _, v := range []string{"v2", "v2alpha1"} {
 		var api struct {
-			Components struct{ Schemas map[string]*apiextensions.JSONSchemaProps }
+			Components struct {
+				Schemas map[string]*apiextensions.JSONSchemaProps
+			}
 		}
 		ask(t, c.Config, "/openapi/v3/apis/cilium.io/"+v, "application/json", &api)
 		for _, k := range kinds {
