@@ -243,6 +243,11 @@ func TestMissingDefinition(t *testing.T) {
 		_, code, err := a.try("GET", "/apis/cilium.io/v2/ciliumnodes", "", nil)
 		return err == nil && code == http.StatusNotFound
 	})
+	_, err := raw(t.Context(), a.open(Options{}).cilium(nodeResource, "", "n1").request(a.open(Options{}), "GET"))
+	require.True(t, definitionMissing(err), "%v", err)
+	_, err = raw(t.Context(), a.open(Options{}).cilium(endpointResource, "shop", "n1").request(a.open(Options{}), "GET"))
+	require.Error(t, err)
+	require.False(t, definitionMissing(err), "%v", err)
 	log := &heard{}
 	s := a.open(Options{Node: "n1", Log: slog.New(slog.NewTextHandler(log, nil))})
 	w := porttest.WatchSource(t, s)
