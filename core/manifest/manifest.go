@@ -36,6 +36,7 @@ const (
 	KindCiliumClusterwideNetworkPolicy = "CiliumClusterwideNetworkPolicy"
 	KindCiliumIdentity                 = "CiliumIdentity"
 	KindCiliumEndpoint                 = "CiliumEndpoint"
+	KindCiliumEndpointSlice            = "CiliumEndpointSlice"
 	KindCiliumNode                     = "CiliumNode"
 )
 
@@ -68,6 +69,8 @@ func kindTable(kind string) (kindInfo, bool) {
 		return kindInfo{"cilium.io/v2", false, readCiliumIdentity}, true
 	case KindCiliumEndpoint:
 		return kindInfo{"cilium.io/v2", true, readCiliumEndpoint}, true
+	case KindCiliumEndpointSlice:
+		return kindInfo{"cilium.io/v2alpha1", false, readCiliumEndpointSlice}, true
 	case KindCiliumNode:
 		return kindInfo{"cilium.io/v2", false, readCiliumNode}, true
 	}
