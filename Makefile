@@ -29,15 +29,17 @@ PACKETS ?= 50000
 
 BENCHTIME ?= 1000000x
 
+K8S_REQUIRE ?= kube,kube-nodes
+
 # Tests that start weir's programs find them in $PATH; a later test must not be answered from the
 # cache of a run on another kernel or as another user.
 TEST := PATH="$(CURDIR)/bin:$$PATH" go run ./test/cmd/testreport -count=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build generate check-generated fmt lint test race test-bpf soak test-netns test-kernels fuzz mutants bench bench-bpf bench-control bench-core check clean
+.PHONY: help demo build generate check-generated fmt lint test race test-bpf k8s-api test-k8s soak test-netns test-kernels fuzz mutants bench bench-bpf bench-control bench-core check clean
 
 help: ## show the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
 
 demo: build ## build, then watch a small cluster work (KEEP=1 leaves it up)
 	@bin/weir demo
@@ -70,14 +72,23 @@ lint: ## gofmt, go vet, staticcheck
 	go vet $(PKGS)
 	go run $(STATICCHECK) $(PKGS)
 
-test: build ## run every test this machine can run, list what it skipped and why
+test: build k8s-api ## run every test this machine can run, list what it skipped and why
 	@$(TEST) $(PKGS)
 
-race: build ## the same with the race detector (needs a C compiler)
+race: build k8s-api ## the same with the race detector (needs a C compiler)
 	@CGO_ENABLED=1 $(TEST) -race $(PKGS)
 
 test-bpf: build ## the eBPF programs, as root; nothing may be skipped
 	@REQUIRE=root,bpf $(TEST) ./bpf/... ./adapters/ebpf/... ./test/differential/...
+
+# Tests against the Kubernetes API want its server, which is built once and kept in the user's cache;
+# without it they say what is missing.
+k8s-api:
+	@test/k8s/build.sh apiserver >/dev/null || echo "test: no kube-apiserver: what needs it is skipped"
+
+test-k8s: build ## as root: a Kubernetes of three nodes, built from source on first use (K8S_REQUIRE= skips what cannot be)
+	@test/k8s/build.sh cluster >/dev/null || [ -z "$(K8S_REQUIRE)" ]
+	@WEIR_K8S_NODES=1 REQUIRE=$(K8S_REQUIRE) $(TEST) -p 1 -timeout 40m ./test/k8s/...
 
 soak: ## SEEDS simulated clusters from SEED on; then, as root, as many runs of PACKETS packets and socket calls: programs against the fake kernel
 	@go test -v -count=1 -timeout 0 -run 'Sim$$' ./test/sim -soak -first $(SEED) -seeds $(SEEDS)
