@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
@@ -80,6 +81,9 @@ func (s *Store) ownNode(ctx context.Context, name string, doc []byte) ([]byte, e
 // In a namespace that is going or gone there is nobody to publish to; that is no error.
 func (s *Store) PublishEndpoint(ctx context.Context, e cluster.Endpoint) error {
 	doc, err := manifest.EncodeEndpoint(e, s.labelsOf(e.Identity))
+	if err == nil && s.isPublished(e.Name, doc) {
+		return nil
+	}
 	if err == nil {
 		err = s.apply(ctx, s.cilium(endpointResource, e.Name.Namespace, e.Name.Name), doc)
 	}
@@ -87,6 +91,53 @@ func (s *Store) PublishEndpoint(ctx context.Context, e cluster.Endpoint) error {
 		return fmt.Errorf("publish endpoint %s: %w", e.Name, err)
 	}
 	return nil
+}
+
+// sawEndpoint notes what the server has of an endpoint of this node: an agent that starts again needs not write
+// what is there.
+func (s *Store) sawEndpoint(k manifest.Key, o manifest.Object, doc []byte) {
+	ours := false
+	for _, e := range o.Upserts() {
+		up, ok := e.(cluster.EndpointUpsert)
+		ours = ok && s.opts.Node != "" && up.Endpoint.Node == s.opts.Node
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if name := (cluster.Name{Namespace: k.Namespace, Name: k.Name}); ours {
+		s.published[name] = doc
+	} else {
+		delete(s.published, name)
+	}
+}
+
+// isPublished says whether the server was last seen to have what doc says.
+func (s *Store) isPublished(name cluster.Name, doc []byte) bool {
+	s.mu.Lock()
+	there, ok := s.published[name]
+	s.mu.Unlock()
+	if !ok {
+		return false
+	}
+	a, errA := said(doc)
+	b, errB := said(there)
+	return errA == nil && errB == nil && reflect.DeepEqual(a, b)
+}
+
+// said is what this node's agent says in a CiliumEndpoint: all of its status, whose it is and where.
+func said(doc []byte) (any, error) {
+	var o struct {
+		Metadata struct {
+			Annotations     map[string]string
+			OwnerReferences []metav1.OwnerReference
+		}
+		Status any
+	}
+	err := json.Unmarshal(doc, &o)
+	var owners []types.UID
+	for _, r := range o.Metadata.OwnerReferences {
+		owners = append(owners, r.UID)
+	}
+	return []any{o.Metadata.Annotations[manifest.NodeAnnotation], owners, o.Status}, err
 }
 
 // namespaceEnds says whether a write failed because its namespace goes or went.

@@ -61,7 +61,8 @@ func (h *hub) push(kind string, listed bool, changes ...change) {
 	defer h.mu.Unlock()
 	for _, c := range changes {
 		if old, ok := h.pending[c.key]; ok && c.kind == refused && old.kind != refused {
-			// What came before takes effect all the same; only what is found counts anew.
+			// What came before takes effect all the same, be it that the object went; only what is found
+			// counts anew.
 			old.findings = c.findings
 			h.pending[c.key] = old
 			continue
@@ -107,6 +108,7 @@ func (s *Store) Watch(ctx context.Context, deliver func(cluster.Event)) error {
 	s.assembler = manifest.NewAssembler()
 	clear(s.findings)
 	clear(s.trouble)
+	clear(s.published)
 	s.mu.Unlock()
 	defer func() {
 		s.mu.Lock()
@@ -139,10 +141,12 @@ func (s *Store) Watch(ctx context.Context, deliver func(cluster.Event)) error {
 			return nil
 		case <-wait.C:
 		}
-		for _, e := range s.takeIn(h.take()) {
+		news := h.take()
+		for _, e := range s.takeIn(news) {
 			deliver(e)
 		}
 		if !synced {
+			s.pruneGood(news)
 			synced = true
 			s.opts.Log.Info("the cluster's objects are known", "server", s.config.Host)
 			deliver(cluster.Synced{})
@@ -165,10 +169,21 @@ func (s *Store) takeIn(news []change) []cluster.Event {
 		}
 		switch c.kind {
 		case put:
+			s.good.keep(c.key, c.doc)
 			changes = append(changes, manifest.Change{Put: c.object})
 		case removed:
+			s.good.forget(c.key)
+			if c.key.Kind == manifest.KindCiliumEndpoint {
+				delete(s.published, cluster.Name{Namespace: c.key.Namespace, Name: c.key.Name})
+			}
 			changes = append(changes, manifest.Change{Remove: c.key})
-			delete(s.findings, c.key)
+		case refused:
+			if _, inForce := s.assembler.Get(c.key); inForce {
+				break
+			}
+			if o, ok := s.good.recall(c.key); ok {
+				changes = append(changes, manifest.Change{Put: o})
+			}
 		}
 		if c.key.Kind == manifest.KindCiliumIdentity && c.kind != refused {
 			if e := s.settleHanded(c); e != nil {
@@ -177,6 +192,17 @@ func (s *Store) takeIn(news []change) []cluster.Event {
 		}
 	}
 	return append(s.assembler.Apply(changes), gone...)
+}
+
+// pruneGood forgets the last good versions of objects that the first lists, which news are, don't name.
+func (s *Store) pruneGood(news []change) {
+	there := map[manifest.Key]bool{}
+	for _, c := range news {
+		there[c.key] = c.kind != removed
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.good.prune(func(k manifest.Key) bool { return there[k] })
 }
 
 // settleHanded forgets that an identity was handed out once the watch tells of it. If it tells that the
@@ -233,7 +259,7 @@ func (s *Store) sawNode(uid string) {
 func (s *Store) Findings() []cluster.Finding {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	var out []cluster.Finding
+	out := s.good.trouble()
 	for _, kind := range sorted(s.trouble, func(a, b string) bool { return a < b }) {
 		out = append(out, s.trouble[kind])
 	}

@@ -11,8 +11,8 @@ import (
 	"github.com/weirnet/weir/core/policy"
 )
 
-// nodeAnnotation names the node on a CiliumEndpoint, which otherwise holds the node's address alone.
-const nodeAnnotation = "weir/node"
+// NodeAnnotation names the node on a CiliumEndpoint, which otherwise holds the node's address alone.
+const NodeAnnotation = "weir/node"
 
 func readCiliumIdentity(r *report, md metadata, top object) body {
 	n, err := strconv.ParseUint(md.name, 10, 32)
@@ -38,7 +38,7 @@ func readCiliumIdentity(r *report, md metadata, top object) body {
 }
 
 func readCiliumEndpoint(r *report, md metadata, top object) body {
-	e := cluster.Endpoint{Name: cluster.Name{Namespace: md.namespace, Name: md.name}, Node: md.annotations[nodeAnnotation]}
+	e := cluster.Endpoint{Name: cluster.Name{Namespace: md.namespace, Name: md.name}, Node: md.annotations[NodeAnnotation]}
 	status, ok := top.get("status").object()
 	if !ok {
 		if top.get("status").absent() {

@@ -182,7 +182,7 @@ func EncodeEndpoint(e cluster.Endpoint, ls labels.Set) ([]byte, error) {
 		o.Metadata.OwnerReferences = []ownerReference{{"v1", "Pod", e.Name.Name, e.UID}}
 	}
 	if e.Node != "" {
-		o.Metadata.Annotations = map[string]string{nodeAnnotation: e.Node}
+		o.Metadata.Annotations = map[string]string{NodeAnnotation: e.Node}
 	}
 	if e.NodeIP.IsValid() {
 		o.Status.Networking.Node = e.NodeIP.String()
