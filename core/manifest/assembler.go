@@ -209,7 +209,7 @@ func rank(kind string) int {
 		return 1
 	case KindCiliumIdentity:
 		return 2
-	case KindNetworkPolicy, KindCiliumNetworkPolicy, KindCiliumClusterwideNetworkPolicy:
+	case KindNetworkPolicy, KindCiliumNetworkPolicy, KindCiliumClusterwideNetworkPolicy, KindClusterNetworkPolicy:
 		return 3
 	case KindPod:
 		return 4

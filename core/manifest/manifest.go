@@ -34,6 +34,7 @@ const (
 	KindNetworkPolicy                  = "NetworkPolicy"
 	KindCiliumNetworkPolicy            = "CiliumNetworkPolicy"
 	KindCiliumClusterwideNetworkPolicy = "CiliumClusterwideNetworkPolicy"
+	KindClusterNetworkPolicy           = "ClusterNetworkPolicy"
 	KindCiliumIdentity                 = "CiliumIdentity"
 	KindCiliumEndpoint                 = "CiliumEndpoint"
 	KindCiliumNode                     = "CiliumNode"
@@ -60,6 +61,8 @@ func kindTable(kind string) (kindInfo, bool) {
 		return kindInfo{"discovery.k8s.io/v1", true, readEndpointSlice}, true
 	case KindNetworkPolicy:
 		return kindInfo{"networking.k8s.io/v1", true, readNetworkPolicy}, true
+	case KindClusterNetworkPolicy:
+		return kindInfo{"policy.networking.k8s.io/v1alpha2", false, readClusterNetworkPolicy}, true
 	case KindCiliumNetworkPolicy:
 		return kindInfo{"cilium.io/v2", true, readCiliumPolicy}, true
 	case KindCiliumClusterwideNetworkPolicy:
