@@ -15,12 +15,11 @@ var (
 	echoes   = []string{"echo*"}
 	nodes    = []string{RoleHost, RoleRemoteNode}
 	outsides = []string{"outside*"}
-	// offCluster is what lies outside the cluster; an API server may well be there.
-	pods = []string{"client*", "echo*"}
+	pods     = []string{"client*", "echo*"}
 )
 
 // Scenarios that most tests of egress have in common.
-var egressScenarios = []string{"pod-to-pod", "pod-to-pod-udp", "client-to-client", "pod-to-service", "pod-to-world", "pod-to-world-2"}
+var egressScenarios = []string{"pod-to-pod", "pod-to-pod-udp", "client-to-client", "pod-to-service", "pod-to-service-udp", "pod-to-world", "pod-to-world-2"}
 
 // Tests are all tests in the order in which they are run.
 func Tests() []Test {
@@ -34,7 +33,7 @@ func basicTests() []Test {
 		{
 			Name: "no-policies", Summary: "without a policy everybody reaches everybody",
 			Scenarios: []string{
-				"pod-to-pod", "pod-to-pod-udp", "pod-to-pod-icmp", "client-to-client", "pod-to-service", "pod-to-headless-service",
+				"pod-to-pod", "pod-to-pod-udp", "pod-to-pod-icmp", "client-to-client", "pod-to-service", "pod-to-service-udp", "pod-to-headless-service",
 				"pod-to-local-nodeport", "pod-to-remote-nodeport", "pod-to-external-ip", "pod-to-loadbalancer",
 				"pod-to-itself-via-service", "pod-to-host", "host-to-pod", "host-to-service", "pod-to-api-server", "dns",
 				"pod-to-world", "pod-to-world-2",

@@ -78,15 +78,17 @@ func TestApplyAndDelete(t *testing.T) {
 	}
 	services, err := p.Services(ctx, ns)
 	require.NoError(t, err)
-	require.Len(t, services, 3)
+	require.Len(t, services, 5)
 	byName := map[string]connectivity.Service{}
 	for _, s := range services {
 		byName[s.Name.Name] = s
 	}
 	same := byName[connectivity.RoleEchoSameNode]
 	require.Len(t, same.ClusterIPs, 2, "dual stack")
-	require.Len(t, same.Ports, 1)
+	require.Len(t, same.Ports, 2)
 	require.NotZero(t, same.Ports[0].NodePort)
+	require.Len(t, byName[connectivity.ExternalIPService].ExternalIPs, 2)
+	require.Len(t, byName[connectivity.LoadBalancerService].Ingress, 2, "the address that the test gives it")
 	require.Empty(t, byName[connectivity.HeadlessService].ClusterIPs)
 
 	steps, err := connectivity.Plan(world(ns), connectivity.Filter{})
