@@ -115,7 +115,7 @@ func TestHealthSaysWhy(t *testing.T) {
 	h.working("reading the cluster")
 	require.NoError(t, h.check(now))
 	require.ErrorContains(t, h.check(now.Add(startGrace+time.Minute)), "without having begun the work: reading the cluster")
-	h.ready()
+	h.idle()
 	require.NoError(t, h.check(now.Add(time.Hour)))
 	require.NoError(t, h.start())
 	h2 := newHealth(h.addr(), e)
