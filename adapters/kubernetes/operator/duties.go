@@ -2,7 +2,9 @@ package operator
 
 import (
 	"context"
+	"slices"
 	"sync"
+	"time"
 
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/tools/cache"
@@ -94,9 +96,10 @@ func (op *Operator) duties(c *clients) (out []duty, err error) {
 	return out, nil
 }
 
-// perform does all duties until the context ends; begun is called when all have begun.
-func perform(ctx context.Context, duties []duty, begun func()) {
-	var all, waiting sync.WaitGroup
+// perform does all duties until the context ends. awaited is called with the names of the duties that have not
+// begun yet, whenever there are fewer of them; at last with none.
+func perform(ctx context.Context, duties []duty, awaited func(names []string)) {
+	var all sync.WaitGroup
 	defer all.Wait()
 	started := map[cache.SharedIndexInformer]bool{}
 	for _, d := range duties {
@@ -107,19 +110,34 @@ func perform(ctx context.Context, duties []duty, begun func()) {
 			}
 		}
 	}
+	names := make([]string, len(duties))
+	for i, d := range duties {
+		names[i] = d.name
+	}
+	awaited(names)
+	var mu sync.Mutex
 	for _, d := range duties {
-		waiting.Add(1)
 		all.Go(func() {
-			ok := awaitReady(ctx, d.ready)
-			waiting.Done()
-			if ok {
-				d.run(ctx)
+			if !awaitReady(ctx, d.ready) {
+				return
 			}
+			mu.Lock()
+			names = slices.DeleteFunc(slices.Clone(names), func(n string) bool { return n == d.name })
+			awaited(names)
+			mu.Unlock()
+			d.run(ctx)
 		})
 	}
-	waiting.Wait()
-	if ctx.Err() == nil {
-		begun()
-	}
 	<-ctx.Done()
+}
+
+func awaitReady(ctx context.Context, ready func() bool) bool {
+	for !ready() {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-time.After(20 * time.Millisecond):
+		}
+	}
+	return ctx.Err() == nil
 }

@@ -2,8 +2,11 @@ package operator
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -64,6 +67,30 @@ func TestTwoReplicas(t *testing.T) {
 	require.Less(t, time.Since(begin), 8*time.Second)
 	r.node("n1")
 	r.eventually(func() string { return want(len(r.podCIDRs("n1")), 1) })
+}
+
+// A leader that was stopped for longer than its lease wakes up as one that isn't.
+func TestLeaderThatSlept(t *testing.T) {
+	r := newRig(t)
+	p := r.process()
+	r.eventually(p.leads)
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGSTOP))
+	c := r.named("c")
+	r.eventually(r.leads(c))
+	for i := range 10 {
+		r.node(fmt.Sprintf("n%d", i))
+	}
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGCONT))
+	r.eventually(func() string { return want(strings.Contains(p.log.String(), "not leading any more"), true) })
+	seen := map[string]bool{}
+	for i := range 10 {
+		name := fmt.Sprintf("n%d", i)
+		r.eventually(func() string { return want(len(r.podCIDRs(name)), 1) })
+		seen[r.podCIDRs(name)[0]] = true
+	}
+	require.Len(t, seen, 10)
+	require.NotContains(t, p.log.String(), "gave pod CIDRs")
+	require.NotContains(t, p.log.String(), "made the CiliumNode")
 }
 
 // Who lost the lead, or may have, writes nothing.

@@ -14,6 +14,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -143,21 +144,13 @@ func (op *Operator) term(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	op.health.working("reading the cluster")
-	perform(ctx, duties, func() {
+	perform(ctx, duties, func(awaited []string) {
+		if len(awaited) > 0 {
+			op.health.working("reading the cluster for " + strings.Join(awaited, ", "))
+			return
+		}
 		op.health.idle()
 		op.log.Info("at work", "ipam", op.config.IPAM)
 	})
 	return ctx.Err()
-}
-
-func awaitReady(ctx context.Context, ready func() bool) bool {
-	for ready != nil && !ready() {
-		select {
-		case <-ctx.Done():
-			return false
-		case <-time.After(20 * time.Millisecond):
-		}
-	}
-	return ctx.Err() == nil
 }
