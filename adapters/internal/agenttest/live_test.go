@@ -59,8 +59,9 @@ func TestOnANode(t *testing.T) {
 	})
 	s := n.status()
 	assert.Empty(t, s.Problems)
-	assert.Len(t, s.Warnings, 1)
-	assert.Contains(t, s.Warnings[0], `tpyo: unknown key (value "x")`)
+	require.Len(t, s.Warnings, 2)
+	assert.Contains(t, s.Warnings[0], "bandwidths of pods are not limited")
+	assert.Contains(t, s.Warnings[1], `tpyo: unknown key (value "x")`)
 	assert.Equal(t, "nftables [IPv4: Enabled, IPv6: Enabled]", s.Masquerade)
 
 	// A pod whose policy lets it go outside and lets nobody in.
