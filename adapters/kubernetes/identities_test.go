@@ -346,3 +346,46 @@ security-labels: {"k8s:app": odd}
 	}
 	assert.Equal(t, []string{"elsewhere"}, a.names(manifest.KindCiliumIdentity, ""))
 }
+
+// A number is needed as long as labels behind it belong at or before it.
+func TestNeeded(t *testing.T) {
+	s := &Store{lowest: identity.MinCluster}
+	s.narrow(8)
+	homes := map[int][]labels.Set{}
+	for i := range 200 {
+		h := int(s.home(app(i)) - s.lowest)
+		homes[h] = append(homes[h], app(i))
+	}
+	table := func(home ...int) map[identity.ID]entry { // by number; -1: free
+		out := map[identity.ID]entry{}
+		for at, h := range home {
+			if h >= 0 {
+				out[s.lowest+identity.ID(at)] = entry{labels: homes[h][at]}
+			}
+		}
+		return out
+	}
+	for name, c := range map[string]struct {
+		home   []int
+		number int
+		want   bool
+	}{
+		"nothing behind":              {[]int{0, -1, 2, -1, -1, -1, -1, -1}, 0, false},
+		"its own place behind":        {[]int{0, 1, -1, -1, -1, -1, -1, -1}, 0, false},
+		"the same place":              {[]int{0, 0, -1, -1, -1, -1, -1, -1}, 0, true},
+		"a place before":              {[]int{0, 0, 0, -1, -1, -1, -1, -1}, 1, true},
+		"further behind":              {[]int{0, 1, 2, 0, -1, -1, -1, -1}, 1, true},
+		"behind a gap":                {[]int{0, 1, -1, 1, -1, -1, -1, -1}, 0, false},
+		"between":                     {[]int{0, 1, 1, -1, -1, -1, -1, -1}, 0, false},
+		"around the end":              {[]int{7, -1, -1, -1, -1, -1, -1, 7}, 7, true},
+		"around the end, own place":   {[]int{0, -1, -1, -1, -1, -1, -1, 7}, 7, false},
+		"around the end, from before": {[]int{6, -1, -1, -1, -1, -1, 6, 6}, 7, true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			assert.Equal(t, c.want, s.needed(table(c.home...), s.lowest+identity.ID(c.number)))
+		})
+	}
+	all := table(0, 1, -1, -1, -1, -1, -1, -1)
+	all[s.lowest+1] = entry{}
+	assert.True(t, s.needed(all, s.lowest), "what can't be read might belong before")
+}

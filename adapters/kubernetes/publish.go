@@ -53,7 +53,7 @@ func (s *Store) ownNode(ctx context.Context, name string, doc []byte) ([]byte, e
 	s.mu.Unlock()
 	if name != s.opts.Node || uid == "" {
 		var node metav1.PartialObjectMetadata
-		data, err := s.api.plain[groupCore].Get().Resource("nodes").Name(name).DoRaw(ctx)
+		data, err := raw(ctx, s.api.plain[groupCore].Get().Resource("nodes").Name(name))
 		if apierrors.IsNotFound(err) {
 			return doc, nil
 		}
@@ -162,7 +162,7 @@ func (s *Store) WithdrawEndpoint(ctx context.Context, name cluster.Name, node st
 	}
 	at := s.cilium(endpointResource, name.Namespace, name.Name)
 	for {
-		doc, err := at.request(s, "GET").DoRaw(ctx)
+		doc, err := raw(ctx, at.request(s, "GET"))
 		if apierrors.IsNotFound(err) && !definitionMissing(err) {
 			return nil
 		}
@@ -186,15 +186,9 @@ func (s *Store) WithdrawEndpoint(ctx context.Context, name cluster.Name, node st
 	}
 }
 
-// definitionMissing tells a kind that isn't defined from an object that isn't there.
-func definitionMissing(err error) bool {
-	status, ok := err.(apierrors.APIStatus)
-	if !ok {
-		return false
-	}
-	d := status.Status().Details
-	return d == nil || d.Name == ""
-}
+// definitionMissing tells a kind that isn't defined from an object that isn't there: of the former the server
+// knows no more than that there is no such page.
+func definitionMissing(err error) bool { return apierrors.IsUnexpectedServerError(err) }
 
 func endpointOf(doc []byte) (cluster.Endpoint, bool) {
 	o, _ := manifest.Decode("", doc)
@@ -241,11 +235,20 @@ func (p place) request(s *Store, verb string) *rest.Request {
 	return s.api.plain[p.group].Verb(verb).NamespaceIfScoped(p.namespace, p.namespace != "").Resource(p.resource).Name(p.name)
 }
 
+// raw makes a request and returns what was answered. Errors say what the server says.
+func raw(ctx context.Context, req *rest.Request) ([]byte, error) {
+	answer := req.Do(ctx)
+	if err := answer.Error(); err != nil {
+		return nil, err
+	}
+	return answer.Raw()
+}
+
 // apply makes the object's fields that weir manages be those of doc. The other fields stay; an object that
 // isn't there is made. Applying the same again changes nothing.
 func (s *Store) apply(ctx context.Context, at place, doc []byte) error {
-	_, err := at.request(s, "PATCH").Param("fieldManager", s.opts.Manager).Param("force", "true").
-		SetHeader("Content-Type", string(types.ApplyYAMLPatchType)).Body(doc).DoRaw(ctx)
+	_, err := raw(ctx, at.request(s, "PATCH").Param("fieldManager", s.opts.Manager).Param("force", "true").
+		SetHeader("Content-Type", string(types.ApplyYAMLPatchType)).Body(doc))
 	return err
 }
 
@@ -259,6 +262,6 @@ func (s *Store) delete(ctx context.Context, at place, head manifest.Head) error 
 	if err != nil {
 		return err
 	}
-	_, err = at.request(s, "DELETE").SetHeader("Content-Type", "application/json").Body(body).DoRaw(ctx)
+	_, err = raw(ctx, at.request(s, "DELETE").SetHeader("Content-Type", "application/json").Body(body))
 	return err
 }

@@ -151,7 +151,7 @@ func (s *Store) page(ctx context.Context, k kind, from string) (items []notice, 
 }
 
 func plainPage(ctx context.Context, req *rest.Request) (items []notice, listed uint64, more string, err error) {
-	data, err := req.Throttle(unlimited).DoRaw(ctx)
+	data, err := raw(ctx, req.Throttle(unlimited))
 	if err != nil {
 		return nil, 0, "", err
 	}

@@ -275,10 +275,7 @@ func (a *agent) open() error {
 	}
 	overlay := ports.Overlay{
 		VXLANPort: a.cfg.VXLANPort, MTU: a.cfg.MTU, Routers: a.self.Routers,
-		Underlay: a.self.Addresses[0], Native: a.cfg.Routing != engine.Tunnel,
-	}
-	if a.cfg.Routing == engine.Direct {
-		overlay.Direct = a.self.Addresses[0]
+		Underlay: a.self.Addresses[0], Native: a.cfg.Routing != engine.Tunnel, Direct: a.cfg.Routing == engine.Direct,
 	}
 	links, err := a.deps.Network.EnsureOverlay(overlay)
 	if err != nil {
