@@ -72,6 +72,8 @@ type (
 	// policy may still be in force and must be replaced, not interrupted.
 	Attach struct {
 		Pod          cluster.Name
+		UID          string // the pod's, if known
+		ContainerID  string // the sandbox's
 		ID           datapath.EndpointID
 		Ifindex      uint32
 		MAC, NodeMAC datapath.MAC

@@ -137,7 +137,10 @@ func (e *Engine) emitEndpoint(ep *endpoint) {
 	self := e.nodes[e.node]
 	pub := cluster.Endpoint{
 		Name: ep.pod, ID: uint16(ep.ID), Identity: ep.identity, IPs: slices.Clone(ep.IPs),
-		Node: e.node, Ports: slices.Clone(ep.ports),
+		Node: e.node, Ports: slices.Clone(ep.ports), UID: ep.UID, ContainerID: ep.ContainerID,
+	}
+	if pub.UID == "" {
+		pub.UID = e.pods[ep.pod].UID
 	}
 	if len(self.Addresses) > 0 {
 		pub.NodeIP = self.Addresses[0]

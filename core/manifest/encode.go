@@ -15,10 +15,19 @@ import (
 // The shapes of what nodes publish; field names are Cilium's.
 
 type objectMeta struct {
-	Name        string            `json:"name"`
-	Namespace   string            `json:"namespace,omitempty"`
-	Labels      map[string]string `json:"labels,omitempty"`
-	Annotations map[string]string `json:"annotations,omitempty"`
+	Name            string            `json:"name"`
+	Namespace       string            `json:"namespace,omitempty"`
+	Labels          map[string]string `json:"labels,omitempty"`
+	Annotations     map[string]string `json:"annotations,omitempty"`
+	OwnerReferences []ownerReference  `json:"ownerReferences,omitempty"`
+}
+
+// ownerReference says whose end is the object's end, too.
+type ownerReference struct {
+	APIVersion string `json:"apiVersion"`
+	Kind       string `json:"kind"`
+	Name       string `json:"name"`
+	UID        string `json:"uid"`
 }
 
 type ciliumIdentity struct {
@@ -62,7 +71,10 @@ type endpointStatus struct {
 	Identity   *endpointIdentity  `json:"identity,omitempty"`
 	Networking endpointNetworking `json:"networking"`
 	External   externalIDs        `json:"external-identifiers"`
+	Policy     endpointPolicy     `json:"policy"`
+	Encryption struct{}           `json:"encryption"`
 	Ports      []endpointPort     `json:"named-ports,omitempty"`
+	Account    string             `json:"service-account,omitempty"`
 }
 
 type endpointIdentity struct {
@@ -81,9 +93,26 @@ type addressPair struct {
 }
 
 type externalIDs struct {
+	Container string `json:"container-id,omitempty"`
 	Namespace string `json:"k8s-namespace"`
 	Pod       string `json:"k8s-pod-name"`
+	PodName   string `json:"pod-name"`
+	CEPName   string `json:"cep-name"`
 }
+
+// endpointPolicy is written as Cilium does by default: which policy is in force is asked of the node's agent,
+// because writing it here would cost every node a write for each change of a policy.
+type endpointPolicy struct {
+	Ingress directionPolicy `json:"ingress"`
+	Egress  directionPolicy `json:"egress"`
+}
+
+type directionPolicy struct {
+	Enforcing bool   `json:"enforcing"`
+	State     string `json:"state"`
+}
+
+const statusDisabled = "<status disabled>"
 
 type endpointPort struct {
 	Name     string `json:"name"`
@@ -91,7 +120,10 @@ type endpointPort struct {
 	Protocol string `json:"protocol"`
 }
 
-const ciliumV2 = "cilium.io/v2"
+const (
+	ciliumV2       = "cilium.io/v2"
+	ciliumV2Alpha1 = "cilium.io/v2alpha1"
+)
 
 // EncodeIdentity writes a CiliumIdentity. The error names a label that the kind can't hold: its
 // labels come from Kubernetes.
@@ -146,15 +178,21 @@ func EncodeEndpoint(e cluster.Endpoint, ls labels.Set) ([]byte, error) {
 		Metadata: objectMeta{Name: e.Name.Name, Namespace: e.Name.Namespace},
 		Status: endpointStatus{ID: e.ID, State: "ready",
 			Networking: endpointNetworking{Addressing: pairs(e.IPs)},
-			External:   externalIDs{e.Name.Namespace, e.Name.Name}}}
+			External: externalIDs{Container: e.ContainerID, Namespace: e.Name.Namespace, Pod: e.Name.Name,
+				PodName: e.Name.String(), CEPName: e.Name.String()},
+			Policy: endpointPolicy{directionPolicy{State: statusDisabled}, directionPolicy{State: statusDisabled}}}}
+	if e.UID != "" {
+		o.Metadata.OwnerReferences = []ownerReference{{"v1", "Pod", e.Name.Name, e.UID}}
+	}
 	if e.Node != "" {
-		o.Metadata.Annotations = map[string]string{nodeAnnotation: e.Node}
+		o.Metadata.Annotations = map[string]string{NodeAnnotation: e.Node}
 	}
 	if e.NodeIP.IsValid() {
 		o.Status.Networking.Node = e.NodeIP.String()
 	}
 	if e.Identity != identity.Unknown {
 		o.Status.Identity = &endpointIdentity{ID: int64(e.Identity), Labels: ls.Strings()}
+		o.Status.Account, _ = ls.Get(labels.SourceK8s, labels.KeyServiceAccount)
 	}
 	for _, p := range e.Ports {
 		if p.Name != "" {

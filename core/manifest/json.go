@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -68,7 +69,7 @@ type twice struct{ path string }
 func (e twice) Error() string { return fmt.Sprintf("key %s stands twice", e.path) }
 
 func (e twice) below(place string) twice {
-	if e.path[0] == '[' {
+	if strings.HasPrefix(e.path, "[") {
 		return twice{place + e.path}
 	}
 	return twice{join(place, e.path)}
@@ -184,7 +185,7 @@ func (p *parser) object() (any, error) {
 			}
 		}
 		if many != nil && many[key] || many == nil && slices.ContainsFunc(out, func(f field) bool { return f.key == key }) {
-			return nil, twice{key}
+			return nil, twice{cmp.Or(key, `""`)}
 		}
 		if many != nil {
 			many[key] = true

@@ -22,7 +22,19 @@ type SourceHarness struct {
 	Source ports.Source
 	Apply  func(name, yaml string)
 	Remove func(name string)
+	// Mistake is a policy of which a version is refused; the zero value is a NetworkPolicy. It is for sources
+	// that never see such a one, because somebody refuses it before.
+	Mistake Mistake
 }
+
+// Mistake is a policy with one rule that allows port 80, and a version of it that is refused.
+type Mistake struct {
+	Good, Broken string // YAML
+	Key          string // as in policy.Ref's String and in findings
+	Field        string // that is wrong
+}
+
+var mistake = Mistake{Good: sourcePolicy, Broken: sourceBroken, Key: policyKey, Field: "spec.ingress[0].ports[0].port"}
 
 // SourceWatch runs a Watch and remembers what it delivers.
 type SourceWatch struct {
@@ -196,6 +208,13 @@ spec: {podSelector: {}, ingress: [{ports: [{port: 70000}]}]}
 	policyKey = "NetworkPolicy shop/p"
 )
 
+func (h SourceHarness) mistake() Mistake {
+	if h.Mistake == (Mistake{}) {
+		return mistake
+	}
+	return h.Mistake
+}
+
 // Source is the contract suite of ports.Source. start makes an empty one.
 func Source(t *testing.T, start func(t *testing.T) SourceHarness) {
 	t.Run("empty", func(t *testing.T) {
@@ -268,16 +287,17 @@ endpoints: [{addresses: [10.9.9.9]}]
 
 	t.Run("a broken object", func(t *testing.T) {
 		h := start(t)
-		h.Apply("policy", sourcePolicy)
+		m := h.mistake()
+		h.Apply("policy", m.Good)
 		w := WatchSource(t, h.Source)
 		w.Eventually(t, "the good version", func(k Known) bool { return len(k.Policies) == 1 })
-		h.Apply("policy", sourceBroken)
+		h.Apply("policy", m.Broken)
 		h.Apply("service", sourceService)
 		k := w.Eventually(t, "the other object", func(k Known) bool { return len(k.Services) == 1 })
-		assert.Equal(t, uint16(80), k.Policies[policyKey].Specs[0].Rules[0].Ports[0].First, "the last good version stays")
+		assert.Equal(t, uint16(80), k.Policies[m.Key].Specs[0].Rules[0].Ports[0].First, "the last good version stays")
 		found := false
 		for _, f := range h.Source.Findings() {
-			found = found || f.Object == policyKey && f.Field == "spec.ingress[0].ports[0].port" && !f.Warning
+			found = found || f.Object == m.Key && f.Field == m.Field && !f.Warning
 		}
 		assert.True(t, found, "findings: %v", h.Source.Findings())
 		h.Remove("policy")
@@ -287,14 +307,15 @@ endpoints: [{addresses: [10.9.9.9]}]
 
 	t.Run("a broken object that never was good", func(t *testing.T) {
 		h := start(t)
-		h.Apply("policy", sourceBroken)
+		m := h.mistake()
+		h.Apply("policy", m.Broken)
 		h.Apply("base", sourceBase)
 		w := WatchSource(t, h.Source)
 		k := w.Eventually(t, "Synced", func(k Known) bool { return k.Synced == 1 })
 		assert.Empty(t, k.Policies)
 		assert.Len(t, k.Pods, 1)
 		assert.NotEmpty(t, h.Source.Findings())
-		h.Apply("policy", sourcePolicy)
+		h.Apply("policy", m.Good)
 		w.Eventually(t, "the mended object", func(k Known) bool { return len(k.Policies) == 1 })
 	})
 
