@@ -37,7 +37,7 @@ K8S_REQUIRE ?= kube,kube-nodes
 TEST := PATH="$(CURDIR)/bin:$$PATH" go run ./test/cmd/testreport -count=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build generate generate-crds check-generated check-generated-crds fmt lint test race test-bpf k8s-api test-k8s soak test-netns test-kernels fuzz mutants bench bench-bpf bench-control bench-core check clean
+.PHONY: help demo build image generate generate-crds check-generated check-generated-crds fmt lint test race test-bpf k8s-api test-k8s soak test-netns test-kernels fuzz mutants bench bench-bpf bench-control bench-core check clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +48,15 @@ demo: build ## build, then watch a small cluster work (KEEP=1 leaves it up)
 build: ## build the binaries into bin/
 	@mkdir -p bin
 	$(GO_BUILD) -o bin/ ./cmd/...
+
+IMAGE     ?= docker.io/weirnet/weir:$(VERSION)
+IMAGE_TAR ?= bin/image.tar
+
+image: ## the image for clusters as a docker-archive, without a registry (IMAGE, IMAGE_TAR)
+	@mkdir -p bin/image
+	$(GO_BUILD) -ldflags '-s -w -X main.version=$(VERSION) -X main.Version=$(VERSION)' -o bin/image/ \
+		./cmd/weir ./cmd/weir-agent ./cmd/weir-cni ./cmd/weir-operator
+	@BIN=bin/image deploy/image/build.sh $(IMAGE_TAR) $(IMAGE)
 
 generate: generate-crds ## compile the eBPF programs and their Go bindings (installs clang if missing), write the definitions of the cilium.io kinds
 	@CLANG_VERSION=$(CLANG_VERSION) .ci/clang

@@ -39,7 +39,10 @@ func (r *Runner) deploy(ctx context.Context) error {
 	}
 	for _, d := range r.layout.Objects() {
 		r.out.Say("✨ [%s] Deploying %s...", name, d.Name)
-		if err := r.p.Apply(ctx, d); err != nil {
+		err := r.p.Apply(ctx, d)
+		if err != nil && d.Optional && ctx.Err() == nil {
+			r.out.Warn("%s: %v; going on without it", d.Name, err)
+		} else if err != nil {
 			return fmt.Errorf("deploy %s: %w", d.Name, err)
 		}
 	}

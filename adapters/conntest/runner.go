@@ -35,7 +35,7 @@ type Options struct {
 	ConnectTimeout time.Duration // silence for that long is a drop; 0: 2 s
 	RequestTimeout time.Duration // of one probe that shall be answered; 0: 10 s
 	Retries        int           // more tries of what shall be answered and was met by silence
-	Concurrency    int           // pods that send at the same time; 0: 4
+	Concurrency    int           // pods that send at the same time; 0: 8
 	DeployTimeout  time.Duration // 0: 5 minutes
 	PolicyTimeout  time.Duration // 0: 30 s
 }
@@ -51,7 +51,7 @@ func (o Options) withDefaults() Options {
 	set(&o.DeployTimeout, 5*time.Minute)
 	set(&o.PolicyTimeout, 30*time.Second)
 	if o.Concurrency == 0 {
-		o.Concurrency = 4
+		o.Concurrency = 8
 	}
 	return o
 }

@@ -303,6 +303,9 @@ func (r *reflector) convert(n notice, before seen) (c change, now seen, news boo
 	if r.kind.name == manifest.KindNode && n.head.Name == r.store.opts.Node {
 		r.store.sawNode(n.head.UID)
 	}
+	if r.kind.name == manifest.KindCiliumEndpoint {
+		r.store.sawEndpoint(c.key, o, c.doc)
+	}
 	if !keptOverRestart(r.kind.name) {
 		c.doc = nil
 	}

@@ -110,7 +110,7 @@ func agentDeps(o *options, p depsParams) runtime.Deps {
 	}
 	return runtime.Deps{
 		Masquerade: p.Masquerade,
-		Source: p.Source, Publisher: p.Publisher, Identities: p.Identities, Attachments: p.Attachments,
+		Source:     p.Source, Publisher: p.Publisher, Identities: p.Identities, Attachments: p.Attachments,
 		Network: p.Network, OpenDatapath: p.Open,
 		PodMTU: func(node netip.Addr) (int, error) {
 			underlay, err := p.Network.UnderlayMTU(node)

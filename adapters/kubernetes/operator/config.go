@@ -77,7 +77,7 @@ func Settings() []Setting {
 		{"debug", "false", "log more", flag(func(d *draft) *bool { return &d.Debug })},
 		{"k8s-kubeconfig-path", "", "kubeconfig file (empty: the pod's service account)", text(func(d *draft) *string { return &d.Kubeconfig })},
 		{"k8s-api-server", "", "URL of the API server (empty: what the kubeconfig or the environment says)", text(func(d *draft) *string { return &d.Server })},
-		{"operator-k8s-client-qps", "100", "requests to the API server a second", number(1, 10000, func(d *draft, n int) { d.QPS = float32(n) })},
+		{"operator-k8s-client-qps", "100", "requests to the API server a second", rate(func(d *draft) *float32 { return &d.QPS })},
 		{"operator-k8s-client-burst", "200", "requests to the API server at once", number(1, 10000, func(d *draft, n int) { d.Burst = n })},
 		{"operator-api-serve-addr", ":9234", "address on which /healthz is served", text(func(d *draft) *string { return &d.ServeAddr })},
 		{"leader-election-lease-duration", "15s", "time after which another replica takes over from one that is silent", duration(time.Second, func(d *draft) *time.Duration { return &d.LeaseDuration })},
@@ -206,6 +206,17 @@ func number(low, high int, set func(*draft, int)) func(*draft, string) error {
 			return fmt.Errorf("want a whole number from %d to %d", low, high)
 		}
 		set(d, n)
+		return nil
+	}
+}
+
+func rate(field func(*draft) *float32) func(*draft, string) error {
+	return func(d *draft, s string) error {
+		n, err := strconv.ParseFloat(s, 32)
+		if err != nil || !(n > 0 && n <= 10000) {
+			return errors.New("want a number above 0, at most 10000")
+		}
+		*field(d) = float32(n)
 		return nil
 	}
 }

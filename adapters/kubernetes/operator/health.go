@@ -61,6 +61,7 @@ func (h *health) stop() {
 
 func (h *health) addr() string { return h.listener.Addr().String() }
 
+// working says what a leader does before its work begins.
 func (h *health) working(phase string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -70,8 +71,7 @@ func (h *health) working(phase string) {
 	h.phase = phase
 }
 
-func (h *health) ready() { h.idle() }
-
+// idle says that the work has begun, or that there is none.
 func (h *health) idle() {
 	h.mu.Lock()
 	defer h.mu.Unlock()

@@ -139,7 +139,7 @@ func newRig(t *testing.T) *rig {
 // wipe removes what tests make.
 func (r *rig) wipe() {
 	r.t.Helper()
-	for _, gvr := range []schema.GroupVersionResource{coreNodes, ciliumNodes, ciliumClusterPolicies, ciliumCIDRGroups, ciliumEndpointSlices} {
+	for _, gvr := range []schema.GroupVersionResource{coreNodes, ciliumNodes, ciliumClusterPolicies, ciliumCIDRGroups, ciliumEndpointSlices, ciliumIdentities} {
 		require.NoError(r.t, r.api.dynamic.Resource(gvr).DeleteCollection(r.ctx, metav1.DeleteOptions{}, metav1.ListOptions{}))
 	}
 	for _, ns := range []string{"default", "kube-system"} {

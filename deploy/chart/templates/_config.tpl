@@ -8,7 +8,6 @@ debug-verbose: {{ . | quote }}
 {{- end }}
 cluster-name: {{ $v.cluster.name | quote }}
 cluster-id: {{ include "weir.number" $v.cluster.id | quote }}
-cilium-namespace: {{ include "weir.namespace" . }}
 # addresses and routes
 enable-ipv4: {{ include "weir.bool" $v.ipv4.enabled }}
 enable-ipv6: {{ include "weir.bool" $v.ipv6.enabled }}
