@@ -68,7 +68,7 @@ type twice struct{ path string }
 func (e twice) Error() string { return fmt.Sprintf("key %s stands twice", e.path) }
 
 func (e twice) below(place string) twice {
-	if e.path[0] == '[' {
+	if strings.HasPrefix(e.path, "[") {
 		return twice{place + e.path}
 	}
 	return twice{join(place, e.path)}

@@ -68,6 +68,7 @@ func TestKeysThatStandTwiceAreNamed(t *testing.T) {
 		`{"a":{"b":1,"b":1}}`:          "a.b",
 		`{"a":[0,[{"b":1,"b":2}]]}`:    "a[1][0].b",
 		`[{"a":1,"a":1}]`:              "[0].a",
+		`{"a":{"":1,"":2}}`:            "a.",
 		many + `,"first":1}`:           "first",
 		many + `,"k` + "xx" + `": []}`: "kxx",
 	} {
