@@ -1,5 +1,5 @@
 # The same targets on a laptop and in CI. Building and testing needs Go and git; only "generate" and
-# "check-generated" need clang.
+# "check-generated" need clang, and the module proxy for controller-gen.
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
@@ -19,6 +19,7 @@ BENCHSTAT    := golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4
 CONTROL_PKGS := ./core/labels ./core/lb ./core/policy ./core/flow ./core/matrix ./adapters/filestore ./adapters/runtime
 
 GENERATED := 'bpf/*_bpf*.go' 'bpf/*.o'
+GENERATED_CRDS := 'adapters/kubernetes/crds/cilium.io_*.yaml' 'adapters/kubernetes/apis/*/zz_generated.*'
 
 FUZZTIME ?= 10s
 PKGS     ?= ./...
@@ -29,15 +30,17 @@ PACKETS ?= 50000
 
 BENCHTIME ?= 1000000x
 
+K8S_REQUIRE ?= kube,kube-nodes
+
 # Tests that start weir's programs find them in $PATH; a later test must not be answered from the
 # cache of a run on another kernel or as another user.
 TEST := PATH="$(CURDIR)/bin:$$PATH" go run ./test/cmd/testreport -count=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build generate check-generated fmt lint test race test-bpf soak test-netns test-kernels fuzz mutants bench bench-bpf bench-control bench-core check clean
+.PHONY: help demo build image generate generate-crds check-generated check-generated-crds fmt lint test race test-bpf k8s-api test-k8s soak test-netns test-kernels fuzz mutants bench bench-bpf bench-control bench-core check clean
 
 help: ## show the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
 
 demo: build ## build, then watch a small cluster work (KEEP=1 leaves it up)
 	@bin/weir demo
@@ -46,13 +49,25 @@ build: ## build the binaries into bin/
 	@mkdir -p bin
 	$(GO_BUILD) -o bin/ ./cmd/...
 
-generate: ## compile the eBPF programs and their Go bindings (installs clang if missing)
+IMAGE     ?= docker.io/weirnet/weir:$(VERSION)
+IMAGE_TAR ?= bin/image.tar
+
+image: ## the image for clusters as a docker-archive, without a registry (IMAGE, IMAGE_TAR)
+	@mkdir -p bin/image
+	$(GO_BUILD) -ldflags '-s -w -X main.version=$(VERSION) -X main.Version=$(VERSION)' -o bin/image/ \
+		./cmd/weir ./cmd/weir-agent ./cmd/weir-cni ./cmd/weir-operator
+	@BIN=bin/image deploy/image/build.sh $(IMAGE_TAR) $(IMAGE)
+
+generate: generate-crds ## compile the eBPF programs and their Go bindings (installs clang if missing), write the definitions of the cilium.io kinds
 	@CLANG_VERSION=$(CLANG_VERSION) .ci/clang
 	go generate ./bpf/...
 
-check-generated: ## the committed objects are those of the sources
+generate-crds:
+	go generate ./adapters/kubernetes/crds
+
+check-generated: check-generated-crds ## what is committed as generated is what the sources give
 	@if reason=$$(CLANG_VERSION=$(CLANG_VERSION) .ci/clang); then \
-		$(MAKE) --no-print-directory generate && \
+		go generate ./bpf/... && \
 		git diff --exit-code --stat HEAD -- $(GENERATED) && \
 		new=$$(git ls-files --others --exclude-standard -- $(GENERATED)) && [ -z "$$new" ] || \
 		{ echo "check-generated: what is committed under bpf/ does not come from the sources: run make generate and commit:"; \
@@ -60,6 +75,12 @@ check-generated: ## the committed objects are those of the sources
 	else \
 		echo "check-generated: SKIPPED: $$reason"; \
 	fi
+
+check-generated-crds: generate-crds
+	@git diff --exit-code --stat HEAD -- $(GENERATED_CRDS) && \
+		new=$$(git ls-files --others --exclude-standard -- $(GENERATED_CRDS)) && [ -z "$$new" ] || \
+		{ echo "check-generated: the definitions under adapters/kubernetes do not come from the types: run make generate and commit:"; \
+		  git status --short -- $(GENERATED_CRDS); exit 1; }
 
 fmt: ## format the Go files
 	gofmt -w $$(git ls-files '*.go')
@@ -70,14 +91,23 @@ lint: ## gofmt, go vet, staticcheck
 	go vet $(PKGS)
 	go run $(STATICCHECK) $(PKGS)
 
-test: build ## run every test this machine can run, list what it skipped and why
+test: build k8s-api ## run every test this machine can run, list what it skipped and why
 	@$(TEST) $(PKGS)
 
-race: build ## the same with the race detector (needs a C compiler)
+race: build k8s-api ## the same with the race detector (needs a C compiler)
 	@CGO_ENABLED=1 $(TEST) -race $(PKGS)
 
 test-bpf: build ## the eBPF programs, as root; nothing may be skipped
 	@REQUIRE=root,bpf $(TEST) ./bpf/... ./adapters/ebpf/... ./test/differential/...
+
+# Tests against the Kubernetes API want its server, which is built once and kept in the user's cache;
+# without it they say what is missing.
+k8s-api:
+	@test/k8s/build.sh apiserver >/dev/null || echo "test: no kube-apiserver: what needs it is skipped"
+
+test-k8s: build ## as root: a Kubernetes of three nodes, built from source on first use (K8S_REQUIRE= skips what cannot be)
+	@test/k8s/build.sh cluster >/dev/null || [ -z "$(K8S_REQUIRE)" ]
+	@WEIR_K8S_NODES=1 REQUIRE=$(K8S_REQUIRE) $(TEST) -p 1 -timeout 40m ./test/k8s/...
 
 soak: ## SEEDS simulated clusters from SEED on; then, as root, as many runs of PACKETS packets and socket calls: programs against the fake kernel
 	@go test -v -count=1 -timeout 0 -run 'Sim$$' ./test/sim -soak -first $(SEED) -seeds $(SEEDS)

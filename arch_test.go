@@ -57,10 +57,12 @@ type library struct {
 var libraries = []library{
 	{"github.com/cilium/ebpf", []string{"bpf", "adapters/ebpf", "adapters/internal", "test"}, "eBPF types stop at the adapter"},
 	{"github.com/jsimonetti/rtnetlink", []string{"adapters/rtnetlink", "adapters/lab", "adapters/internal", "test"}, "netlink types stop at the adapter"},
-	{"github.com/mdlayher/netlink", []string{"adapters/rtnetlink", "adapters/lab", "adapters/ebpf", "adapters/internal", "test"}, "netlink types stop at the adapter"},
+	{"github.com/mdlayher/netlink", []string{"adapters/rtnetlink", "adapters/lab", "adapters/ebpf", "adapters/nftables", "adapters/internal", "test"}, "netlink types stop at the adapter"},
+	{"github.com/google/nftables", []string{"adapters/nftables"}, "rules of nftables are made by their adapter"},
 	{"github.com/vishvananda/netlink", nil, "rtnetlink is the library for links and routes"},
 	{"github.com/florianl/go-tc", []string{"adapters/ebpf", "adapters/internal", "test"}, "traffic control is how programs are attached, which is the eBPF adapter's"},
-	{"k8s.io", []string{"adapters/kubernetes", "adapters/internal", "test"}, "Kubernetes types stop at the adapter"},
+	{"helm.sh/helm", []string{"adapters/helm", "test"}, "Helm's types stop at the adapter"},
+	{"k8s.io", []string{"adapters/kubernetes", "adapters/helm", "adapters/internal", "test"}, "Kubernetes types stop at the adapter"},
 	{"sigs.k8s.io/controller-runtime", []string{"adapters/kubernetes", "adapters/internal", "test"}, "Kubernetes types stop at the adapter"},
 	{"github.com/containernetworking", []string{"adapters/cni", "adapters/lab", "adapters/internal", "cmd/weir-cni", "test"}, "CNI types stop at the adapter and its plugin"},
 }

@@ -26,6 +26,7 @@ type Deps struct {
 	Identities   ports.Identities
 	Attachments  ports.Attachments
 	Network      ports.Network
+	Masquerade   ports.Masquerade // nil: the fake kernel translates no addresses
 	OpenDatapath func(ports.OverlayLinks) (ports.Datapath, error)
 	PodMTU       func(node netip.Addr) (int, error)
 	Clock        ports.Clock

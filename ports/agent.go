@@ -84,6 +84,7 @@ type Status struct {
 	Started  time.Time `json:"started"`
 	Healthy  bool      `json:"healthy"`
 	Problems []string  `json:"problems,omitempty"` // one a line, empty when healthy
+	Warnings []string  `json:"warnings,omitempty"` // worth knowing; they make nobody ill
 
 	Synced    bool              `json:"synced"` // the cluster's initial lists are complete
 	Kernel    string            `json:"kernel"`
@@ -94,11 +95,13 @@ type Status struct {
 	PodCIDRs  []netip.Prefix    `json:"podCIDRs"`
 	Allocated []netip.Addr      `json:"allocated"`
 	Routing   string            `json:"routing"` // "Tunnel [vxlan]"
-	Attach    string            `json:"attach"`  // "TCX" or "Legacy TC"
-	Endpoints int               `json:"endpoints"`
-	Flows     FlowStatus        `json:"flows"`
-	Counters  []Counter         `json:"counters"`
-	Revision  uint64            `json:"revision"` // of the policy set
+	// Masquerade is how pods' traffic gets the node's address: "nftables [IPv4: Enabled, IPv6: Disabled]"; "": not.
+	Masquerade string     `json:"masquerade,omitempty"`
+	Attach     string     `json:"attach"` // "TCX" or "Legacy TC"
+	Endpoints  int        `json:"endpoints"`
+	Flows      FlowStatus `json:"flows"`
+	Counters   []Counter  `json:"counters"`
+	Revision   uint64     `json:"revision"` // of the policy set
 }
 
 // Feature is one thing the kernel may or may not offer.

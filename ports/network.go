@@ -16,16 +16,15 @@ type Overlay struct {
 	// Underlay is the node's address that its tunnelled packets come from and go to; invalid: unknown.
 	Underlay netip.Addr
 
-	// Native: packets to other nodes' pods are not encapsulated; there is no cilium_vxlan then. Direct is the node's
-	// address on the device on which the other nodes are neighbours; invalid: routes that others made lead to them.
-	Native bool
-	Direct netip.Addr
+	// Native: packets to other nodes' pods are not encapsulated; there is no cilium_vxlan then. Direct: the other nodes
+	// are neighbours on the device that has Underlay; otherwise routes that others made lead to them.
+	Native, Direct bool
 }
 
 // OverlayLinks are the indexes of the devices.
 type OverlayLinks struct {
 	VXLAN, Host, Net uint32 // VXLAN is 0 when Native
-	Direct           uint32 // device of Overlay.Direct; 0: none was asked for
+	Direct           uint32 // with Overlay.Direct: the device that has Underlay; 0: not asked for
 	Tunnel           Tunnel
 	HostMAC, NetMAC  datapath.MAC
 }
@@ -64,7 +63,8 @@ type NodeRoute struct {
 // in). All methods are idempotent: what is already as asked is left alone.
 type Network interface {
 	// EnsureOverlay makes cilium_vxlan (collect-metadata, MAC datapath.OverlayMAC), cilium_host and
-	// cilium_net, turns forwarding on, and assigns the routers. ErrNotFound if no device has Direct.
+	// cilium_net, turns forwarding on, and assigns the routers. With Direct, ErrNotFound if no device has
+	// Underlay.
 	EnsureOverlay(o Overlay) (OverlayLinks, error)
 	// SyncNodeRoutes makes the routes via cilium_host and to neighbours exactly these.
 	SyncNodeRoutes(routes []NodeRoute) error

@@ -1,9 +1,9 @@
 package cni
 
 import (
-	"bytes"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"path/filepath"
 	"time"
@@ -22,11 +22,12 @@ type Conflist struct {
 	AgentSocket  string // path
 	LogFile      string // path
 	AgentTimeout time.Duration
+	PortMap      bool // the portmap plugin is called after ours, for hostPort
 }
 
 type conflistPlugin struct {
 	Type         string          `json:"type"`
-	Capabilities map[string]bool `json:"capabilities"`
+	Capabilities map[string]bool `json:"capabilities,omitempty"`
 	AgentSocket  string          `json:"agentSocket,omitempty"`
 	LogFile      string          `json:"logFile,omitempty"`
 	AgentTimeout float64         `json:"agentTimeout,omitempty"`
@@ -49,6 +50,16 @@ func (c Conflist) Marshal() ([]byte, error) {
 			return nil, fmt.Errorf("conflist: path %q: must be absolute, as runtimes call the plugin from anywhere", path)
 		}
 	}
+	plugins := []conflistPlugin{{
+		Type:         c.Type,
+		Capabilities: map[string]bool{"ips": true},
+		AgentSocket:  c.AgentSocket,
+		LogFile:      c.LogFile,
+		AgentTimeout: c.AgentTimeout.Seconds(),
+	}}
+	if c.PortMap {
+		plugins = append(plugins, conflistPlugin{Type: "portmap", Capabilities: map[string]bool{"portMappings": true}})
+	}
 	b, err := json.MarshalIndent(struct {
 		CNIVersion  string           `json:"cniVersion"`
 		CNIVersions []string         `json:"cniVersions"`
@@ -58,13 +69,7 @@ func (c Conflist) Marshal() ([]byte, error) {
 		CNIVersion:  "1.0.0",
 		CNIVersions: Versions.SupportedVersions(),
 		Name:        "cilium",
-		Plugins: []conflistPlugin{{
-			Type:         c.Type,
-			Capabilities: map[string]bool{"ips": true},
-			AgentSocket:  c.AgentSocket,
-			LogFile:      c.LogFile,
-			AgentTimeout: c.AgentTimeout.Seconds(),
-		}},
+		Plugins:     plugins,
 	}, "", "  ")
 	if err != nil {
 		return nil, fmt.Errorf("conflist: %w", err)
@@ -80,17 +85,11 @@ func (c Conflist) Install(dir string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	path := filepath.Join(dir, ConflistName)
-	if have, err := os.ReadFile(path); err == nil && bytes.Equal(have, text) {
-		return path, nil
-	}
-	if err := writeAtomically(path, text); err != nil {
-		return "", fmt.Errorf("conflist: %w", err)
-	}
-	return path, nil
+	return filepath.Join(dir, ConflistName), putConflist(dir, text)
 }
 
-func writeAtomically(path string, text []byte) (err error) {
+// writeFile makes or replaces a file in one step.
+func writeFile(path string, from io.Reader, mode os.FileMode) (err error) {
 	dir := filepath.Dir(path)
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
@@ -105,9 +104,9 @@ func writeAtomically(path string, text []byte) (err error) {
 			os.Remove(f.Name())
 		}
 	}()
-	_, err = f.Write(text)
+	_, err = io.Copy(f, from)
 	if err == nil {
-		err = f.Chmod(0o644)
+		err = f.Chmod(mode)
 	}
 	if err == nil {
 		err = f.Sync()

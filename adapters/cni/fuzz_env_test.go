@@ -29,11 +29,11 @@ func FuzzRun(f *testing.F) {
 		e := env{"CNI_CONTAINERID": container, "CNI_NETNS": netns, "CNI_IFNAME": ifname, "CNI_PATH": path, "CNI_ARGS": args}
 		for _, v := range e {
 			if strings.Contains(v+verb, "\x00") {
-				t.Skip("no environment can hold it")
+				return // no environment can hold it
 			}
 		}
 		if err := json.Unmarshal([]byte(stdin), &c); err == nil && c.LogFile+c.LogFileCilium != "" {
-			t.Skip("would write to a file of the input's choice")
+			return // it would write to a file of the input's choice
 		}
 		r := newRig(t)
 		status, out := r.run(verb, e, stdin)

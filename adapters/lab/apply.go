@@ -157,7 +157,7 @@ func rank(kind string) int {
 		return 0
 	case "Namespace":
 		return 1
-	case "NetworkPolicy", "CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy":
+	case "NetworkPolicy", "CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy", "ClusterNetworkPolicy":
 		return 2
 	}
 	return 3

@@ -1,6 +1,7 @@
 package lab
 
 import (
+	"errors"
 	"fmt"
 	"net/netip"
 	"os"
@@ -26,7 +27,7 @@ func (l *Lab) buildNetwork() error {
 		return err
 	}
 	defer lan.Close()
-	if err := enableIPv6(l.lanNetns()); err != nil {
+	if err := settledIPv6(l.lanNetns()); err != nil {
 		return err
 	}
 	bridge, err := lan.newBridge(bridgeName)
@@ -51,7 +52,7 @@ func (l *Lab) buildNode(lan *netConn, bridge uint32, i int, n *nodeState) error 
 	if _, err := netns.Create(name); err != nil {
 		return err
 	}
-	if err := enableIPv6(name); err != nil {
+	if err := settledIPv6(name); err != nil {
 		return err
 	}
 	ns, err := dialNetns(name)
@@ -118,6 +119,19 @@ func underlayPrefix(a netip.Addr) netip.Prefix {
 		}
 	}
 	return netip.PrefixFrom(a, a.BitLen())
+}
+
+// settledIPv6 is enableIPv6 for a machine that is on its network from the first moment. Its link-local address is not
+// tried for a second or two, in which it could not ask for its neighbours' hardware addresses.
+func settledIPv6(name string) error {
+	if err := enableIPv6(name); err != nil {
+		return err
+	}
+	err := inNetns(name, []Setting{{"ipv6/conf/default/accept_dad", "0"}})
+	if errors.Is(err, os.ErrNotExist) {
+		return nil // a kernel without IPv6
+	}
+	return err
 }
 
 // enableIPv6 makes sure of IPv6 in a namespace of the lab on hosts that turn it off by default. The

@@ -28,7 +28,7 @@ type object struct {
 
 // clusterKinds are the kinds without namespace that the lab meets.
 var clusterKinds = []string{
-	"Node", "Namespace", "CiliumNode", "CiliumIdentity", "CiliumClusterwideNetworkPolicy",
+	"Node", "Namespace", "CiliumNode", "CiliumIdentity", "CiliumClusterwideNetworkPolicy", "ClusterNetworkPolicy",
 	"CiliumCIDRGroup", "PersistentVolume", "StorageClass", "ClusterRole", "ClusterRoleBinding",
 	"CustomResourceDefinition", "PriorityClass", "RuntimeClass", "IngressClass", "GatewayClass",
 }

@@ -63,6 +63,16 @@ func (l *Lab) LoadCommand(p Place) (*exec.Cmd, io.Closer, error) {
 	return cmd, dir, nil
 }
 
+// Command prepares a program of somebody else's to run at a place; Down ends it at the latest. (It can't be told to die
+// with the calling process: that goes by the thread, and Do ends threads.) After the start the caller closes the
+// Closer.
+func (l *Lab) Command(p Place, argv ...string) (*exec.Cmd, io.Closer, error) {
+	return l.command(p.Netns, p.Cgroup, argv...)
+}
+
+// Do runs f in the place's network namespace. Sockets made in it stay there; goroutines started in it don't.
+func (p Place) Do(f func() error) error { return netns.Do(netns.Path(p.Netns), f) }
+
 // MTU is that of a place's link, in bytes.
 func (p Place) MTU() (int, error) {
 	mtu := 0

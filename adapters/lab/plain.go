@@ -40,6 +40,8 @@ func prefixes(four, six string) [2]netip.Prefix {
 type Plain struct {
 	A, B  Place // pods of the first node
 	Other Place // of the second node
+
+	Node Place // the first node itself; its addresses are those that the other reaches it at
 }
 
 // PlainOptions shape a plain network.
@@ -151,7 +153,10 @@ func (b *plainBuilder) build() (*Plain, error) {
 			return nil, err
 		}
 	}
-	p := &Plain{}
+	p := &Plain{Node: Place{Netns: b.prefix + "node1", IPs: plainNode[0][:]}}
+	if p.Node.Cgroup, err = b.cgroup(); err != nil {
+		return nil, err
+	}
 	for i, at := range []struct {
 		place *Place
 		node  int

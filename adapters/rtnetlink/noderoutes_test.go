@@ -34,7 +34,7 @@ func directNode(t *testing.T) (n *Network, path string) {
 		}))
 	}
 	links, err := n.EnsureOverlay(ports.Overlay{
-		MTU: 1500, Routers: []netip.Addr{router4, router6}, Native: true, Direct: netip.MustParseAddr("192.0.2.1"),
+		MTU: 1500, Routers: []netip.Addr{router4, router6}, Native: true, Direct: true, Underlay: netip.MustParseAddr("192.0.2.1"),
 	})
 	require.NoError(t, err)
 	inside(t, path, func(c *conn) error {

@@ -44,8 +44,11 @@ func (n *Network) EnsureOverlay(o ports.Overlay) (ports.OverlayLinks, error) {
 	if err := checkAddresses("overlay routers", o.Routers); err != nil {
 		return out, err
 	}
-	if o.Direct.IsValid() && !o.Native {
-		return out, fmt.Errorf("overlay: direct address %s: needs native routing", o.Direct)
+	if o.Direct && !o.Native {
+		return out, errors.New("overlay: direct routes need native routing")
+	}
+	if o.Direct && !o.Underlay.IsValid() {
+		return out, errors.New("overlay: direct routes need the node's underlay address")
 	}
 	err := n.node(func(c *conn) error {
 		var err error
@@ -83,8 +86,8 @@ func (c *conn) ensureOverlay(o ports.Overlay) (ports.OverlayLinks, error) {
 			return out, err
 		}
 	}
-	if o.Direct.IsValid() {
-		l, err := c.ethernetWith(o.Direct.Unmap())
+	if o.Direct {
+		l, err := c.ethernetWith(o.Underlay.Unmap())
 		if err != nil {
 			return out, fmt.Errorf("direct-routing device: %w", err)
 		}

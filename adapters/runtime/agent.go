@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/weirnet/weir/core/cluster"
+	"github.com/weirnet/weir/core/config"
 	"github.com/weirnet/weir/core/datapath"
 	"github.com/weirnet/weir/core/engine"
 	"github.com/weirnet/weir/core/flow"
@@ -25,8 +26,21 @@ type Config struct {
 	Version      string
 	VXLANPort    uint16 // 0: 8472
 	Routing      engine.Routing
-	MTU          int // of pods, in bytes; 0: what Deps.PodMTU says
-	FlowCapacity int // of the flow record; 0: 4095
+	MTU          int    // of pods, in bytes; 0: what Deps.PodMTU says
+	FlowCapacity int    // of the flow record; 0: 4095
+	Cluster      string // its name; "" is cluster.DefaultName
+	// IPAM is who gives this node its pod ranges, for what is said while it waits for them. NoIPv4 and NoIPv6
+	// leave the ranges of a family out.
+	IPAM           string
+	NoIPv4, NoIPv6 bool
+	// Masquerade says what Deps.Masquerade is told at first.
+	Masquerade config.Masquerade
+	// LeakGrace is how long an endpoint whose pod is no longer in the cluster, or whose link is gone, is kept;
+	// 0: until CNI releases it.
+	LeakGrace time.Duration
+	// Notes adds to what `weir status` says: what is wrong, and what is worth knowing. It may be called at any
+	// time. Nil: nothing.
+	Notes func() (problems, warnings []string)
 	// IdentityGrace is how long an identity without endpoints is kept, and its number rests after that; 0:
 	// engine.LocalQuarantine, longer than flow entries that name it live without traffic.
 	IdentityGrace time.Duration
@@ -46,6 +60,7 @@ type Deps struct {
 	Identities   ports.Identities
 	Attachments  ports.Attachments
 	Network      ports.Network
+	Masquerade   ports.Masquerade // nil: nothing is masqueraded
 	OpenDatapath func(ports.OverlayLinks) (ports.Datapath, error)
 	PodMTU       func(node netip.Addr) (int, error) // from the node's underlay address; nil: 1450
 	Clock        ports.Clock
@@ -74,7 +89,11 @@ type agent struct {
 	record  *flowRecord
 	wishes  *wishes
 
-	early    []cluster.Event // until the own node is known
+	early    []cluster.Event             // until the own node is known
+	seen     *cluster.Node               // the own node, as long as it is incomplete
+	leaks    map[attachmentKey]time.Time // since when they look leaked
+	gcLeaks  time.Time
+	masq     masquerade
 	dp       ports.Datapath
 	engine   *engine.Engine // nil until the datapath is open
 	exec     *executor
@@ -111,6 +130,9 @@ func newAgent(cfg Config, deps Deps) agent {
 	if cfg.FlowCapacity == 0 {
 		cfg.FlowCapacity = 4095
 	}
+	if cfg.Cluster == "" {
+		cfg.Cluster = cluster.DefaultName
+	}
 	if cfg.IdentityGrace == 0 {
 		cfg.IdentityGrace = engine.LocalQuarantine
 	}
@@ -119,6 +141,8 @@ func newAgent(cfg Config, deps Deps) agent {
 		record:   newFlowRecord(cfg.FlowCapacity),
 		wishes:   newWishes(deps, cfg.Node),
 		attached: map[attachmentKey]*ports.Attachment{}, whenReady: func() {},
+		leaks: map[attachmentKey]time.Time{},
+		masq:  masquerade{settings: cfg.Masquerade, stale: true},
 		aside: func(f func()) { f() },
 	}
 }
@@ -192,7 +216,8 @@ func (a *Agent) awaitOwnNode(ctx context.Context, feed <-chan cluster.Event, fai
 		case f := <-a.inbox:
 			f()
 		case <-told:
-			a.deps.Log.Info("waiting for this node's object with podCIDRs")
+			a.deps.Log.Info("waiting", "for", a.notOpen())
+			told = a.deps.Clock.After(30 * time.Second)
 		case ev := <-feed:
 			if err := a.feed(ctx, ev); err != nil {
 				return err
@@ -211,10 +236,15 @@ func (a *agent) feed(ctx context.Context, ev cluster.Event) error {
 	}
 	a.early = append(a.early, ev)
 	n, ok := ev.(cluster.NodeUpsert)
-	if !ok || n.Node.Name != a.cfg.Node || len(n.Node.PodCIDRs) == 0 || len(n.Node.Addresses) == 0 {
+	if !ok || n.Node.Name != a.cfg.Node {
 		return nil
 	}
-	a.self = n.Node
+	n.Node.PodCIDRs = a.ranges(n.Node.PodCIDRs)
+	if len(n.Node.PodCIDRs) == 0 || len(n.Node.Addresses) == 0 {
+		a.seen = &n.Node
+		return nil
+	}
+	a.self, a.seen = n.Node, nil
 	if err := a.open(); err != nil {
 		return err
 	}
@@ -245,10 +275,7 @@ func (a *agent) open() error {
 	}
 	overlay := ports.Overlay{
 		VXLANPort: a.cfg.VXLANPort, MTU: a.cfg.MTU, Routers: a.self.Routers,
-		Underlay: a.self.Addresses[0], Native: a.cfg.Routing != engine.Tunnel,
-	}
-	if a.cfg.Routing == engine.Direct {
-		overlay.Direct = a.self.Addresses[0]
+		Underlay: a.self.Addresses[0], Native: a.cfg.Routing != engine.Tunnel, Direct: a.cfg.Routing == engine.Direct,
 	}
 	links, err := a.deps.Network.EnsureOverlay(overlay)
 	if err != nil {
@@ -264,7 +291,7 @@ func (a *agent) open() error {
 	}
 	a.builder = flow.NewBuilder(a.cfg.Node, uint64(a.started.UnixNano()), lookups{a})
 	a.wishes.add(engine.Op{Table: engine.Nodes, Key: a.self.Name, Row: a.self})
-	a.engine = engine.New(a.cfg.Node, adopted, a.deps.Clock.Now(), engine.WithRouting(a.cfg.Routing))
+	a.engine = engine.New(a.cfg.Node, adopted, a.deps.Clock.Now(), engine.WithRouting(a.cfg.Routing), engine.WithCluster(a.cfg.Cluster))
 	a.exec.adoption.generation = a.engine.Generation()
 	return nil
 }
@@ -324,8 +351,13 @@ func drain[T any](c <-chan T, n int, f func(T)) {
 func (a *agent) apply(ev engine.Event) {
 	if n, ok := ev.(cluster.NodeUpsert); ok && n.Node.Name == a.cfg.Node {
 		n.Node.Routers = a.self.Routers // ours to choose
+		n.Node.PodCIDRs = a.ranges(n.Node.PodCIDRs)
 		ev = n
 		a.noteOwnNode(n.Node)
+	}
+	switch ev.(type) {
+	case cluster.NodeUpsert, cluster.NodeDelete:
+		a.masq.stale = true
 	}
 	if n, ok := ev.(cluster.NodeDelete); ok && n.Name == a.cfg.Node {
 		a.deps.Log.Warn("this node's object was deleted; its last version stays in force")
@@ -381,6 +413,7 @@ func (a *agent) settle() time.Time {
 			a.exec.submit(a.engine.Pruned())
 			next = a.exec.run(now)
 			a.forgetLinks()
+			a.keepMasquerade(now)
 			a.ready.Store(true)
 			a.whenReady()
 		}
@@ -402,6 +435,11 @@ func (a *agent) housekeep() {
 	if now.Sub(a.lastGC) >= time.Minute {
 		a.lastGC = now
 		a.wishes.collect(a.cfg.IdentityGrace)
+	}
+	a.keepMasquerade(now)
+	if a.cfg.LeakGrace > 0 && now.Sub(a.gcLeaks) >= leakInterval {
+		a.gcLeaks = now
+		a.collectLeaks(now)
 	}
 	if lost, err := a.dp.Lost(); err == nil {
 		a.record.noteLost(lost, a.lost.Load(), now)
@@ -464,3 +502,23 @@ func tell(ctx context.Context, a *Agent, f func() error) error {
 
 // errNotOpen is the answer while the agent waits for its node object or its kernel.
 var errNotOpen = errors.New("the agent is still waiting for its node object with podCIDRs")
+
+// notOpen is errNotOpen with what is missing, and who has to see to it.
+func (a *agent) notOpen() error {
+	switch {
+	case a.seen == nil:
+		return fmt.Errorf("%w: there is no node %s in what the cluster has said so far", errNotOpen, a.cfg.Node)
+	case len(a.seen.Addresses) == 0:
+		return fmt.Errorf("%w: node %s has no address in its status", errNotOpen, a.cfg.Node)
+	case a.cfg.IPAM == config.IPAMClusterPool:
+		return fmt.Errorf("%w: waiting for podCIDR: the CiliumNode %s has none in spec.ipam.podCIDRs; weir-operator assigns it", errNotOpen, a.cfg.Node)
+	}
+	return fmt.Errorf("%w: waiting for podCIDR: node %s has none in spec.podCIDRs; kube-controller-manager assigns it when it runs with --allocate-node-cidrs=true and --cluster-cidr", errNotOpen, a.cfg.Node)
+}
+
+// ranges leaves out the families that are not wanted.
+func (a *agent) ranges(ps []netip.Prefix) []netip.Prefix {
+	return slices.DeleteFunc(slices.Clone(ps), func(p netip.Prefix) bool {
+		return p.Addr().Is4() && a.cfg.NoIPv4 || p.Addr().Is6() && a.cfg.NoIPv6
+	})
+}

@@ -104,7 +104,7 @@ func (a *Agent) Reserve(ctx context.Context, r ports.ReserveRequest) (ports.Rese
 
 func (a *agent) reserve(r ports.ReserveRequest) (ports.Reservation, error) {
 	if a.engine == nil {
-		return ports.Reservation{}, errNotOpen
+		return ports.Reservation{}, a.notOpen()
 	}
 	key := attachmentKey{r.ContainerID, r.Interface}
 	if att, ok := a.attached[key]; ok {
@@ -224,7 +224,7 @@ func (a *agent) inForce(id datapath.EndpointID) bool { return a.whyNotInForce(id
 // whyNotInForce is empty when the kernel enforces the endpoint's policy.
 func (a *agent) whyNotInForce(id datapath.EndpointID) string {
 	if a.engine == nil {
-		return errNotOpen.Error()
+		return a.notOpen().Error()
 	}
 	s, ok := a.engine.Endpoint(id)
 	switch {
@@ -249,7 +249,7 @@ func (a *Agent) Release(ctx context.Context, containerID, ifname string) error {
 
 func (a *agent) release(key attachmentKey) error {
 	if a.engine == nil {
-		return errNotOpen
+		return a.notOpen()
 	}
 	att, ok := a.attached[key]
 	if !ok {
@@ -318,7 +318,7 @@ func (a *Agent) Ready(ctx context.Context) error {
 		case a.ready.Load():
 			return "", nil
 		case a.engine == nil:
-			return errNotOpen.Error(), nil
+			return a.notOpen().Error(), nil
 		case !a.engine.Live():
 			return "the cluster's initial lists are not complete yet", nil
 		case a.exec.stuck.err != nil:

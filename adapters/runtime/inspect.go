@@ -26,7 +26,7 @@ func read[T any](ctx context.Context, a *Agent, question func() (T, error)) (T, 
 	return ask(ctx, a, func() (T, error) {
 		if a.engine == nil {
 			var none T
-			return none, errNotOpen
+			return none, a.notOpen()
 		}
 		return question()
 	})
@@ -90,8 +90,12 @@ func (a *agent) draftStatus() statusDraft {
 			s.Problems = append(s.Problems, fmt.Sprintf("the kernel lacks %s: %s", f.Name, f.Detail))
 		}
 	}
+	if a.cfg.Notes != nil {
+		problems, warnings := a.cfg.Notes()
+		s.Problems, s.Warnings = append(s.Problems, problems...), append(s.Warnings, warnings...)
+	}
 	if a.engine == nil {
-		s.Problems = append(s.Problems, errNotOpen.Error())
+		s.Problems = append(s.Problems, a.notOpen().Error())
 		return s
 	}
 	s.Synced = a.engine.Live()
@@ -99,6 +103,10 @@ func (a *agent) draftStatus() statusDraft {
 		s.Problems = append(s.Problems, "the cluster's initial lists are not complete yet")
 	}
 	s.Problems = append(s.Problems, a.engine.Problems()...)
+	if p := a.masq.problem(); p != "" {
+		s.Problems = append(s.Problems, p)
+	}
+	s.Masquerade = a.masq.describe()
 	s.Revision = a.engine.Revision()
 	s.counts, s.errs = a.exec.pending()
 	s.Flows = a.record.status(a.deps.Clock.Now().Sub(a.started))

@@ -25,39 +25,50 @@ func main() {
 func command() *cobra.Command {
 	var o options
 	c := &cobra.Command{
-		Use:   "weir-agent --node-name NAME --cluster-dir DIR",
+		Use:   "weir-agent",
 		Short: "Run the agent of one node",
 		Long: `Run the agent of one node until it gets SIGTERM or SIGINT.
 
-The agent works in the network namespace it is started in. Programs and tables are pinned under
---bpffs: when the agent ends, traffic goes on under the last policy, and the next agent takes over.`,
-		Example: `  weir-agent --node-name node1 --cluster-dir /etc/weir/cluster
+The agent works in the network namespace it is started in. Programs and tables are pinned in a bpf file
+system: when the agent ends, traffic goes on under the last policy, and the next agent takes over.
+
+It is configured by flags and, in a cluster, by the ConfigMap cilium-config, mounted as a directory. Every
+flag of a key is the key by the same name; the flag counts if both are given. A change of the directory is
+noticed: what can be applied is, what needs a restart is said in the log and by weir status.`,
+		Example: `  weir-agent --config-dir /tmp/cilium/config-map
   weir-agent --node-name node1 --cluster-dir /etc/weir/cluster --cgroup /sys/fs/cgroup/kubepods`,
 		Version:       Version,
 		Args:          cobra.NoArgs,
 		SilenceUsage:  true,
 		SilenceErrors: true,
-		RunE: func(*cobra.Command, []string) error {
-			if err := o.check(); err != nil {
-				return err
-			}
-			app := fx.New(wiring(o))
-			if err := app.Err(); err != nil {
-				return err
-			}
-			if err := app.Start(context.Background()); err != nil {
-				return err
-			}
-			code := (<-app.Wait()).ExitCode
-			if err := app.Stop(context.Background()); err != nil {
-				return err
-			}
-			if code != 0 {
-				return errors.New("ended by a failure; the log has it")
-			}
-			return nil
-		},
+		RunE:          func(*cobra.Command, []string) error { return run(&o) },
 	}
-	o.flags(c.Flags())
+	o.add(c.Flags())
+	c.AddCommand(preflightCommand(), configCommand(), mountCgroupCommand(), mountBPFFSCommand(), cleanupCommand())
+	c.CompletionOptions.DisableDefaultCmd = true
 	return c
+}
+
+func run(o *options) error {
+	if err := o.load(); err != nil {
+		return err
+	}
+	if err := preflight(os.Stdout); err != nil {
+		return err
+	}
+	app := fx.New(wiring(o))
+	if err := app.Err(); err != nil {
+		return err
+	}
+	if err := app.Start(context.Background()); err != nil {
+		return err
+	}
+	code := (<-app.Wait()).ExitCode
+	if err := app.Stop(context.Background()); err != nil {
+		return err
+	}
+	if code != 0 {
+		return errors.New("ended by a failure; the log has it")
+	}
+	return nil
 }

@@ -24,8 +24,7 @@ const demoName = "demo"
 var fakeLab = newSimulation
 
 func newDemoCommand(g *globals) *cobra.Command {
-	var keep, fake bool
-	var name string
+	var o demoOptions
 	c := &cobra.Command{
 		Use:   "demo",
 		Short: "Show a two-node cluster at work, step by step, and check each step",
@@ -37,23 +36,32 @@ started again.
 Every step is checked. The exit status is 0 only if each showed what it should. With --keep (or KEEP=1
 in the environment) the lab stays; weir lab down removes it.
 
-Where eBPF is not permitted the same story runs on the fake kernel; the first line says which.`,
+With --routing native the nodes reach each other's pods without a tunnel. Where eBPF is not permitted the same story runs on the fake kernel; the first line says which.`,
 		Example: "  weir demo\n  KEEP=1 weir demo",
 		Args:    args(cobra.NoArgs),
 	}
-	c.Flags().BoolVar(&keep, "keep", false, "leave the lab up")
-	c.Flags().StringVar(&name, "name", demoName, "the lab's name")
-	c.Flags().BoolVar(&fake, "fake", false, "use the fake kernel even where eBPF is permitted")
+	c.Flags().BoolVar(&o.keep, "keep", false, "leave the lab up")
+	c.Flags().StringVar(&o.name, "name", demoName, "the lab's name")
+	c.Flags().BoolVar(&o.fake, "fake", false, "use the fake kernel even where eBPF is permitted")
+	addRoutingFlag(c, &o.routing)
 	c.RunE = func(c *cobra.Command, _ []string) error {
+		if err := checkRouting(o.routing); err != nil {
+			return err
+		}
 		s := &story{out: g.out, colours: colourful(g), pause: 2 * time.Second}
-		keep = keep || truthy(g.getenv("KEEP"))
-		return runDemo(c.Context(), g, s, name, keep, fake)
+		o.keep = o.keep || truthy(g.getenv("KEEP"))
+		return runDemo(c.Context(), g, s, o)
 	}
 	return c
 }
 
+type demoOptions struct {
+	name, routing string
+	keep, fake    bool
+}
+
 // runDemo builds the lab, tells the story, and clears away.
-func runDemo(ctx context.Context, g *globals, s *story, name string, keep, fake bool) (err error) {
+func runDemo(ctx context.Context, g *globals, s *story, o demoOptions) (err error) {
 	shop, err := demoManifests("shop")
 	if err != nil {
 		return err
@@ -62,14 +70,14 @@ func runDemo(ctx context.Context, g *globals, s *story, name string, keep, fake 
 		return err
 	}
 	why := lab.Check()
-	if fake {
+	if o.fake {
 		why = errors.New("asked for by --fake")
 	}
 	begin := time.Now()
 	var l ports.Lab
 	if why == nil {
 		fmt.Fprintf(s.out, "weir demo on eBPF: real packets through the kernel (Linux %s)\n", kernelRelease())
-		l, err = realLab(ctx, g, name, shop)
+		l, err = realLab(ctx, g, o, shop)
 	} else {
 		fmt.Fprintf(s.out, "weir demo on the FAKE KERNEL: no packet leaves this process (%s)\n", oneLine(why))
 		l, err = fakeLab(ctx, 2, shop)
@@ -80,21 +88,21 @@ func runDemo(ctx context.Context, g *globals, s *story, name string, keep, fake 
 	s.lab = l
 	s.say("the shop is up after %s", round(time.Since(begin)))
 	failed := s.tell(ctx)
-	if keep && l.Datapath() == "ebpf" {
+	if o.keep && l.Datapath() == "ebpf" {
 		s.say("\nThe lab stays (KEEP). Some things to try:\n"+
 			"  weir lab status\n"+
 			"  weir lab exec production/frontend -- sh\n"+
 			"  weir lab probe --from visitors/stranger\n"+
 			"  weir --socket %s observe --last 20\n"+
-			"  weir lab down", lab.DefaultRoot+"/"+name+"/nodes/node1/run/weir.sock")
+			"  weir lab down", lab.DefaultRoot+"/"+o.name+"/nodes/node1/run/weir.sock")
 	} else if err := l.Down(context.WithoutCancel(ctx)); err != nil {
 		failed = append(failed, "clearing away: "+err.Error())
 	}
 	return s.end(failed, time.Since(begin))
 }
 
-func realLab(ctx context.Context, g *globals, name string, shop []ports.LabManifest) (ports.Lab, error) {
-	l, err := newLab(g, name, "")
+func realLab(ctx context.Context, g *globals, o demoOptions, shop []ports.LabManifest) (ports.Lab, error) {
+	l, err := newLab(g, o.name, o.routing)
 	if err != nil {
 		return nil, err
 	}

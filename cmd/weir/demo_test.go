@@ -203,7 +203,7 @@ func tellShop(t *testing.T, fault string) (string, *shopLab, error) {
 	}
 	var out bytes.Buffer
 	g := newGlobals(strings.NewReader(""), &out, &out)
-	err := runDemo(context.Background(), g, &story{out: &out, pause: time.Millisecond}, demoName, false, true)
+	err := runDemo(context.Background(), g, &story{out: &out, pause: time.Millisecond}, demoOptions{name: demoName, fake: true})
 	return out.String(), l, err
 }
 

@@ -19,7 +19,7 @@ func TestDemoOnTheFakeKernel(t *testing.T) {
 	defer goleak.VerifyNone(t, goleak.IgnoreCurrent())
 	var out bytes.Buffer
 	g := newGlobals(strings.NewReader(""), &out, &out)
-	err := runDemo(context.Background(), g, &story{out: &out, pause: 50 * time.Millisecond}, "demo", false, true)
+	err := runDemo(context.Background(), g, &story{out: &out, pause: 50 * time.Millisecond}, demoOptions{name: "demo", fake: true})
 	require.NoError(t, err, out.String())
 	require.True(t, strings.HasPrefix(out.String(), "weir demo on the FAKE KERNEL"), out.String())
 	require.Contains(t, out.String(), "1000 of 1000 connections reached a backend")

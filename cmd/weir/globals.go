@@ -12,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/weirnet/weir/adapters/api"
+	"github.com/weirnet/weir/adapters/kubernetes/playground"
 	"github.com/weirnet/weir/ports"
 )
 
@@ -31,11 +32,14 @@ type globals struct {
 	now      func() time.Time
 	getenv   func(string) string
 	connect  func(socket string) ports.Inspector
+	// playground connects to a cluster for the connectivity test.
+	playground func(playground.Options) (ports.Playground, error)
 }
 
 func newGlobals(in io.Reader, out, err io.Writer) *globals {
 	return &globals{in: in, out: out, err: err, now: time.Now, getenv: os.Getenv,
-		connect: func(socket string) ports.Inspector { return api.NewClient(socket) }}
+		connect:    func(socket string) ports.Inspector { return api.NewClient(socket) },
+		playground: func(o playground.Options) (ports.Playground, error) { return playground.Open(o) }}
 }
 
 func (g *globals) defaultSocket() string {

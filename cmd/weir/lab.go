@@ -92,6 +92,17 @@ func (g *globals) findNode() error {
 	return nil
 }
 
+func addRoutingFlag(c *cobra.Command, routing *string) {
+	c.Flags().StringVar(routing, "routing", lab.RoutingTunnel, "how packets reach other nodes' pods: tunnel (VXLAN) or native")
+}
+
+func checkRouting(routing string) error {
+	if routing != lab.RoutingTunnel && routing != lab.RoutingNative {
+		return usagef("--routing %q: allowed are %s and %s", routing, lab.RoutingTunnel, lab.RoutingNative)
+	}
+	return nil
+}
+
 func newLab(g *globals, name, routing string) (*lab.Lab, error) {
 	l, err := lab.New(lab.Options{
 		Name:     name,
@@ -154,10 +165,10 @@ status is 1 then, and the lab is up.`,
 	}
 	c.Flags().IntVar(&nodes, "nodes", 2, "how many nodes, 1 to "+strconv.Itoa(lab.MaxNodes))
 	c.Flags().StringArrayVarP(&files, "filename", "f", nil, "file or directory of manifests, - for the standard input; may repeat")
-	c.Flags().StringVar(&routing, "routing", lab.RoutingTunnel, "how packets reach other nodes' pods: tunnel (VXLAN) or native")
+	addRoutingFlag(c, &routing)
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		if routing != lab.RoutingTunnel && routing != lab.RoutingNative {
-			return usagef("--routing %q: allowed are %s and %s", routing, lab.RoutingTunnel, lab.RoutingNative)
+		if err := checkRouting(routing); err != nil {
+			return err
 		}
 		if nodes < 1 || nodes > lab.MaxNodes {
 			return usagef("--nodes %d: 1 to %d are allowed", nodes, lab.MaxNodes)

@@ -6,6 +6,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
+	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -19,6 +22,7 @@ import (
 // benchFlags are those of weir lab bench.
 type benchFlags struct {
 	cases, store      string
+	proxy, proxyMode  string
 	rounds            int
 	seconds           float64
 	cpus              []int
@@ -51,6 +55,8 @@ status 1 if something could not be measured; with --check also if a target was m
 	c.Flags().Float64Var(&b.seconds, "seconds", bench.DefaultWindow.Seconds(), "how long one measurement takes")
 	c.Flags().IntSliceVar(&b.cpus, "cpus", nil, "processors of client and server, like 0,1; one for both (default the last)")
 	c.Flags().StringVar(&b.store, "store", "", "write the run, as JSON, to this file")
+	c.Flags().StringVar(&b.proxy, "kube-proxy", "", "program of kube-proxy, to compare weir's services with; without it those cases are left out")
+	c.Flags().StringVar(&b.proxyMode, "kube-proxy-mode", bench.ProxyNFTables, "how kube-proxy translates: "+strings.Join(bench.ProxyModes, " or "))
 	c.Flags().BoolVar(&b.keep, "keep", false, "leave the lab up (weir lab down --name bench removes it)")
 	c.Flags().BoolVar(&b.list, "list", false, "print the names of the cases and measure nothing")
 	c.Flags().BoolVar(&b.check, "check", false, "exit status 1 if a target is missed")
@@ -62,6 +68,12 @@ status 1 if something could not be measured; with --check also if a target was m
 		}
 		if b.list {
 			return listCases(f.g.out, o.Cases, out)
+		}
+		if b.store != "" {
+			// A run takes minutes: what can't be stored is said before it.
+			if err := storable(b.store); err != nil {
+				return err
+			}
 		}
 		run, err := bench.Measure(c.Context(), o)
 		if run == nil || err != nil && len(run.Results) == 0 {
@@ -88,7 +100,19 @@ func (b *benchFlags) options(f *labFlags) (bench.Options, error) {
 	if b.list {
 		expression = cmp.Or(expression, ".")
 	}
-	if o.Cases, err = bench.Select(expression); err != nil {
+	o.KubeProxy, o.KubeProxyMode = b.proxy, b.proxyMode
+	if !slices.Contains(bench.ProxyModes, b.proxyMode) {
+		return o, usagef("--kube-proxy-mode %q: allowed are %s", b.proxyMode, strings.Join(bench.ProxyModes, ", "))
+	}
+	if b.proxy != "" {
+		if o.KubeProxy, err = exec.LookPath(b.proxy); err != nil {
+			return o, usagef("--kube-proxy: %v", err)
+		}
+		if o.KubeProxy, err = filepath.Abs(o.KubeProxy); err != nil {
+			return o, err
+		}
+	}
+	if o.Cases, err = bench.Select(expression, b.proxy != "" || b.list); err != nil {
 		return o, usagef("--case: %v", err)
 	}
 	name := cmp.Or(f.name, bench.DefaultName)
@@ -132,6 +156,15 @@ func (b *benchFlags) finish(w io.Writer, run *bench.Run, out *output) error {
 		errs = append(errs, errNo)
 	}
 	return errors.Join(errs...)
+}
+
+// storable says why a file could not be written. One that is there stays as it is.
+func storable(path string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY|os.O_CREATE, 0o644)
+	if err != nil {
+		return fmt.Errorf("--store: %w", err)
+	}
+	return f.Close()
 }
 
 func storeRun(path string, run *bench.Run) error {

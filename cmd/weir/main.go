@@ -24,6 +24,7 @@ var commands = []func(*globals) *cobra.Command{
 	newServiceCommand,
 	newNodeCommand,
 	newBPFCommand,
+	newConnectivityCommand,
 	newLabCommand,
 	newDemoCommand,
 	newVersionCommand,

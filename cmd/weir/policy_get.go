@@ -60,6 +60,8 @@ type policyObject struct {
 }
 
 type policySpec struct {
+	Tier            string       `json:"tier,omitempty"` // Admin, Baseline; empty: the ordinary one
+	Priority        *int         `json:"priority,omitempty"`
 	Subject         string       `json:"endpointSelector"`
 	IsolatesIngress bool         `json:"isolatesIngress"`
 	IsolatesEgress  bool         `json:"isolatesEgress"`
@@ -78,10 +80,16 @@ func newPolicyObject(p policy.Policy) policyObject {
 	o := policyObject{Kind: p.Ref.Kind, Namespace: p.Ref.Namespace, Name: p.Ref.Name, Specs: []policySpec{}}
 	for _, s := range p.Specs {
 		spec := policySpec{Subject: s.Subject.String(), IsolatesIngress: s.IsolateIngress, IsolatesEgress: s.IsolateEgress, Rules: []policyRule{}}
+		if s.Tier != policy.TierOrdinary {
+			spec.Tier, spec.Priority = s.Tier.String(), &s.Priority
+		}
 		for _, r := range s.Rules {
 			rule := policyRule{Path: r.Ref.Path, Direction: r.Ref.Direction.String(), Action: "allow", Peers: peerTexts(r), Ports: portTexts(r)}
-			if r.Deny {
+			switch {
+			case r.Deny:
 				rule.Action = "deny"
+			case r.Pass:
+				rule.Action = "pass"
 			}
 			spec.Rules = append(spec.Rules, rule)
 		}

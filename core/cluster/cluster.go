@@ -134,8 +134,11 @@ func (Synced) clusterEvent()          {}
 
 // PodLabels joins a pod's own labels with those that its namespace, service account and cluster
 // give it: the set that decides its identity. Labels that change with every rollout (pod template
-// hashes and the like) are left out.
-func PodLabels(p Pod, ns Namespace) labels.Set {
+// hashes and the like) are left out. The cluster is the one without a name.
+func PodLabels(p Pod, ns Namespace) labels.Set { return PodLabelsIn(DefaultName, p, ns) }
+
+// PodLabelsIn is PodLabels for a pod of a cluster with a name.
+func PodLabelsIn(cluster string, p Pod, ns Namespace) labels.Set {
 	ls := make([]labels.Label, 0, len(p.Labels)+len(ns.Labels)+3)
 	add := func(k, v string) { ls = append(ls, labels.Label{Source: labels.SourceK8s, Key: k, Value: v}) }
 	for k, v := range p.Labels {
@@ -148,7 +151,7 @@ func PodLabels(p Pod, ns Namespace) labels.Set {
 	}
 	add(labels.KeyNamespacePrefix+"kubernetes.io/metadata.name", p.Name.Namespace)
 	add(labels.KeyNamespace, p.Name.Namespace)
-	add(labels.KeyCluster, DefaultName)
+	add(labels.KeyCluster, cluster)
 	sa := p.ServiceAccount
 	if sa == "" {
 		sa = "default"

@@ -21,6 +21,7 @@ const LocalQuarantine = (datapath.LifetimeTCPEstablished + 60) * time.Second
 // Engine holds the desired state of one node.
 type Engine struct {
 	node    string
+	cluster string
 	routing Routing
 	live    bool // every input was complete once; operations flow
 
@@ -60,11 +61,15 @@ type Option func(*Engine)
 // WithRouting says how the pods of other nodes are reached; without it they are tunnelled to.
 func WithRouting(r Routing) Option { return func(e *Engine) { e.routing = r } }
 
+// WithCluster gives the cluster a name, which is one of the labels of its pods.
+func WithCluster(name string) Option { return func(e *Engine) { e.cluster = name } }
+
 // New makes an engine for a node. adopted is what the kernel holds; now seeds the epochs, so that
 // they exceed those of any predecessor.
 func New(node string, adopted Adopted, now time.Time, options ...Option) *Engine {
 	e := &Engine{
 		node:       node,
+		cluster:    cluster.DefaultName,
 		nodes:      map[string]cluster.Node{},
 		namespaces: map[string]cluster.Namespace{},
 		pods:       map[cluster.Name]cluster.Pod{},
@@ -263,7 +268,7 @@ func (e *Engine) nextEpoch() datapath.Epoch {
 
 // podLabels is what decides the identity of a pod.
 func (e *Engine) podLabels(p cluster.Pod) labels.Set {
-	return cluster.PodLabels(p, e.namespaces[p.Name.Namespace])
+	return cluster.PodLabelsIn(e.cluster, p, e.namespaces[p.Name.Namespace])
 }
 
 // sortedKeys makes iteration deterministic.

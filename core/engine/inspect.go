@@ -40,6 +40,12 @@ func (e *Engine) Endpoint(id datapath.EndpointID) (EndpointState, bool) {
 	return s, true
 }
 
+// HasPod says whether the cluster has a pod of that name.
+func (e *Engine) HasPod(n cluster.Name) bool {
+	_, ok := e.pods[n]
+	return ok
+}
+
 // Endpoints describes all endpoints of this node, by id.
 func (e *Engine) Endpoints() []EndpointState {
 	out := make([]EndpointState, 0, len(e.local))

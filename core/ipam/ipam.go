@@ -17,6 +17,8 @@ import (
 var (
 	// ErrFull says that a pool has no free address.
 	ErrFull = errors.New("no free address")
+	// ErrNoPrefix says that the cluster's pool has no free prefix for a node.
+	ErrNoPrefix = errors.New("no free pod CIDR")
 	// ErrInUse says that a wanted address belongs to another owner or is reserved.
 	ErrInUse = errors.New("address in use")
 	// ErrOutside says that a wanted address is in none of the pools.

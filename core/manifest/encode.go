@@ -120,7 +120,10 @@ type endpointPort struct {
 	Protocol string `json:"protocol"`
 }
 
-const ciliumV2 = "cilium.io/v2"
+const (
+	ciliumV2       = "cilium.io/v2"
+	ciliumV2Alpha1 = "cilium.io/v2alpha1"
+)
 
 // EncodeIdentity writes a CiliumIdentity. The error names a label that the kind can't hold: its
 // labels come from Kubernetes.

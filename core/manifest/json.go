@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -184,7 +185,7 @@ func (p *parser) object() (any, error) {
 			}
 		}
 		if many != nil && many[key] || many == nil && slices.ContainsFunc(out, func(f field) bool { return f.key == key }) {
-			return nil, twice{key}
+			return nil, twice{cmp.Or(key, `""`)}
 		}
 		if many != nil {
 			many[key] = true

@@ -34,8 +34,10 @@ const (
 	KindNetworkPolicy                  = "NetworkPolicy"
 	KindCiliumNetworkPolicy            = "CiliumNetworkPolicy"
 	KindCiliumClusterwideNetworkPolicy = "CiliumClusterwideNetworkPolicy"
+	KindClusterNetworkPolicy           = "ClusterNetworkPolicy"
 	KindCiliumIdentity                 = "CiliumIdentity"
 	KindCiliumEndpoint                 = "CiliumEndpoint"
+	KindCiliumEndpointSlice            = "CiliumEndpointSlice"
 	KindCiliumNode                     = "CiliumNode"
 )
 
@@ -60,6 +62,8 @@ func kindTable(kind string) (kindInfo, bool) {
 		return kindInfo{"discovery.k8s.io/v1", true, readEndpointSlice}, true
 	case KindNetworkPolicy:
 		return kindInfo{"networking.k8s.io/v1", true, readNetworkPolicy}, true
+	case KindClusterNetworkPolicy:
+		return kindInfo{"policy.networking.k8s.io/v1alpha2", false, readClusterNetworkPolicy}, true
 	case KindCiliumNetworkPolicy:
 		return kindInfo{"cilium.io/v2", true, readCiliumPolicy}, true
 	case KindCiliumClusterwideNetworkPolicy:
@@ -68,6 +72,8 @@ func kindTable(kind string) (kindInfo, bool) {
 		return kindInfo{"cilium.io/v2", false, readCiliumIdentity}, true
 	case KindCiliumEndpoint:
 		return kindInfo{"cilium.io/v2", true, readCiliumEndpoint}, true
+	case KindCiliumEndpointSlice:
+		return kindInfo{"cilium.io/v2alpha1", false, readCiliumEndpointSlice}, true
 	case KindCiliumNode:
 		return kindInfo{"cilium.io/v2", false, readCiliumNode}, true
 	}

@@ -14,6 +14,9 @@ func renderPolicy(p policy.Policy) []string {
 	var out []string
 	for _, s := range p.Specs {
 		line := "for " + s.Subject.String()
+		if s.Tier != policy.TierOrdinary {
+			line += fmt.Sprintf(" in %s %d", s.Tier, s.Priority)
+		}
 		if s.IsolateIngress {
 			line += " isolate-ingress"
 		}
@@ -30,8 +33,11 @@ func renderPolicy(p policy.Policy) []string {
 
 func renderRule(r policy.Rule) string {
 	verb := "allow"
-	if r.Deny {
+	switch {
+	case r.Deny:
 		verb = "deny"
+	case r.Pass:
+		verb = "pass"
 	}
 	peers := []string{}
 	for _, p := range r.Peers {

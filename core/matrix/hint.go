@@ -71,7 +71,7 @@ func (j *judge) nearest(subject end, dir datapath.Direction, peer end, proto uin
 				continue
 			}
 			for _, r := range s.Rules {
-				if r.Deny || r.Ref.Direction != dir {
+				if r.Deny || r.Pass || r.Ref.Direction != dir {
 					continue
 				}
 				anyPort, anyPeer := r, r

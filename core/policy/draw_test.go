@@ -132,9 +132,14 @@ func drawPolicy(t *rapid.T, ref Ref) Policy {
 			IsolateIngress: rapid.Bool().Draw(t, "isolateIngress"),
 			IsolateEgress:  rapid.Bool().Draw(t, "isolateEgress"),
 		}
+		if spec.Tier = rapid.SampledFrom([]Tier{TierOrdinary, TierOrdinary, TierAdmin, TierBaseline}).Draw(t, "tier"); spec.Tier != TierOrdinary {
+			spec.IsolateIngress, spec.IsolateEgress = false, false
+			spec.Priority = rapid.IntRange(0, 2).Draw(t, "priority")
+		}
 		for i := range rapid.IntRange(0, 4).Draw(t, "rules") {
 			dir := rapid.SampledFrom([]datapath.Direction{datapath.Ingress, datapath.Egress}).Draw(t, "direction")
 			r := Rule{Deny: rapid.IntRange(0, 3).Draw(t, "deny") == 0}
+			r.Pass = spec.Tier != TierOrdinary && !r.Deny && rapid.IntRange(0, 2).Draw(t, "pass") == 0
 			word := dir.String()
 			if r.Deny {
 				word += "Deny"

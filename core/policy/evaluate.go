@@ -33,18 +33,33 @@ func Outside(addr netip.Addr) Party {
 	return Party{Labels: identity.ReservedIdentity(family).Labels, Addr: addr}
 }
 
+// judgement is what one packet is judged by.
+type judgement struct {
+	subject, peer Party
+	dir           datapath.Direction
+	proto         uint8
+	port          uint16
+}
+
+func (j *judgement) matches(r *Rule) bool {
+	return r.Ref.Direction == j.dir && r.admitsPeer(j.peer) && r.admitsPort(j.subject, j.peer, j.proto, j.port)
+}
+
 // Evaluate judges one packet (for ICMP, port is the message type; for protocols without ports it is
 // 0) by reading the rules one after the other, as their documentation says:
 //
 //   - A spec applies if its Subject selects the subject. The subject is isolated in a direction if an
 //     applying spec says so.
-//   - A matching deny rule of an applying spec denies, isolated or not, whatever else allows.
+//   - The first matching rule of the admin tier allows, denies, or passes to the rules that follow here.
+//   - A matching deny rule of an ordinary spec denies, isolated or not, whatever else allows.
 //   - Otherwise a matching allow rule allows.
-//   - Otherwise an isolated subject refuses, except what its own node sends in; one that is not isolated
-//     accepts.
+//   - Otherwise an isolated subject refuses, except what its own node sends in.
+//   - For one that is not isolated the first matching rule of the baseline tier allows or denies.
+//   - What is left, or passed there, is accepted.
 //
-// Of several matching rules of the deciding kind the first one is named: by Kind, Namespace and Name
-// of the policy, then by the order of its specs and rules. Policies may come in any order.
+// Of several matching rules of the deciding kind the first one is named: by priority, where the tier has
+// an order, by Kind, Namespace and Name of the policy, then by the order of its specs and rules.
+// Policies may come in any order.
 //
 // A peer selector with a positive requirement (In, Exists) matches by labels alone. One without any
 // (everything, or exclusions only) does not match the world: who means addresses outside the
@@ -53,6 +68,10 @@ func Outside(addr netip.Addr) Party {
 // Evaluate is the executable form of the documentation. It takes time proportional to the number of
 // rules; Compiler gives the same verdicts from tables.
 func Evaluate(policies []Policy, subject Party, dir datapath.Direction, peer Party, proto uint8, port uint16) Verdict {
+	j := &judgement{subject: subject, peer: peer, dir: dir, proto: proto, port: port}
+	if r := j.first(policies, TierAdmin); r != nil && !r.Pass {
+		return Verdict{Allowed: !r.Deny, Rule: r.Ref}
+	}
 	byRef := func(a, b Policy) int { return a.Ref.Compare(b.Ref) }
 	ordered := policies
 	if !slices.IsSortedFunc(ordered, byRef) {
@@ -64,7 +83,7 @@ func Evaluate(policies []Policy, subject Party, dir datapath.Direction, peer Par
 	var isolating []Ref
 	for _, p := range ordered {
 		for _, s := range p.Specs {
-			if !s.Subject.Matches(subject.Labels) {
+			if s.Tier != TierOrdinary || !s.Subject.Matches(subject.Labels) {
 				continue
 			}
 			isolates := s.IsolateIngress
@@ -76,7 +95,7 @@ func Evaluate(policies []Policy, subject Party, dir datapath.Direction, peer Par
 			}
 			for i := range s.Rules {
 				r := &s.Rules[i]
-				if r.Ref.Direction != dir || !r.admitsPeer(peer) || !r.admitsPort(subject, peer, proto, port) {
+				if !j.matches(r) {
 					continue
 				}
 				if r.Deny && deny == nil {
@@ -93,12 +112,36 @@ func Evaluate(policies []Policy, subject Party, dir datapath.Direction, peer Par
 		return Verdict{Rule: deny.Ref}
 	case allow != nil:
 		return Verdict{Allowed: true, Rule: allow.Ref}
-	case len(isolating) == 0:
-		return Verdict{Allowed: true}
-	case dir == datapath.Ingress && peer.is("host"):
+	case len(isolating) > 0 && dir == datapath.Ingress && peer.is("host"):
 		return Verdict{Allowed: true, Note: NoteLocalHost}
+	case len(isolating) > 0:
+		return Verdict{Isolating: isolating}
 	}
-	return Verdict{Isolating: isolating}
+	if r := j.first(policies, TierBaseline); r != nil && !r.Pass {
+		return Verdict{Allowed: !r.Deny, Rule: r.Ref}
+	}
+	return Verdict{Allowed: true}
+}
+
+// first finds the rule that decides in a tier with an order; nil if none matches.
+func (j *judgement) first(policies []Policy, t Tier) *Rule {
+	var found *Rule
+	var by [2]int // priority of its spec, and the spec's place in its policy
+	for _, p := range policies {
+		for at, s := range p.Specs {
+			if s.Tier != t || !s.Subject.Matches(j.subject.Labels) {
+				continue
+			}
+			i := slices.IndexFunc(s.Rules, func(r Rule) bool { return j.matches(&r) })
+			if i < 0 {
+				continue
+			}
+			if found == nil || cmp.Or(cmp.Compare(s.Priority, by[0]), p.Ref.Compare(found.Ref.Policy), cmp.Compare(at, by[1])) < 0 {
+				found, by = &s.Rules[i], [2]int{s.Priority, at}
+			}
+		}
+	}
+	return found
 }
 
 // Compare orders references by kind, namespace and name.

@@ -195,6 +195,50 @@ func TestEvaluatePrecedence(t *testing.T) {
 	require.Equal(t, "allowed: no policy", judge(client, other2), "a spec for other subjects")
 }
 
+// The order of the tiers, as in KEP-2091: administrators first, their defaults last.
+func TestEvaluateTiers(t *testing.T) {
+	web := selecting(t, "k8s:app=web")
+	fromWeb := Rule{Peers: []Peer{{Selector: &web}}, AnyPort: true}
+	with := func(r Rule, change func(*Rule)) Rule { change(&r); return r }
+	deny := func(r *Rule) { r.Deny = true }
+	pass := func(r *Rule) { r.Pass = true }
+	anyone := Rule{AnyPeer: true, AnyPort: true}
+	in := func(tier Tier, priority int, name string, rules ...Rule) Policy {
+		p := policyOf(name, false, false, rules...)
+		p.Specs[0].Tier, p.Specs[0].Priority = tier, priority
+		return p
+	}
+	judge := func(peer Party, ps ...Policy) string {
+		v := Evaluate(ps, pod(t, "k8s:app=db"), datapath.Ingress, peer, 6, 80)
+		if v.Allowed {
+			return "allowed: " + v.String()
+		}
+		return "denied: " + v.String()
+	}
+	client, other := pod(t, "k8s:app=web"), pod(t, "k8s:app=x")
+	const p = "CiliumNetworkPolicy shop/"
+	shut, open := policyOf("shut", true, false), policyOf("open", true, false, anyone)
+
+	require.Equal(t, "allowed: "+p+"a ingress[0]", judge(client, shut, in(TierAdmin, 5, "a", fromWeb)), "an administrator is asked first")
+	require.Equal(t, "denied: "+p+"a ingress[0]", judge(client, open, in(TierAdmin, 5, "a", with(fromWeb, deny))))
+	require.Equal(t, "allowed: "+p+"open ingress[0]", judge(other, open, in(TierAdmin, 5, "a", with(fromWeb, deny))), "nothing matches")
+	require.Equal(t, "allowed: "+p+"b ingress[0]", judge(client, in(TierAdmin, 5, "a", with(fromWeb, deny)), in(TierAdmin, 4, "b", fromWeb)), "the lower priority first")
+	require.Equal(t, "denied: "+p+"a ingress[0]", judge(client, in(TierAdmin, 5, "b", fromWeb), in(TierAdmin, 5, "a", with(fromWeb, deny))), "then by name")
+	require.Equal(t, "allowed: "+p+"a ingress[0]", judge(client, in(TierAdmin, 5, "a", fromWeb, with(anyone, deny))), "the first rule that matches")
+	require.Equal(t, "denied: "+p+"a ingress[1]", judge(other, in(TierAdmin, 5, "a", fromWeb, with(anyone, deny))))
+	require.Equal(t, "denied: default deny ("+p+"shut)", judge(client, shut, in(TierAdmin, 1, "a", with(fromWeb, pass)), in(TierAdmin, 2, "b", anyone)), "passed on")
+	require.Equal(t, "allowed: no policy", judge(client, in(TierAdmin, 1, "a", with(fromWeb, pass)), in(TierAdmin, 2, "b", with(anyone, deny))))
+
+	base := in(TierBaseline, 5, "base", with(anyone, deny))
+	require.Equal(t, "denied: "+p+"base ingress[0]", judge(client, base))
+	require.Equal(t, "allowed: "+p+"open ingress[0]", judge(client, base, open), "who is isolated is not asked for again")
+	require.Equal(t, "denied: default deny ("+p+"shut)", judge(client, in(TierBaseline, 1, "z", anyone), shut))
+	require.Equal(t, "denied: "+p+"base ingress[0]", judge(client, base, in(TierAdmin, 1, "a", with(anyone, pass))))
+	require.Equal(t, "allowed: no policy", judge(client, base, in(TierBaseline, 1, "z", with(fromWeb, pass))), "passed there: accepted")
+	require.Equal(t, "allowed: "+NoteLocalHost, judge(reserved(identity.Host), shut, base))
+	require.Equal(t, "denied: "+p+"a ingress[0]", judge(reserved(identity.Host), shut, in(TierAdmin, 1, "a", with(anyone, deny))))
+}
+
 func TestVerdictText(t *testing.T) {
 	require.Equal(t, NoteNotReady, Verdict{Note: NoteNotReady}.String())
 	require.Equal(t, "NetworkPolicy a/b", Ref{"NetworkPolicy", "a", "b"}.String())

@@ -1,5 +1,5 @@
-// Package policy decides who may talk to whom. Rules of both dialects (NetworkPolicy v1 and the
-// L3/L4 part of CiliumNetworkPolicy v2) have one form here. The compiler turns them into the rows
+// Package policy decides who may talk to whom. Rules of all dialects (NetworkPolicy v1, the L3/L4 part
+// of CiliumNetworkPolicy v2, ClusterNetworkPolicy v1alpha2) have one form here. The compiler turns them into the rows
 // that a kernel looks up; Evaluate reads them as their documentation says, without identities,
 // classes or tables, and the two are held against each other in tests.
 package policy
@@ -14,7 +14,7 @@ import (
 
 // Ref names a policy object.
 type Ref struct {
-	Kind      string // NetworkPolicy, CiliumNetworkPolicy, CiliumClusterwideNetworkPolicy
+	Kind      string // NetworkPolicy, CiliumNetworkPolicy, CiliumClusterwideNetworkPolicy, ClusterNetworkPolicy
 	Namespace string // empty for cluster-wide kinds
 	Name      string
 }
@@ -41,18 +41,48 @@ type Policy struct {
 	Specs []Spec // one for NetworkPolicy; CiliumNetworkPolicy may hold several
 }
 
+// Tier says when the rules of a spec are asked, as in ClusterNetworkPolicy (KEP-2091): those of
+// administrators first, then those of everybody together, then the administrators' defaults for what
+// nobody spoke about.
+type Tier uint8
+
+// The tiers. In the admin and baseline tiers rules are asked one after the other, by the priority of
+// their spec, and the first that matches decides. In the ordinary tier the order says nothing.
+const (
+	TierOrdinary Tier = iota
+	TierAdmin
+	TierBaseline
+)
+
+func (t Tier) String() string {
+	switch t {
+	case TierOrdinary:
+		return "NetworkPolicy"
+	case TierAdmin:
+		return "Admin"
+	case TierBaseline:
+		return "Baseline"
+	}
+	return fmt.Sprintf("tier %d", uint8(t))
+}
+
 // Spec is one set of rules for one kind of subject.
 type Spec struct {
+	Tier     Tier
+	Priority int // in the admin and baseline tiers: the lowest is asked first
+
 	Subject                       labels.Selector // which endpoints it applies to
 	IsolateIngress, IsolateEgress bool            // unmatched traffic of the subject is denied in this direction
 	Rules                         []Rule
 }
 
-// Rule allows or denies. Peers, Ports and ICMP restrict it; they are joined by "and", the members
+// Rule allows, denies or passes. Peers, Ports and ICMP restrict it; they are joined by "and", the members
 // of each by "or".
 type Rule struct {
 	Ref  RuleRef
 	Deny bool
+	// Pass, in the admin and baseline tiers: what the rule matches is left to the next tier.
+	Pass bool
 
 	// AnyPeer: no restriction of peers, the world included. Otherwise one of Peers must match, and
 	// an empty Peers matches nothing.

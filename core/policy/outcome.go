@@ -100,37 +100,47 @@ func (c *Compiler) newOutcome(key string, specs []*spec, ports []NamedPort, fres
 			v := Verdict{Isolating: od.isolating}
 			od.fallback = datapath.PolicyRow{Cookie: cookie(isolationName(dir, od.isolating), false, v)}
 		}
-		for _, deny := range []bool{true, false} {
+		take := func(r *specRule, t Tier) {
+			or := outcomeRule{contender: contender{tier: t, pass: r.Pass, anyPort: r.AnyPort, spans: r.spans}}
+			if !r.Pass {
+				v := Verdict{Allowed: !r.Deny, Rule: r.Ref}
+				or.decision = datapath.PolicyRow{Allow: !r.Deny, Cookie: cookie(ruleName(r.Ref, r.Deny), r.Deny, v)}
+			}
+			if dir == datapath.Egress {
+				or.named = r.named
+				for _, n := range r.named {
+					pn, fresh := c.useName(n.name, o)
+					if fresh {
+						freshName(pn)
+					}
+					o.names[n.name] = pn
+				}
+			} else if len(r.named) > 0 {
+				or.spans = resolveNames(slices.Clone(r.spans), r.named, ports)
+			}
+			od.add(or, r.everyone, r.peers, use)
+		}
+		tier := func(t Tier, wanted func(*specRule) bool) {
 			for _, s := range specs {
 				for i := range s.rules[d] {
-					r := &s.rules[d][i]
-					if r.Deny != deny {
-						continue
+					if r := &s.rules[d][i]; s.Tier == t && wanted(r) {
+						take(r, t)
 					}
-					v := Verdict{Allowed: !deny, Rule: r.Ref}
-					or := outcomeRule{contender: contender{anyPort: r.AnyPort, spans: r.spans}}
-					or.decision = datapath.PolicyRow{Allow: !deny, Cookie: cookie(ruleName(r.Ref, deny), deny, v)}
-					if dir == datapath.Egress {
-						or.named = r.named
-						for _, n := range r.named {
-							pn, fresh := c.useName(n.name, o)
-							if fresh {
-								freshName(pn)
-							}
-							o.names[n.name] = pn
-						}
-					} else if len(r.named) > 0 {
-						or.spans = resolveNames(slices.Clone(r.spans), r.named, ports)
-					}
-					od.add(or, r.everyone, r.peers, use)
 				}
 			}
 		}
+		all := func(*specRule) bool { return true }
+		tier(TierAdmin, all)
+		tier(TierOrdinary, func(r *specRule) bool { return r.Deny })
+		tier(TierOrdinary, func(r *specRule) bool { return !r.Deny })
 		if od.isolated && dir == datapath.Ingress {
 			host := outcomeRule{contender: contender{anyPort: true}}
 			host.decision = datapath.PolicyRow{Allow: true, Cookie: cookie(localHostName, false, Verdict{Allowed: true, Note: NoteLocalHost})}
 			kind := entityPeer(EntityHost)
 			od.add(host, false, []keyedPeer{{kind.key(), kind}}, use)
+		}
+		if !od.isolated {
+			tier(TierBaseline, all)
 		}
 	}
 	base := o.compile(nil, nil)

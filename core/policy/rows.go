@@ -12,8 +12,11 @@ type span struct {
 	first, last uint16
 }
 
-// contender is a rule that takes part in deciding for one class, strongest first in its list.
+// contender is a rule that takes part in deciding for one class, strongest first in its list. One that passes
+// takes what it covers away from the weaker ones of its tier, and decides nothing.
 type contender struct {
+	tier     Tier
+	pass     bool
 	anyPort  bool
 	spans    []span
 	decision datapath.PolicyRow
@@ -37,6 +40,9 @@ func (r row) key(p datapath.PolicyID, c datapath.Class, d datapath.Direction) da
 // first row is the one for all protocols. Equal decisions give equal rows, whichever contenders
 // they come from.
 func resolve(contenders []contender, fallback datapath.PolicyRow) []row {
+	if slices.ContainsFunc(contenders, func(c contender) bool { return c.pass }) {
+		return resolvePassing(contenders, fallback)
+	}
 	for i := range contenders {
 		if contenders[i].anyPort { // weaker ones cannot win any more
 			fallback = contenders[i].decision
@@ -61,6 +67,59 @@ func resolve(contenders []contender, fallback datapath.PolicyRow) []row {
 	for _, proto := range protos {
 		segs := paint(byProto[proto], contenders, fallback)
 		rows = cover(rows, proto, segs, fallback)
+	}
+	return rows
+}
+
+// resolvePassing is resolve where some contenders pass. It asks them one after the other for each piece of the
+// ports: only administrators write such rules, and few.
+func resolvePassing(contenders []contender, fallback datapath.PolicyRow) []row {
+	ask := func(covers func(*contender) bool) datapath.PolicyRow {
+		var passed [TierBaseline + 1]bool
+		for i := range contenders {
+			switch c := &contenders[i]; {
+			case passed[c.tier] || !covers(c):
+			case c.pass:
+				passed[c.tier] = true
+			default:
+				return c.decision
+			}
+		}
+		return fallback
+	}
+	others := ask(func(c *contender) bool { return c.anyPort }) // of protocols that no contender names
+	rows := []row{{anyProto: true, PolicyRow: others}}
+	cuts := map[uint8][]int{}
+	for i := range contenders {
+		if contenders[i].anyPort {
+			continue
+		}
+		for _, s := range contenders[i].spans {
+			if s.first <= s.last {
+				cuts[s.proto] = append(cuts[s.proto], int(s.first), int(s.last)+1)
+			}
+		}
+	}
+	protos := make([]uint8, 0, len(cuts))
+	for p := range cuts {
+		protos = append(protos, p)
+	}
+	slices.Sort(protos)
+	for _, proto := range protos {
+		at := append(cuts[proto], 0, 1<<16)
+		slices.Sort(at)
+		at = slices.Compact(at)
+		var segs []segment
+		for _, first := range at[:len(at)-1] {
+			port := uint16(first)
+			decision := ask(func(c *contender) bool {
+				return c.anyPort || slices.ContainsFunc(c.spans, func(s span) bool { return s.proto == proto && s.first <= port && port <= s.last })
+			})
+			if n := len(segs); n == 0 || segs[n-1].decision != decision {
+				segs = append(segs, segment{port, decision})
+			}
+		}
+		rows = cover(rows, proto, segs, others)
 	}
 	return rows
 }

@@ -10,10 +10,12 @@ import (
 	"github.com/weirnet/weir/core/datapath"
 )
 
-func drawContenders(t *rapid.T, port *rapid.Generator[uint16]) []contender {
+func drawContenders(t *rapid.T, port *rapid.Generator[uint16], passing bool) []contender {
 	return rapid.SliceOfN(rapid.Custom(func(t *rapid.T) contender {
 		c := contender{
 			anyPort:  rapid.IntRange(0, 9).Draw(t, "anyPort") == 0,
+			tier:     rapid.SampledFrom([]Tier{TierAdmin, TierOrdinary, TierBaseline}).Draw(t, "tier"),
+			pass:     passing && rapid.IntRange(0, 3).Draw(t, "pass") == 0,
 			decision: datapath.PolicyRow{Allow: rapid.Bool().Draw(t, "allow"), Cookie: datapath.Cookie(rapid.IntRange(1, 4).Draw(t, "cookie"))},
 		}
 		for range rapid.IntRange(0, 3).Draw(t, "spans") {
@@ -26,14 +28,18 @@ func drawContenders(t *rapid.T, port *rapid.Generator[uint16]) []contender {
 
 // strongest reads the contenders one after the other.
 func strongest(cs []contender, fallback datapath.PolicyRow, proto uint8, port uint16) datapath.PolicyRow {
+	passed := map[Tier]bool{}
 	for _, c := range cs {
-		if c.anyPort {
-			return c.decision
-		}
+		covers := c.anyPort
 		for _, s := range c.spans {
-			if s.proto == proto && s.first <= port && port <= s.last {
-				return c.decision
-			}
+			covers = covers || s.proto == proto && s.first <= port && port <= s.last
+		}
+		switch {
+		case !covers || passed[c.tier]:
+		case c.pass:
+			passed[c.tier] = true
+		default:
+			return c.decision
 		}
 	}
 	return fallback
@@ -41,7 +47,7 @@ func strongest(cs []contender, fallback datapath.PolicyRow, proto uint8, port ui
 
 func TestResolveDecidesAsTheStrongest(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		cs := drawContenders(t, rapid.OneOf(rapid.SampledFrom(borderPorts), rapid.Uint16()))
+		cs := drawContenders(t, rapid.OneOf(rapid.SampledFrom(borderPorts), rapid.Uint16()), rapid.Bool().Draw(t, "passing"))
 		rows := resolve(cs, datapath.PolicyRow{Cookie: 9})
 		tab := newTables()
 		for _, r := range rows {
@@ -68,7 +74,7 @@ func TestResolveDecidesAsTheStrongest(t *testing.T) {
 func TestResolveTakesTheFewestRows(t *testing.T) {
 	coarse := rapid.Custom(func(t *rapid.T) uint16 { return uint16(rapid.IntRange(0, 15).Draw(t, "sixteenth")) << 12 })
 	rapid.Check(t, func(t *rapid.T) {
-		cs := drawContenders(t, coarse)
+		cs := drawContenders(t, coarse, rapid.Bool().Draw(t, "passing"))
 		for i := range cs {
 			for j := range cs[i].spans {
 				cs[i].spans[j].last |= 0xfff
@@ -76,15 +82,10 @@ func TestResolveTakesTheFewestRows(t *testing.T) {
 		}
 		fallback := datapath.PolicyRow{Cookie: 9}
 		rows := resolve(cs, fallback)
-		for _, c := range cs {
-			if c.anyPort {
-				fallback = c.decision
-				break
-			}
-		}
+		others := strongest(cs, fallback, 1, 0) // a protocol that nobody names
 		want := 1
 		for _, proto := range []uint8{6, 17} {
-			want += fewest(cs, fallback, proto, 0, 0, fallback, map[string]int{})
+			want += fewest(cs, fallback, proto, 0, 0, others, map[string]int{})
 		}
 		require.Len(t, rows, want, "%v", rows)
 	})

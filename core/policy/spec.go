@@ -122,9 +122,17 @@ func (s *spec) eachPrefix(visit func(netip.Prefix)) {
 	}
 }
 
-// compare orders specs as the rules of precedence do.
+// compare orders specs of one tier as the rules of precedence do.
 func (s *spec) compare(o *spec) int {
-	return cmp.Or(s.ref.Compare(o.ref), cmp.Compare(s.index, o.index))
+	return cmp.Or(cmp.Compare(s.rank(), o.rank()), s.ref.Compare(o.ref), cmp.Compare(s.index, o.index))
+}
+
+// rank is the priority where it means something.
+func (s *Spec) rank() int {
+	if s.Tier == TierOrdinary {
+		return 0
+	}
+	return s.Priority
 }
 
 // Compare orders named ports by name, protocol and number.

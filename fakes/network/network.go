@@ -160,8 +160,11 @@ func (n *Network) EnsureOverlay(o ports.Overlay) (ports.OverlayLinks, error) {
 	if err == nil {
 		err = checkAddresses("routers", o.Routers)
 	}
-	if err == nil && o.Direct.IsValid() && !o.Native {
-		err = fmt.Errorf("direct address %s: needs native routing", o.Direct)
+	if err == nil && o.Direct && !o.Native {
+		err = errors.New("direct routes need native routing")
+	}
+	if err == nil && o.Direct && !o.Underlay.IsValid() {
+		err = errors.New("direct routes need the node's underlay address")
 	}
 	if err != nil {
 		return ports.OverlayLinks{}, fmt.Errorf("ensure overlay: %w", err)
@@ -181,7 +184,7 @@ func (n *Network) EnsureOverlay(o ports.Overlay) (ports.OverlayLinks, error) {
 		}}
 	}
 	n.overlay.links.VXLAN, n.overlay.links.Direct = vxlan, 0
-	if o.Direct.IsValid() {
+	if o.Direct {
 		n.overlay.links.Direct = DirectIfindex
 	}
 	n.overlay.asked = o

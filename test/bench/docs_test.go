@@ -65,7 +65,7 @@ func TestPageNamesTheTargets(t *testing.T) {
 		require.Contains(t, string(text), line)
 	}
 	want := map[string]float64{}
-	cases, err := bench.Select("^(tcp_rr|tcp_crr|tcp_stream|udp_rr)/(same|vxlan|native)/(direct|service_1)/policies_1/quiet/ipv4$")
+	cases, err := bench.Select("^(tcp_rr|tcp_crr|tcp_stream|udp_rr)/(same|vxlan|native)/(direct|service_1)/policies_1/quiet/ipv4$", false)
 	require.NoError(t, err)
 	for _, c := range cases {
 		want[string(c.Kind)+" "+c.Place+" "+c.Via] = c.Target

@@ -124,12 +124,19 @@ func requireNoTrace(t *testing.T, name string) {
 }
 
 func TestDemo(t *testing.T) {
-	n := name(t, "d")
-	out, errs, status := weir(t, "demo", "--name", n)
-	require.Zero(t, status, "%s\n%s", out, errs)
-	require.True(t, strings.HasPrefix(out, "weir demo on eBPF"), out)
-	require.Contains(t, out, "every step showed what it should")
-	requireNoTrace(t, n)
+	for _, routing := range []string{"tunnel", "native"} {
+		t.Run(routing, func(t *testing.T) {
+			n := name(t, "d"+routing[:1])
+			out, errs, status := weir(t, "demo", "--name", n, "--routing", routing)
+			require.Zero(t, status, "%s\n%s", out, errs)
+			require.True(t, strings.HasPrefix(out, "weir demo on eBPF"), out)
+			require.Contains(t, out, "every step showed what it should")
+			requireNoTrace(t, n)
+		})
+	}
+	_, errs, status := weir(t, "demo", "--routing", "bridge")
+	require.Equal(t, 2, status)
+	require.Contains(t, errs, "allowed are tunnel and native")
 }
 
 // manifests writes the demo's shop with its policies, and more pods, into one directory.

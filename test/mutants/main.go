@@ -68,6 +68,10 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 			chosen = append(chosen, m)
 		}
 	}
+	if len(chosen) == 0 {
+		fmt.Fprintf(stderr, "mutants: -run %s: no mutant has such a name; -list shows them all\n", o.only)
+		return 2
+	}
 	if o.list {
 		for _, m := range chosen {
 			fmt.Fprintf(stdout, "%-36s %-32s %s\n", m.name, m.file, m.why)

@@ -170,3 +170,13 @@ func TestFlags(t *testing.T) {
 		assert.Equal(t, 2, run(context.Background(), bad, &out, &errs), bad)
 	}
 }
+
+// An expression that selects nothing would otherwise look like a run that nothing survived.
+func TestNoSuchMutant(t *testing.T) {
+	for _, args := range [][]string{{"-run", "nosuch"}, {"-list", "-run", "nosuch"}} {
+		var stdout, stderr bytes.Buffer
+		assert.Equal(t, 2, run(context.Background(), args, &stdout, &stderr))
+		assert.Contains(t, stderr.String(), "-run nosuch: no mutant")
+		assert.Empty(t, stdout.String())
+	}
+}

@@ -23,6 +23,10 @@ type bed struct {
 	routed, tunnelled *lab.Plain // nil: not made yet
 	pair              [2]lab.Place
 
+	proxied                 *lab.Plain // with kube-proxy; nil: not made yet
+	proxy                   *kubeProxy // nil: none runs
+	proxyProgram, proxyMode string
+
 	followers sync.WaitGroup
 	unfollow  context.CancelFunc // nil: nobody follows
 	followErr error
@@ -102,10 +106,10 @@ func straight(from, to lab.Place, family int) ends {
 }
 
 // paths gives where a case and its baseline run.
-func (b *bed) ends(c Case) (own, baseline ends, err error) {
+func (b *bed) ends(ctx context.Context, c Case) (own, baseline ends, err error) {
 	vxlan := c.Place == PlaceVXLAN || c.Place == PlaceSame && c.routing() == VXLAN
 	var raw *lab.Plain
-	if c.Via != ViaService {
+	if c.Via != ViaService && c.Via != ViaKubeProxy {
 		if raw, err = b.plain(vxlan); err != nil {
 			return own, baseline, err
 		}
@@ -125,6 +129,16 @@ func (b *bed) ends(c Case) (own, baseline ends, err error) {
 	if c.Via == ViaService {
 		baseline = own
 		own.dial = netip.AddrPortFrom(clusterIP(service, c.Family), port)
+		return own, baseline, nil
+	}
+	if c.Via == ViaKubeProxy {
+		own.dial = netip.AddrPortFrom(clusterIP(service, c.Family), port)
+		p, err := b.proxiedBy(ctx, c.Services)
+		if err != nil {
+			return own, baseline, err
+		}
+		baseline = straight(p.A, p.B, c.Family)
+		baseline.dial = own.dial
 		return own, baseline, nil
 	}
 	if c.Place == PlaceSame {

@@ -31,6 +31,9 @@ type Options struct {
 	Keep   bool          // leave the last bed for a look at it
 	Weir   string        // version, for the record
 
+	// KubeProxy is the program of kube-proxy, for ViaKubeProxy. Mode is its mode, nftables if empty.
+	KubeProxy, KubeProxyMode string
+
 	// Lab returns a handle on the lab to build for a routing. An error that wraps ports.ErrUnsupported makes
 	// the cases that need it skipped, with its text as the reason.
 	Lab func(r Routing) (*lab.Lab, error)
@@ -59,6 +62,9 @@ func Measure(ctx context.Context, o Options) (*Run, error) {
 	}
 	if err := lab.Check(); err != nil {
 		return nil, err
+	}
+	if len(o.Cases) == 0 {
+		return nil, errors.New("measure: no case was chosen")
 	}
 	r := &runner{o: o, host: readHost()}
 	var err error
@@ -115,10 +121,12 @@ func (r *runner) inLab(ctx context.Context, routing Routing, cases []Case, keep 
 	if b == nil {
 		return err // Up has left nothing
 	}
+	b.proxyProgram, b.proxyMode = r.o.KubeProxy, r.o.KubeProxyMode
 	if !keep {
 		defer func() { err = errors.Join(err, l.Down(context.WithoutCancel(ctx))) }()
 	}
 	defer b.stopFollowing()
+	defer b.stopProxy()
 	if err != nil {
 		return err
 	}
@@ -150,7 +158,7 @@ func (r *runner) compare(ctx context.Context, b *bed, c Case) Result {
 	err := b.set(ctx, c.state())
 	var own, baseline ends
 	if err == nil {
-		own, baseline, err = b.ends(c)
+		own, baseline, err = b.ends(ctx, c)
 	}
 	for round := 0; round < r.o.Rounds && err == nil; round++ {
 		turns := []struct {
@@ -188,7 +196,7 @@ func ownName(c Case) string {
 		return RawVXLAN
 	case c.Via == ViaPlain:
 		return RawRoute
-	case c.Via == ViaService:
+	case c.Via == ViaService || c.Via == ViaKubeProxy:
 		return "weir service"
 	}
 	return "weir"

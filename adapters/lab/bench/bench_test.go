@@ -120,7 +120,7 @@ func TestCases(t *testing.T) {
 		names[c.Name] = true
 		require.NotEmpty(t, c.Baseline)
 	}
-	chosen, err := Select("")
+	chosen, err := Select("", false)
 	require.NoError(t, err)
 	withTarget := 0
 	for _, c := range chosen {
@@ -129,18 +129,36 @@ func TestCases(t *testing.T) {
 		}
 	}
 	require.Equal(t, len(chosen)-1, withTarget, "all by default but the limit have a target")
-	every, err := Select(".")
+	every, err := Select(".", true)
 	require.NoError(t, err)
 	require.Len(t, every, len(all))
-	few, err := Select("^udp_rr/vxlan/.*/ipv6$")
+	few, err := Select("^udp_rr/vxlan/.*/ipv6$", false)
 	require.NoError(t, err)
 	for _, c := range few {
 		require.Equal(t, []any{load.UDPRR, PlaceVXLAN, 6}, []any{c.Kind, c.Place, c.Family})
 	}
-	_, err = Select("nothing like that")
+	_, err = Select("nothing like that", false)
 	require.ErrorContains(t, err, "no case matches")
-	_, err = Select("(")
+	_, err = Select("(", false)
 	require.Error(t, err)
+
+	compared := func(cases []Case) (n int) {
+		for _, c := range cases {
+			if c.Via == ViaKubeProxy {
+				n++
+			}
+		}
+		return n
+	}
+	require.Zero(t, compared(chosen))
+	few, err = Select("", true)
+	require.NoError(t, err)
+	require.Equal(t, 2, compared(few))
+	few, err = Select("service_1000", false)
+	require.NoError(t, err)
+	require.Zero(t, compared(few))
+	_, err = Select("kubeproxy", false)
+	require.ErrorContains(t, err, "--kube-proxy")
 
 	for name, want := range map[string]float64{
 		"tcp_rr/same/direct/policies_1/export/ipv4":        1.05,
@@ -289,11 +307,13 @@ func TestPlot(t *testing.T) {
 	})))
 }
 
-// Without the right to make namespaces the reason is told, and nothing is tried.
-func TestMeasureNeedsRoot(t *testing.T) {
-	if lab.Check() == nil {
-		t.Skip("a lab can be built here")
-	}
+// Without the right to make namespaces the reason is told, and nothing is tried; with it, cases are asked for.
+func TestMeasureSaysWhatItLacks(t *testing.T) {
+	missing := lab.Check()
 	_, err := Measure(t.Context(), Options{})
-	require.ErrorIs(t, err, ports.ErrUnsupported)
+	if missing != nil {
+		require.ErrorIs(t, err, ports.ErrUnsupported)
+		return
+	}
+	require.ErrorContains(t, err, "no case")
 }

@@ -31,6 +31,9 @@ const (
 	ViaService = "service" // the ClusterIP of a service whose only backend it is
 	ViaLimit   = "limit"   // no network at all: one link between two namespaces
 	ViaPlain   = "plain"   // the kernel's own forwarding between nodes
+	// ViaKubeProxy is ViaService, compared with the same number of services in a plain network whose nodes
+	// have kube-proxy. It takes its program (Options.KubeProxy).
+	ViaKubeProxy = "kubeproxy"
 )
 
 // Names of baselines.
@@ -39,6 +42,7 @@ const (
 	RawVXLAN  = "raw vxlan"
 	RawRoute  = "raw routing"
 	WeirPlain = "weir direct"
+	KubeProxy = "kube-proxy"
 )
 
 // Case is one sort of traffic in one setting.
@@ -88,6 +92,8 @@ func (c Case) name() string {
 		return strings.Join(append(parts, c.Via, fmt.Sprintf("ipv%d", c.Family)), "/")
 	case ViaService:
 		parts = append(parts, fmt.Sprintf("service_%d", c.Services))
+	case ViaKubeProxy:
+		parts = append(parts, fmt.Sprintf("service_%d_kubeproxy", c.Services))
 	default:
 		parts = append(parts, c.Via)
 	}
@@ -148,6 +154,16 @@ func Cases() []Case {
 			}
 		}
 	}
+	for _, services := range []int{1, 1000} {
+		for _, family := range []int{4, 6} {
+			for _, t := range allTraffic {
+				if t.flows > 1 || t.kind == load.UDPPPS {
+					continue
+				}
+				add(Case{Kind: t.kind, Flows: 1, Place: PlaceSame, Via: ViaKubeProxy, Services: services, Policies: 1, Family: family, Baseline: KubeProxy})
+			}
+		}
+	}
 	slices.SortStableFunc(out, compareCost)
 	return out
 }
@@ -184,6 +200,8 @@ func isDefault(c Case) bool {
 		return among(load.TCPRR)
 	case c.Via == ViaPlain || c.Policies != 1:
 		return false
+	case c.Via == ViaKubeProxy:
+		return c.Services == 1000 && among(load.TCPRR, load.TCPCRR)
 	case c.Via == ViaService:
 		return c.Place == PlaceSame && (c.Services == 1 && among(load.TCPRR, load.TCPCRR) || c.Services == 1000 && among(load.TCPCRR))
 	case c.Export:
@@ -197,7 +215,7 @@ func isDefault(c Case) bool {
 // target is the ratio that a case is to reach with policies in force and every flow recorded, whether or not anybody
 // follows the record; 0: none is set.
 func target(c Case) float64 {
-	if c.Policies == 0 || c.Flows > 1 {
+	if c.Policies == 0 || c.Flows > 1 || c.Via == ViaKubeProxy {
 		return 0
 	}
 	goals := map[load.Kind]float64{load.TCPRR: 1.10, load.TCPCRR: 1.00, load.TCPStream: 1.05}
@@ -210,17 +228,26 @@ func target(c Case) float64 {
 	return goals[c.Kind]
 }
 
-// Select returns the cases whose names the expression matches; the default ones if it is empty.
-func Select(expression string) ([]Case, error) {
+// Select returns the cases whose names the expression matches; the default ones if it is empty. Without
+// kube-proxy those that take it are left out.
+func Select(expression string, kubeProxy bool) ([]Case, error) {
 	re, err := regexp.Compile(expression)
 	if err != nil {
 		return nil, err
 	}
 	var out []Case
+	lacking := false
 	for _, c := range Cases() {
+		if c.Via == ViaKubeProxy && !kubeProxy {
+			lacking = lacking || expression != "" && re.MatchString(c.Name)
+			continue
+		}
 		if expression == "" && c.Default || expression != "" && re.MatchString(c.Name) {
 			out = append(out, c)
 		}
+	}
+	if len(out) == 0 && lacking {
+		return nil, fmt.Errorf("what %q matches takes the program of kube-proxy (--kube-proxy)", expression)
 	}
 	if len(out) == 0 {
 		return nil, fmt.Errorf("no case matches %q (--list shows them)", expression)

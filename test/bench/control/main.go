@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"runtime"
+	"slices"
 	"strings"
 	"time"
 
@@ -33,6 +34,18 @@ type options struct {
 	keepLog        string
 }
 
+// choose reads the expression that selects parts. One that selects none is a mistake.
+func choose(expression string) (*regexp.Regexp, error) {
+	re, err := regexp.Compile(expression)
+	if err != nil {
+		return nil, fmt.Errorf("-only: %w", err)
+	}
+	if !slices.ContainsFunc(parts[:], re.MatchString) {
+		return nil, fmt.Errorf("-only %s: no such part; there are %s", expression, strings.Join(parts[:], ", "))
+	}
+	return re, nil
+}
+
 func main() {
 	var o options
 	var format, only string
@@ -48,12 +61,16 @@ func main() {
 	flag.BoolVar(&o.yaml, "yaml", false, "manifests as YAML; otherwise JSON")
 	flag.BoolVar(&o.verbose, "v", false, "tell what is being done")
 	flag.DurationVar(&o.settle, "settle", 5*time.Second, "wait before memory is read")
-	flag.StringVar(&only, "only", "", "regular expression: parts to measure (idle, cold, many, full)")
+	flag.StringVar(&only, "only", "", "regular expression: parts to measure ("+strings.Join(parts[:], ", ")+")")
 	flag.StringVar(&o.keepLog, "log", "", "keep the agent's log in this file")
 	flag.StringVar(&format, "o", "", "json, or a table")
 	flag.BoolVar(&check, "check", false, "exit with 1 if a target is missed")
 	flag.Parse()
-	o.only = regexp.MustCompile(only)
+	var err error
+	if o.only, err = choose(only); err != nil {
+		fmt.Fprintln(os.Stderr, "control:", err)
+		os.Exit(2)
+	}
 	r, err := measure(o)
 	if r != nil {
 		if format == "json" {

@@ -10,6 +10,9 @@ import (
 // patience bounds every wait.
 const patience = 5 * time.Minute
 
+// parts of a measurement, in the order in which they run.
+var parts = [...]string{"idle", "cold", "full", "many"}
+
 type measurement struct {
 	options
 	*bed
@@ -31,7 +34,7 @@ func (m *measurement) all() error {
 	for _, part := range []struct {
 		name string
 		run  func() error
-	}{{"idle", m.idle}, {"cold", m.cold}, {"full", m.full}, {"many", m.large}} {
+	}{{parts[0], m.idle}, {parts[1], m.cold}, {parts[2], m.full}, {parts[3], m.large}} {
 		if !m.only.MatchString(part.name) {
 			continue
 		}

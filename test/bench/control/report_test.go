@@ -46,3 +46,14 @@ func TestManifestsAreGood(t *testing.T) {
 		require.Len(t, events, 1+2*7+1+1+5)
 	}
 }
+
+func TestChoose(t *testing.T) {
+	for _, good := range []string{"", "idle", "cold|many"} {
+		_, err := choose(good)
+		require.NoError(t, err, good)
+	}
+	for _, bad := range []string{"nosuch", "("} {
+		_, err := choose(bad)
+		require.ErrorContains(t, err, "-only", bad)
+	}
+}

@@ -153,6 +153,12 @@ anyOf:
 - required: [l7proto]
   properties: {l7proto: {minLength: 1}}
 `},
+	{[]string{"cidr", "start", "stop"}, `
+oneOf:
+- required: [cidr]
+  not: {required: [stop]}
+- required: [start]
+`},
 	{[]string{"role", "apiKey"}, `
 anyOf:
 - not: {required: [role]}
@@ -180,6 +186,15 @@ const mapped = `^((0{0,4}:)+[fF]{4}:([0-9.]+|[0-9a-fA-F]{1,4}:[0-9a-fA-F]{1,4})|
 func refine(s *schema, path string) error {
 	if s.Format == "cidr" {
 		s.Not = &schema{Pattern: mapped}
+	}
+	if s.Format == "ip" { // which the API server doesn't know
+		s.Format = ""
+		s.AnyOf = []schema{{Format: "ipv4"}, {Format: "ipv6"}}
+	}
+	if r, ok := s.Properties["resources"]; ok && has(s, []string{"backendServices"}) { // Envoy's own
+		preserve := true
+		r.Items.Schema.XPreserveUnknownFields = &preserve
+		s.Properties["resources"] = r
 	}
 	if has(s, []string{"family", "type"}) && s.Properties["type"].XIntOrString {
 		t, low, high := s.Properties["type"], 0.0, 255.0

@@ -65,9 +65,9 @@ func refineFile(file string) error {
 	}
 	// Without the status, which the API server writes.
 	out, err := yaml.Marshal(struct {
-		APIVersion string                                         `json:"apiVersion"`
-		Kind       string                                         `json:"kind"`
-		Metadata   any                                            `json:"metadata"`
+		APIVersion string                                     `json:"apiVersion"`
+		Kind       string                                     `json:"kind"`
+		Metadata   any                                        `json:"metadata"`
 		Spec       apiextensions.CustomResourceDefinitionSpec `json:"spec"`
 	}{crd.APIVersion, crd.Kind, map[string]any{"name": crd.Name, "labels": crd.Labels, "annotations": crd.Annotations}, crd.Spec})
 	if err != nil {

@@ -27,5 +27,17 @@ func Kinds() []runtime.Object {
 		&CiliumIdentity{}, &CiliumIdentityList{},
 		&CiliumEndpoint{}, &CiliumEndpointList{},
 		&CiliumNode{}, &CiliumNodeList{},
+		&CiliumNodeConfig{}, &CiliumNodeConfigList{},
+		&CiliumLoadBalancerIPPool{}, &CiliumLoadBalancerIPPoolList{},
+		&CiliumPodIPPool{}, &CiliumPodIPPoolList{},
+		&CiliumBGPClusterConfig{}, &CiliumBGPClusterConfigList{},
+		&CiliumBGPPeerConfig{}, &CiliumBGPPeerConfigList{},
+		&CiliumBGPAdvertisement{}, &CiliumBGPAdvertisementList{},
+		&CiliumBGPNodeConfig{}, &CiliumBGPNodeConfigList{},
+		&CiliumBGPNodeConfigOverride{}, &CiliumBGPNodeConfigOverrideList{},
+		&CiliumEnvoyConfig{}, &CiliumEnvoyConfigList{},
+		&CiliumClusterwideEnvoyConfig{}, &CiliumClusterwideEnvoyConfigList{},
+		&CiliumLocalRedirectPolicy{}, &CiliumLocalRedirectPolicyList{},
+		&CiliumEgressGatewayPolicy{}, &CiliumEgressGatewayPolicyList{},
 	}
 }

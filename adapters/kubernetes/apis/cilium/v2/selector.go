@@ -12,7 +12,7 @@ type LabelSelector struct {
 	// Conditions on labels. All must hold.
 	// +optional
 	// +listType=atomic
-	MatchExpressions []LabelRequirement `json:"matchExpressions,omitempty"`
+	MatchExpressions []LabelRequirement `json:"matchExpressions,omitzero"`
 }
 
 // LabelValue is the value of a label: at most 63 letters, digits, '-', '_' and '.', beginning and
@@ -36,5 +36,5 @@ type LabelRequirement struct {
 	// The values. In and NotIn need at least one, Exists and DoesNotExist take none.
 	// +optional
 	// +listType=atomic
-	Values []LabelValue `json:"values,omitempty"`
+	Values []LabelValue `json:"values,omitzero"`
 }

@@ -23,5 +23,18 @@ func Kinds() []runtime.Object {
 	return []runtime.Object{
 		&CiliumCIDRGroup{}, &CiliumCIDRGroupList{},
 		&CiliumEndpointSlice{}, &CiliumEndpointSliceList{},
+		&CiliumNodeConfig{}, &CiliumNodeConfigList{},
+		&CiliumLoadBalancerIPPool{}, &CiliumLoadBalancerIPPoolList{},
+		&CiliumPodIPPool{}, &CiliumPodIPPoolList{},
+		&CiliumBGPClusterConfig{}, &CiliumBGPClusterConfigList{},
+		&CiliumBGPPeerConfig{}, &CiliumBGPPeerConfigList{},
+		&CiliumBGPAdvertisement{}, &CiliumBGPAdvertisementList{},
+		&CiliumBGPNodeConfig{}, &CiliumBGPNodeConfigList{},
+		&CiliumBGPNodeConfigOverride{}, &CiliumBGPNodeConfigOverrideList{},
+		&CiliumL2AnnouncementPolicy{}, &CiliumL2AnnouncementPolicyList{},
+		&CiliumBGPPeeringPolicy{}, &CiliumBGPPeeringPolicyList{},
+		&CiliumBGPPeeringStatus{}, &CiliumBGPPeeringStatusList{},
+		&CiliumGatewayClassConfig{}, &CiliumGatewayClassConfigList{},
+		&CiliumHTTPRetryPolicy{}, &CiliumHTTPRetryPolicyList{},
 	}
 }

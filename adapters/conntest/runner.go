@@ -1,0 +1,202 @@
+// Package conntest carries out the connectivity test of core/connectivity through a playground: it
+// deploys the pods, waits until they and the network are ready, applies one test's policies after the
+// other, lets the pods talk, and reports as it goes.
+package conntest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"github.com/weirnet/weir/core/connectivity"
+	"github.com/weirnet/weir/ports"
+)
+
+// Options of a run. The zero value is not usable: Namespace must be set.
+type Options struct {
+	Namespace   string
+	Filter      connectivity.Filter
+	SingleNode  bool                            // put everything on one node, whatever there is
+	ForceDeploy bool                            // begin with a new namespace
+	Cleanup     bool                            // remove the namespace in the end
+	PauseOnFail func(ctx context.Context) error // called when a test has failed; nil: go on
+
+	Image           string // of the pods; empty: the agents'
+	NamespaceLabels map[string]string
+	PodAnnotations  map[string]string
+	Tolerations     []string
+	NodeSelector    map[string]string
+
+	Outside, Other []netip.AddrPort // outside the cluster; without Outside: where the API server is, if that is no node
+
+	ConnectTimeout time.Duration // silence for that long is a drop; 0: 2 s
+	RequestTimeout time.Duration // of one probe that shall be answered; 0: 10 s
+	Retries        int           // more tries of what shall be answered and was met by silence
+	Concurrency    int           // pods that send at the same time; 0: 8
+	DeployTimeout  time.Duration // 0: 5 minutes
+	PolicyTimeout  time.Duration // 0: 30 s
+}
+
+func (o Options) withDefaults() Options {
+	set := func(d *time.Duration, v time.Duration) {
+		if *d == 0 {
+			*d = v
+		}
+	}
+	set(&o.ConnectTimeout, 2*time.Second)
+	set(&o.RequestTimeout, 10*time.Second)
+	set(&o.DeployTimeout, 5*time.Minute)
+	set(&o.PolicyTimeout, 30*time.Second)
+	if o.Concurrency == 0 {
+		o.Concurrency = 8
+	}
+	return o
+}
+
+// Runner runs the test. It has one caller.
+type Runner struct {
+	p   ports.Playground
+	o   Options
+	out *Printer
+	now func() time.Time
+
+	layout connectivity.Layout
+	world  connectivity.World
+	last   []connectivity.Document // policies of the test before, still applied
+}
+
+// New makes a runner. now is the clock for durations and time stamps.
+func New(p ports.Playground, o Options, out *Printer, now func() time.Time) *Runner {
+	return &Runner{p: p, o: o.withDefaults(), out: out, now: now}
+}
+
+// Run deploys, tests and reports. The error says what kept the tests from being run; failed tests are in
+// the report.
+func (r *Runner) Run(ctx context.Context) (*connectivity.Report, error) {
+	report := &connectivity.Report{Namespace: r.o.Namespace, Started: r.now()}
+	if err := r.deploy(ctx); err != nil {
+		return report, err
+	}
+	if err := r.settle(ctx); err != nil {
+		return report, err
+	}
+	steps, err := connectivity.Plan(r.world, r.o.Filter)
+	if err != nil {
+		return report, err
+	}
+	if len(steps) == 0 {
+		return report, errors.New("no test has such a name; see --list")
+	}
+	// Policies must not stay when the run is interrupted.
+	defer func() {
+		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
+		defer cancel()
+		if err := r.p.DeletePolicies(ctx, r.o.Namespace); err != nil {
+			r.out.Warn("policies of the test may be left in namespace %s: %v", r.o.Namespace, err)
+		}
+		r.cleanup(ctx)
+	}()
+	r.out.Say("🏃[%s] Running %d tests ...", r.o.Namespace, len(steps))
+	for i, s := range steps {
+		if err := ctx.Err(); err != nil {
+			return report, err
+		}
+		result := r.run(ctx, s, i+1, len(steps))
+		report.Tests = append(report.Tests, result)
+		if err := ctx.Err(); err != nil {
+			return report, err
+		}
+		if result.Failed() && r.o.PauseOnFail != nil {
+			if err := r.o.PauseOnFail(ctx); err != nil {
+				return report, err
+			}
+		}
+	}
+	r.out.Say("📋 Test Report [%s]", r.o.Namespace)
+	for _, line := range report.Lines() {
+		r.out.Say("%s", line)
+	}
+	return report, nil
+}
+
+func (r *Runner) cleanup(ctx context.Context) {
+	if !r.o.Cleanup {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
+	defer cancel()
+	r.out.Say("🧹 [%s] Deleting namespace %s...", r.p.Cluster(), r.o.Namespace)
+	if err := r.p.DeleteNamespace(ctx, r.o.Namespace); err != nil {
+		r.out.Warn("namespace %s: %v", r.o.Namespace, err)
+	}
+}
+
+// run carries out one test.
+func (r *Runner) run(ctx context.Context, s connectivity.Step, n, of int) connectivity.TestResult {
+	result := connectivity.TestResult{Name: s.Test.Name, Skip: s.Skip, Skipped: s.Skipped, Actions: len(s.Actions)}
+	if s.Skip != "" {
+		r.out.Say("[-] [%s] Skipping test [%s] [%d/%d] (%s)", r.o.Namespace, s.Test.Name, n, of, s.Skip)
+		return result
+	}
+	r.out.Say("[=] [%s] Test [%s] [%d/%d]", r.o.Namespace, s.Test.Name, n, of)
+	for _, sk := range s.Skipped {
+		r.out.Debug("  [-] Skipping scenario [%s] (%s)", sk.Scenario, sk.Why)
+	}
+	begin := r.now()
+	defer func() { result.Took = r.now().Sub(begin) }()
+	if err := r.enforce(ctx, s.Policies); err != nil {
+		result.Error = err.Error()
+		r.out.Say("  ❌ %v", err)
+		return result
+	}
+	outcomes, err := r.act(ctx, s.Actions)
+	if err != nil {
+		result.Error = err.Error()
+		r.out.Say("  ❌ %v", err)
+		return result
+	}
+	for i, a := range s.Actions {
+		if problem := connectivity.Judge(a, outcomes[i]); problem != "" {
+			result.Failures = append(result.Failures, connectivity.Failure{Action: a, Problem: problem})
+		}
+		r.out.Debug("  [.] %s/%s: %s: %s", a.Scenario, a.Name, a, outcomes[i].Result)
+	}
+	for _, f := range result.Failures {
+		r.out.Say("  ❌ %s: %s: %s", f.Path(), f.Action, f.Problem)
+	}
+	result.Evidence = r.evidence(ctx, begin, result.Failures)
+	return result
+}
+
+// evidence asks the agents that took part in failures.
+func (r *Runner) evidence(ctx context.Context, since time.Time, failures []connectivity.Failure) []string {
+	addrs := map[string][]netip.Addr{}
+	var nodes []string
+	for _, f := range failures {
+		for _, n := range f.Action.Nodes {
+			if !slices.Contains(nodes, n) {
+				nodes = append(nodes, n)
+			}
+			for _, p := range r.world.Pods {
+				if p.Name == f.Action.From {
+					addrs[n] = append(addrs[n], p.IPs...)
+				}
+			}
+		}
+	}
+	var out []string
+	for _, n := range nodes {
+		slices.SortFunc(addrs[n], netip.Addr.Compare)
+		text, err := r.p.Evidence(ctx, n, since, slices.Compact(addrs[n]))
+		if err != nil {
+			text = fmt.Sprintf("the agent can't be asked: %v", err)
+		}
+		out = append(out, "node "+n+":\n"+text)
+		r.out.Say("  🔎 node %s:", n)
+		r.out.Indented(text)
+	}
+	return out
+}

@@ -1,0 +1,7 @@
+package cluster
+
+import (
+	_ "k8s.io/client-go/kubernetes"
+	_ "k8s.io/client-go/tools/remotecommand"
+	_ "k8s.io/client-go/tools/clientcmd"
+)

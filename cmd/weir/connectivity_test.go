@@ -1,0 +1,199 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"encoding/xml"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/assert"
+	"github.com/stretchr/testify/require"
+
+	kubernetes "github.com/weirnet/weir/adapters/kubernetes/playground"
+	"github.com/weirnet/weir/adapters/runtime"
+	"github.com/weirnet/weir/core/cluster"
+	"github.com/weirnet/weir/core/connectivity"
+	"github.com/weirnet/weir/fakes"
+	"github.com/weirnet/weir/fakes/playground"
+	"github.com/weirnet/weir/ports"
+)
+
+// newPlayground is a cluster of fakes with real agents.
+func newPlayground(t *testing.T, nodes int) (*playground.Playground, *fakes.Cluster) {
+	t.Helper()
+	c, err := fakes.New(func(node string, d fakes.Deps) fakes.Agent {
+		return runtime.New(runtime.Config{Node: node, Datapath: "fake"}, runtime.Deps(d))
+	}, fakes.Options{Nodes: nodes})
+	require.NoError(t, err)
+	t.Cleanup(func() { assert.NoError(t, c.Close()) })
+	p, err := playground.New(c)
+	require.NoError(t, err)
+	return p, c
+}
+
+// connectivityTest runs the command on a playground and returns its status and what it said.
+func connectivityTest(t *testing.T, p ports.Playground, args ...string) (int, string) {
+	t.Helper()
+	var out, errs bytes.Buffer
+	g := newGlobals(strings.NewReader(""), &out, &errs)
+	g.getenv = func(string) string { return "" }
+	g.playground = func(kubernetes.Options) (ports.Playground, error) { return p, nil }
+	code := run(t.Context(), g, append([]string{"connectivity", "test"}, args...))
+	return code, out.String() + errs.String()
+}
+
+// The whole suite, on fakes: what the tables expect is what agents and kernels do.
+func TestConnectivityPassesOnFakes(t *testing.T) {
+	p, c := newPlayground(t, 2)
+	report := filepath.Join(t.TempDir(), "report.xml")
+	code, out := connectivityTest(t, p, "--junit-file", report, "--junit-property", "lab=fake",
+		"--external-other-ip", playground.Other[0].Addr().String(), "--external-other-ip", playground.Other[1].Addr().String(), "--external-port", "0", "--verbose")
+	require.Equal(t, exitOK, code, out)
+	require.Empty(t, c.Violations())
+	require.Contains(t, out, "🏃[cilium-test-1] Running ")
+	require.Regexp(t, `✅ \[cilium-test-1\] All \d+ tests \(\d+ actions\) successful, 0 tests skipped`, out)
+
+	b, err := os.ReadFile(report)
+	require.NoError(t, err)
+	var suites struct {
+		Suite struct {
+			Tests    int `xml:"tests,attr"`
+			Failures int `xml:"failures,attr"`
+			Cases    []struct {
+				Name string `xml:"name,attr"`
+			} `xml:"testcase"`
+		} `xml:"testsuite"`
+	}
+	require.NoError(t, xml.Unmarshal(b, &suites))
+	require.Len(t, suites.Suite.Cases, len(connectivity.Tests()))
+	require.Zero(t, suites.Suite.Failures)
+
+	policies, err := p.Policies(t.Context(), "node1")
+	require.NoError(t, err)
+	require.Empty(t, policies, "no policy stays")
+}
+
+func TestConnectivityOnOneNode(t *testing.T) {
+	p, _ := newPlayground(t, 1)
+	code, out := connectivityTest(t, p, "--test", "no-policies", "--test", "client-ingress")
+	require.Equal(t, exitOK, code, out)
+	require.Contains(t, out, "Single-node environment detected")
+	require.NotContains(t, out, "echo-other-node")
+}
+
+// leaky is a playground whose policies are in force by name, on nobody.
+type leaky struct{ *playground.Playground }
+
+func (l *leaky) Apply(ctx context.Context, docs ...connectivity.Document) error {
+	var kept []connectivity.Document
+	for _, d := range docs {
+		if strings.Contains(string(d.Content), "NetworkPolicy") {
+			d.Content = bytes.ReplaceAll(d.Content, []byte("Selector:\n    matchLabels:"), []byte("Selector:\n    matchLabels:\n      nobody: here"))
+		}
+		kept = append(kept, d)
+	}
+	return l.Playground.Apply(ctx, kept...)
+}
+
+// A network that lets through what a policy forbids is told, with the status and evidence.
+func TestConnectivityFindsALeak(t *testing.T) {
+	p, _ := newPlayground(t, 2)
+	report := filepath.Join(t.TempDir(), "report.xml")
+	code, out := connectivityTest(t, &leaky{p}, "--test", "^client-ingress$", "--junit-file", report, "--cleanup")
+	require.Equal(t, exitFailed, code, out)
+	require.Contains(t, out, "❌ [cilium-test-1] 1/1 tests failed")
+	require.Contains(t, out, "expected to be dropped at ingress, but client-0 answered")
+	require.Contains(t, out, "🔎 node node1:")
+	require.Contains(t, out, "1 tests failed")
+	b, err := os.ReadFile(report)
+	require.NoError(t, err)
+	require.Contains(t, string(b), `<failure message="`)
+
+	pods, err := p.Pods(t.Context(), connectivity.DefaultNamespace)
+	require.NoError(t, err)
+	require.Empty(t, pods, "--cleanup")
+}
+
+// deaf is a playground whose pods have no UDP server.
+type deaf struct{ *playground.Playground }
+
+func (d *deaf) Probe(ctx context.Context, pod cluster.Name, job connectivity.Job) ([]connectivity.Outcome, error) {
+	out, err := d.Playground.Probe(ctx, pod, job)
+	for i, p := range job.Probes {
+		if p.Kind == connectivity.UDP && err == nil {
+			out[i] = connectivity.Outcome{Index: i, Result: connectivity.Refused, Detail: "port unreachable"}
+		}
+	}
+	return out, err
+}
+
+func TestConnectivityTellsRefusalFromSilence(t *testing.T) {
+	p, _ := newPlayground(t, 2)
+	code, out := connectivityTest(t, &deaf{p}, "--test", "no-policies/pod-to-pod-udp", "--test", "all-ingress-deny$/pod-to-pod-udp")
+	require.Equal(t, exitFailed, code, out)
+	require.Contains(t, out, "expected to be allowed, but was: refused (port unreachable)")
+	require.Contains(t, out, "expected to be dropped at ingress, which is silence, but was refused (port unreachable)")
+	require.Contains(t, out, "2/2 tests failed")
+}
+
+func TestConnectivityFilters(t *testing.T) {
+	p, _ := newPlayground(t, 2)
+	code, out := connectivityTest(t, p, "--test", "egress", "--test", "!knp", "--test", "!/pod-to-world")
+	require.Equal(t, exitOK, code, out)
+	require.Contains(t, out, "Test [client-egress]")
+	require.NotContains(t, out, "knp")
+	require.NotContains(t, out, "Test [client-ingress]")
+
+	code, out = connectivityTest(t, p, "--test", "nothing-of-that-name")
+	require.Equal(t, exitFailed, code)
+	require.Contains(t, out, "no test has such a name")
+}
+
+func TestConnectivityFlags(t *testing.T) {
+	p, _ := newPlayground(t, 1)
+	for _, tc := range []struct{ args, want string }{
+		{"--test (", "error parsing regexp"},
+		{"--external-ip example.org", `--external-ip "example.org" is not an IP address`},
+		{"--flow-validation strict", "allowed: disabled"},
+		{"--hubble", "allowed: false"},
+		{"--multi-cluster two", "not supported"},
+		{"--curl-image x", "--image names another"},
+		{"--deployment-pod-annotations [", "want a JSON object"},
+		{"--no-such-flag", "unknown flag"},
+	} {
+		code, out := connectivityTest(t, p, strings.Fields(tc.args)...)
+		assert.Equal(t, exitUsage, code, tc.args)
+		assert.Contains(t, out, tc.want, tc.args)
+	}
+	code, out := connectivityTest(t, p, "--hubble=false", "--flow-validation", "disabled", "--include-unsafe-tests", "--test-concurrency=1", "--test", "client-ingress$", "-t")
+	require.Equal(t, exitOK, code, out)
+	require.Regexp(t, `(?m)^\[\d\d:\d\d:\d\d\] 🏃`, out)
+	code, out = connectivityTest(t, p, "--list")
+	require.Equal(t, exitOK, code)
+	require.Contains(t, out, "client-egress-to-cidr-deny")
+}
+
+// An agent that never takes a policy in is named, and the policies go away all the same.
+func TestConnectivityWithoutAnAgent(t *testing.T) {
+	p, c := newPlayground(t, 2)
+	code, out := connectivityTest(t, p, "--test", "client-ingress$")
+	require.Equal(t, exitOK, code, out)
+	require.NoError(t, c.KillAgent("node2"))
+	f := connectivityFlags{}
+	f.Namespace, f.PolicyTimeout = connectivity.DefaultNamespace, 300*time.Millisecond
+	var buf bytes.Buffer
+	g := newGlobals(strings.NewReader(""), &buf, &buf)
+	err := f.run(t.Context(), g, p)
+	require.ErrorContains(t, err, "node2")
+}
+
+func TestTargets(t *testing.T) {
+	got, err := targets("--external-ip", []string{"192.0.2.1", "::ffff:192.0.2.2"}, 80)
+	require.NoError(t, err)
+	require.Equal(t, []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:80"), netip.MustParseAddrPort("192.0.2.2:80")}, got)
+}
