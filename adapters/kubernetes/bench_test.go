@@ -3,12 +3,16 @@ package kubernetes
 import (
 	"context"
 	"fmt"
+	"hash/maphash"
 	"runtime"
 	"sync"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/weirnet/weir/core/cluster"
 	"github.com/weirnet/weir/core/manifest"
@@ -121,5 +125,27 @@ func BenchmarkLoad(b *testing.B) {
 		b.ReportMetric(float64(m.HeapSys-m.HeapReleased)/(1<<20), "MiB-heap")
 		s.api.http.CloseIdleConnections()
 		runtime.KeepAlive(s)
+	}
+}
+
+// BenchmarkHeartbeat takes in a Node of which only what doesn't concern the network has changed.
+func BenchmarkHeartbeat(b *testing.B) {
+	node := &corev1.Node{
+		ObjectMeta: metav1.ObjectMeta{Name: "n1", ResourceVersion: "7", Labels: map[string]string{
+			"kubernetes.io/hostname": "n1", "kubernetes.io/os": "linux", "topology.kubernetes.io/zone": "a", "node.kubernetes.io/instance-type": "large"}},
+		Spec: corev1.NodeSpec{PodCIDRs: []string{"10.0.0.0/24"}},
+		Status: corev1.NodeStatus{Addresses: []corev1.NodeAddress{{Type: "InternalIP", Address: "192.168.0.1"}},
+			Images: make([]corev1.ContainerImage, 50)},
+	}
+	r := &reflector{store: &Store{}, kind: kinds(Options{})[0], seed: maphash.MakeSeed()}
+	n, err := typedNotice(watch.Modified, node)
+	require.NoError(b, err)
+	_, before, news := r.convert(n, seen{})
+	require.True(b, news)
+	b.ReportAllocs()
+	for b.Loop() {
+		if _, _, news := r.convert(n, before); news {
+			b.Fatal("nothing has changed")
+		}
 	}
 }
