@@ -217,6 +217,13 @@ func refine(s *schema, path string) error {
 		}
 		s.XValidations = nil
 	}
+	for _, w := range words {
+		if has(s, w.fields) {
+			p := s.Properties[w.field]
+			p.Description = w.words
+			s.Properties[w.field] = p
+		}
+	}
 	for _, name := range sorted(s.Properties) {
 		p := s.Properties[name]
 		if err := refine(&p, path+"."+name); err != nil {
