@@ -12,6 +12,7 @@ import (
 
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
@@ -67,6 +68,21 @@ func TestTwoReplicas(t *testing.T) {
 	require.Less(t, time.Since(begin), 8*time.Second)
 	r.node("n1")
 	r.eventually(func() string { return want(len(r.podCIDRs("n1")), 1) })
+}
+
+// A process that is asked to end gives the lease back, and ends well.
+func TestTerminatedProcessGivesTheLeaseBack(t *testing.T) {
+	r := newRig(t)
+	p := r.process()
+	r.eventually(p.leads)
+	holder := func() string {
+		s, _, _ := unstructured.NestedString(r.get(leases, "kube-system", leaseName).Object, "spec", "holderIdentity")
+		return s
+	}
+	require.NotEmpty(t, holder())
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
+	require.NoError(t, p.cmd.Wait())
+	require.Empty(t, holder())
 }
 
 // A leader that was stopped for longer than its lease wakes up as one that isn't.

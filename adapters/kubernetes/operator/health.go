@@ -2,7 +2,6 @@ package operator
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -80,7 +79,7 @@ func (h *health) idle() {
 
 func (h *health) check(now time.Time) error {
 	if leader, leading := h.election.state(); leader == "" && !leading {
-		return errors.New("no leader is known: the lease could not be read yet")
+		return fmt.Errorf("no leader is known: %s", h.election.why())
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()

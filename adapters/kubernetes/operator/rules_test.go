@@ -2,6 +2,7 @@ package operator
 
 import (
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
 
@@ -42,6 +43,23 @@ func (r *rig) account(name string, c Config) *rest.Config {
 				"subjects": []any{map[string]any{"kind": "ServiceAccount", "name": name, "namespace": c.Namespace}}})
 	}
 	return config
+}
+
+// An operator that may not read the lease says so.
+func TestHealthNamesMissingRights(t *testing.T) {
+	r := newRig(t)
+	c := r.config()
+	op, err := New(Options{Config: c, Log: slog.New(slog.DiscardHandler)})
+	require.NoError(t, err)
+	op.election, err = newElection(c, r.cluster.ServiceAccount(t, c.Namespace, "nobody"), "nobody", op.log)
+	require.NoError(t, err)
+	op.health.election = op.election
+	require.NoError(t, op.Start(func(err error) { t.Error(err) }))
+	t.Cleanup(func() { r.stop(op) })
+	r.eventually(func() string {
+		code, body := r.healthz(op)
+		return want(code == 503 && strings.Contains(body, "no leader is known: ") && strings.Contains(body, "forbidden"), true)
+	})
 }
 
 // An operator with exactly the rights of Rules does all its duties.
