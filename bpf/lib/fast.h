@@ -89,6 +89,14 @@ static __always_inline void report_closed(struct pkt *p, struct flow *f)
 	emit_flow(&w->pkt, f, EVENT_CLOSE);
 }
 
+/* Enters a packet that was sent on its way into the books. */
+static __always_inline void note_fast(struct pkt *p, struct flow *f, enum direction d)
+{
+	if (flow_note(f, p->sender, p->len, p->tcp_flags))
+		report_closed(p, f);
+	count_packet(REASON_NONE, d, p->len);
+}
+
 /* Rewrites the Ethernet addresses of a frame that read_plain has read. */
 static __always_inline bool write_macs(struct __sk_buff *ctx, const __u8 macs[12])
 {
@@ -150,9 +158,7 @@ static __always_inline int go_fast(struct __sk_buff *ctx, enum hook hook)
 	code = hook == HOOK_TO_POD ? TC_ACT_OK : send_fast(ctx, &p, f, to);
 	if (code == LEAVE)
 		return LEAVE;
-	if (flow_note(f, p.sender, p.len, p.tcp_flags))
-		report_closed(&p, f);
-	count_packet(REASON_NONE, route_direction(&p, to), p.len);
+	note_fast(&p, f, route_direction(&p, to));
 	return code;
 }
 
@@ -181,8 +187,6 @@ static __always_inline int go_through(struct __sk_buff *ctx)
 		return LEAVE;
 	if (!write_macs(ctx, to->dst_mac))
 		return TC_ACT_SHOT; /* cannot be: there was an Ethernet header */
-	if (flow_note(f, p.sender, p.len, p.tcp_flags))
-		report_closed(&p, f);
-	count_packet(REASON_NONE, INGRESS, p.len);
+	note_fast(&p, f, INGRESS);
 	return bpf_redirect_peer(to->out_ifindex, 0);
 }

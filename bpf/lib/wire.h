@@ -57,7 +57,6 @@ static __always_inline __be16 outer_port(const struct flow_key *k)
 	return bpf_htons(0xc000 | (h * 0x9E3779B1u) >> 18);
 }
 
-#define AF_INET 2
 #define LOOPBACK_IFINDEX 1
 
 /*
@@ -143,9 +142,7 @@ static __always_inline bool read_outer(struct __sk_buff *ctx, struct pkt *p, __b
 	if (o->udp.checksum || o->vxlan_flags != bpf_htonl(VXLAN_FLAGS))
 		return false;
 	p->underlay = addr_from_ipv4(o->ip.src);
-	p->vni = bpf_ntohl(o->vni) >> 8;
-	if (p->vni <= IDENTITY_HOST)
-		p->vni = IDENTITY_REMOTE_NODE;
+	p->vni = vni_identity(bpf_ntohl(o->vni) >> 8);
 	p->len -= sizeof(*o);
 	*ethertype = o->ethertype;
 	return true;

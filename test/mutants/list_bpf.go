@@ -154,8 +154,8 @@ var bpfMutants = []mutant{
 	},
 	{
 		name: "bpf/host-vni", file: "bpf/lib/tunnel.h", by: inBPF,
-		old: "if (p->vni <= IDENTITY_HOST)",
-		new: "if (p->vni < IDENTITY_HOST)",
+		old: "return vni <= IDENTITY_HOST ? IDENTITY_REMOTE_NODE : vni;",
+		new: "return vni < IDENTITY_HOST ? IDENTITY_REMOTE_NODE : vni;",
 		why: "another node passes as this one",
 	},
 	{

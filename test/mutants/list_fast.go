@@ -40,20 +40,20 @@ var fastMutants = []mutant{
 	},
 	{
 		name: "bpf/fast-not-noted", file: "bpf/lib/fast.h", by: inBPF,
-		old: "return LEAVE;\n\tif (flow_note(f, p.sender, p.len, p.tcp_flags))",
-		new: "return LEAVE;\n\tif (code == TC_ACT_SHOT && flow_note(f, p.sender, p.len, p.tcp_flags))",
+		old: "\tif (flow_note(f, p->sender, p->len, p->tcp_flags))",
+		new: "\tif (!p->len && flow_note(f, p->sender, p->len, p->tcp_flags))",
 		why: "flows expire under traffic, and TCP connections never close",
 	},
 	{
 		name: "bpf/fast-close", file: "bpf/lib/fast.h", by: inBPF,
-		old: "\t\treport_closed(&p, f);\n\tcount_packet(REASON_NONE, route",
-		new: "\t\t(void)f;\n\tcount_packet(REASON_NONE, route",
+		old: "\t\treport_closed(p, f);\n",
+		new: "\t\t(void)f;\n",
 		why: "the end of a flow is not observed",
 	},
 	{
 		name: "bpf/fast-not-counted", file: "bpf/lib/fast.h", by: inBPF,
-		old: "count_packet(REASON_NONE, route_direction(&p, to), p.len);",
-		new: "(void)to;",
+		old: "\tcount_packet(REASON_NONE, d, p->len);\n",
+		new: "\t(void)d;\n",
 		why: "counters show the first packets of flows only",
 	},
 	{
@@ -118,7 +118,7 @@ var fastMutants = []mutant{
 	},
 	{
 		name: "bpf/direct-family", file: "bpf/lib/tunnel.h", by: inBPF,
-		old: "hop.nh_family = 10; /* AF_INET6 */",
+		old: "hop.nh_family = AF_INET6;",
 		new: "hop.nh_family = 2;",
 		why: "the kernel looks for an IPv6 neighbour among those of IPv4",
 	},
