@@ -58,11 +58,15 @@ static __always_inline __be16 outer_port(const struct flow_key *k)
 }
 
 #define LOOPBACK_IFINDEX 1
+#define IPV4_MAX_LEN 65535
 
 /*
  * Asks the kernel's routes for the way to another node, as for a packet of this node's own, and whether the packet, or
  * each segment that it stands for, fits there with the outer headers. Nothing is remembered: routes, neighbours and
  * MTU may change at any time. False: it does not leave by the underlay device, or not like this.
+ *
+ * The length that all segments have together must fit into the outer header, too: whoever takes the packet unsegmented
+ * believes it.
  */
 static __always_inline bool find_way(struct __sk_buff *ctx, const struct pkt *p, const struct addr *remote,
 				     struct bpf_redir_neigh *hop)
@@ -75,6 +79,8 @@ static __always_inline bool find_way(struct __sk_buff *ctx, const struct pkt *p,
 		.ipv4_dst = remote->w[3],
 	};
 
+	if (p->len - ETH_HLEN + sizeof(struct outer) > IPV4_MAX_LEN)
+		return false;
 	if (bpf_fib_lookup(ctx, &fib, sizeof(fib), 0) != BPF_FIB_LKUP_RET_SUCCESS || fib.ifindex != underlay_ifindex)
 		return false;
 	hop->nh_family = fib.family;

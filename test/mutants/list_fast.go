@@ -243,6 +243,12 @@ var fastMutants = []mutant{
 		why: "packets are too long for the device",
 	},
 	{
+		name: "bpf/wire-long", file: "bpf/lib/wire.h", by: inBPF,
+		old: "if (p->len - ETH_HLEN + sizeof(struct outer) > IPV4_MAX_LEN)",
+		new: "if (p->len - ETH_HLEN > IPV4_MAX_LEN)",
+		why: "an outer header says that its packet is 65,536 bytes shorter than it is",
+	},
+	{
 		name: "bpf/wire-checksum", file: "bpf/lib/wire.h", by: inBPF,
 		old: "\to->ip.checksum = ipv4_checksum((void *)o);\n",
 		new: "",
