@@ -13,7 +13,7 @@ import (
 const tcUnspec = 0xffffffff
 
 // direct makes the other node a neighbour on a device of its own.
-func (r *rig) direct(t *testing.T, x family) {
+func (r *rig) direct(t testing.TB, x family) {
 	t.Helper()
 	hop := netip.MustParseAddr("192.0.2.2")
 	if !x.a.Is4() {
@@ -29,7 +29,7 @@ func (r *rig) fromNetwork(t *testing.T, frame []byte) result {
 	return r.run(t, progFromNetwork, r.network, frame)
 }
 
-func (r *rig) toB(t *testing.T, frame []byte) result {
+func (r *rig) toB(t testing.TB, frame []byte) result {
 	t.Helper()
 	return r.run(t, progToPod, r.b.ifindex, frame)
 }
