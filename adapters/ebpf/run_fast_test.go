@@ -108,6 +108,18 @@ func TestFastPathAsksWhichNodeSent(t *testing.T) {
 	})
 }
 
+func TestNodesAreNotAskedForTwice(t *testing.T) {
+	eachFamily(t, func(t *testing.T, r *rig, x family) {
+		syn := tcpFrame(x.remote, x.b, 5000, 80, datapath.TCPSyn)
+		r.fromOverlay(t, syn).opened(t, tcRedirect, datapath.PointToEndpoint)
+		r.fromOverlay(t, tcpFrame(x.remote, x.b, 5000, 80, datapath.TCPRst))
+		require.NoError(t, r.Nodes.Delete(otherNode))
+		r.fromOverlay(t, syn).opened(t, tcRedirect, datapath.PointToEndpoint)
+		r.expireFlows(t)
+		r.fromOverlay(t, syn).dropped(t, datapath.ReasonUnknownSender)
+	})
+}
+
 func TestWhatCameThroughTheOverlayIsAnsweredThere(t *testing.T) {
 	eachFamily(t, func(t *testing.T, r *rig, x family) {
 		f, answer := udpFrame(x.remote, x.b, 5000, 53), udpFrame(x.b, x.remote, 53, 5000)

@@ -113,7 +113,7 @@ static __always_inline enum reason fill_side(struct pkt *p, struct work *w, stru
 	struct flow_side *s = side_of(f, k), *was = side_of(&w->old, k);
 	bool sender = k == p->sender, receiver = !sender && p->sender != SENDER_NONE;
 	bool initiator = k == f->initiator;
-	bool towards_pod = p->hook == HOOK_TO_POD || p->hook == HOOK_FROM_OVERLAY;
+	bool towards_pod = p->hook == HOOK_TO_POD || p->hook == HOOK_FROM_OVERLAY || p->hook == HOOK_FROM_NETWORK;
 	struct addr a = k ? p->key.addr[1] : p->key.addr[0];
 	bool known_way = true;
 	struct endpoint *ep;
@@ -146,6 +146,9 @@ static __always_inline enum reason fill_side(struct pkt *p, struct work *w, stru
 	if (receiver && p->hook == HOOK_FROM_POD && addr_is_multicast(&a))
 		return REASON_UNKNOWN_TARGET;
 	fill_other(p, s, was, &a, ep, way, known_way, initiator, sender);
+	/* From the wire only pods of neighbours are taken at their word. */
+	if (p->hook == HOOK_FROM_NETWORK && (ep || s->route != ROUTE_DIRECT))
+		return REASON_INVALID_SOURCE;
 	return REASON_NONE;
 }
 
