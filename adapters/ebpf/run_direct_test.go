@@ -68,7 +68,7 @@ func TestDirectRouting(t *testing.T) {
 		require.Equal(t, netip.AddrPortFrom(x.remote, 80), closed.Src)
 		r.fromNetwork(t, tcpFrame(x.remote, x.a, 80, 4000, datapath.TCPSyn)).silent(t, tcUnspec, "that would be another flow, which A does not take")
 
-		r.editFlows(t, func(f *rawFlow) { f.ExpiresNs = 1 })
+		r.expireFlows(t)
 		r.fromNetwork(t, data).silent(t, tcUnspec, "an expired one neither")
 	})
 }

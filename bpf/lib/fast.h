@@ -165,7 +165,7 @@ static __always_inline int go_fast(struct __sk_buff *ctx, enum hook hook)
 		return LEAVE;
 	if (hook == HOOK_FROM_NETWORK && p.hop_limit <= 1)
 		return LEAVE;
-	f = find_flow(&p.key);
+	f = find_flow_of(&p);
 	/* from_overlay has a question about an entry that is over. */
 	if (hook == HOOK_FROM_OVERLAY ? !f : is_first(&p, f))
 		return open_fast(&p);
@@ -202,7 +202,7 @@ static __always_inline int go_through(struct __sk_buff *ctx)
 	p.ifindex = p.entered = overlay_ifindex;
 	if (!read_outer(ctx, &p, &ethertype) || !read_plain(ctx, &p, sizeof(struct outer), ethertype))
 		return LEAVE;
-	f = find_flow(&p.key);
+	f = find_flow_of(&p);
 	if (!f || !addr_equal(&side_of(f, p.sender)->tunnel, &p.underlay) || flow_usage(&p, f) != SERVE)
 		return LEAVE;
 	to = side_of(f, p.sender ^ 1);
