@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -94,6 +95,35 @@ func TestFastPathKeepsTheBooks(t *testing.T) {
 		require.Len(t, end.events, 1)
 		require.Equal(t, datapath.EventClose, end.events[0].Type)
 		require.Equal(t, [2]uint64{2, 2}, end.events[0].Packets)
+	})
+}
+
+// aTick is longer than a tick of any kernel's clock.
+const aTick = 50 * time.Millisecond
+
+// Within a tick the clock is not asked again; what it says later counts.
+func TestFastPathKnowsTheTime(t *testing.T) {
+	eachFamily(t, func(t *testing.T, r *rig, x family) {
+		data := tcpFrame(x.a, x.b, 4000, 80, datapath.TCPAck)
+		r.fromA(t, tcpFrame(x.a, x.b, 4000, 80, datapath.TCPSyn))
+		r.fromB(t, tcpFrame(x.b, x.a, 80, 4000, datapath.TCPSyn|datapath.TCPAck))
+		r.editFlows(t, func(f *rawFlow) { f.ExpiresNs -= 1000 * uint64(time.Second) })
+		time.Sleep(aTick)
+		r.fromA(t, data).silent(t, tcRedirect)
+		lives(t, r.flow(t), datapath.LifetimeTCPEstablished)
+
+		r.editFlows(t, func(f *rawFlow) { f.ExpiresNs = 1 })
+		time.Sleep(aTick)
+		r.fromA(t, data).opened(t, tcRedirect, datapath.PointToEndpoint)
+		lives(t, r.flow(t), datapath.LifetimeTCPSyn)
+
+		for range 20 { // most of them within a tick
+			_, err := r.d.FlushFlows()
+			require.NoError(t, err)
+			r.fromA(t, tcpFrame(x.a, x.b, 4000, 80, datapath.TCPSyn))
+			r.fromA(t, tcpFrame(x.a, x.b, 4000, 80, datapath.TCPRst))
+			lives(t, r.flow(t), datapath.LifetimeTCPClosing)
+		}
 	})
 }
 

@@ -207,6 +207,24 @@ var fastMutants = []mutant{
 		why: "a port that is used again takes the stack",
 	},
 	{
+		name: "bpf/tick-state", file: "bpf/lib/flow.h", by: inBPF,
+		old: "if (s->tick != tick || next != state) {",
+		new: "if (s->tick != tick) {",
+		why: "a flow that is established within a tick lives no longer than one that is not",
+	},
+	{
+		name: "bpf/tick-never", file: "bpf/lib/flow.h", by: inBPF,
+		old: "if (s->tick != tick || next != state) {",
+		new: "if (!s->tick || next != state) {",
+		why: "traffic does not keep its flow alive",
+	},
+	{
+		name: "bpf/tick-always", file: "bpf/lib/flow.h", by: inBPF,
+		old: "return side_of(f, i)->tick == now_tick() || f->expires_ns > now_ns();",
+		new: "return side_of(f, i)->tick || f->expires_ns > now_ns();",
+		why: "a flow that ever had traffic never ends",
+	},
+	{
 		name: "bpf/open-old-flow", file: "bpf/lib/fast.h", by: inBPF,
 		old: "return !f || (f->state == FLOW_TCP_CLOSING && is_opening(p));",
 		new: "return !f || f->state == FLOW_TCP_CLOSING;",
