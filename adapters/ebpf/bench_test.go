@@ -118,6 +118,7 @@ func (r *rig) paths(b testing.TB, x family) []path {
 		first(from("first packet to a neighbour", r.a, tcpFrame(x.a, neighbour(x), 4000, 80, datapath.TCPSyn), tcRedirect)),
 		network("established", tcpFrame(neighbour(x), x.b, 4000, 80, ack)),
 		first(network("first packet", tcpFrame(neighbour(x), x.b, 4000, 80, datapath.TCPSyn))),
+		{name: "for the node", prog: progFromNetwork, frame: tcpFrame(x.world, x.host, 4000, 80, ack), ifindex: r.network, code: tcUnspec, prepare: flows},
 		{name: "node to pod elsewhere", prog: progFromHost, frame: udpFrame(x.host, x.remote, 4000, 53), ifindex: r.overlay, code: tcRedirect},
 	}
 }

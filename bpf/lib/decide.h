@@ -277,7 +277,6 @@ __noinline int decide(__u32 inner, __u32 renew)
 			 (old->flags & FLOW_DENIED);
 	} else {
 		is_new = true;
-		f->created_ns = now_ns();
 		if (p->key.proto == PROTO_TCP) {
 			f->state = FLOW_TCP_SYN;
 			if (p->fragment != FRAGMENT_LATER && !(p->tcp_flags & TCP_SYN))
@@ -286,6 +285,8 @@ __noinline int decide(__u32 inner, __u32 renew)
 	}
 	if (p->sender != SENDER_NONE)
 		closed = flow_note(f, p->sender, p->len, p->tcp_flags);
+	if (!w->renewal)
+		f->created_ns = f->expires_ns - lifetime_ns(f->state); /* what the clock has just said */
 	if (bpf_map_update_elem(&flows_v1, &p->key, f, BPF_ANY)) {
 		f->direction = hook_direction(p->hook);
 		return REASON_FLOW_INSERT;
