@@ -161,7 +161,7 @@ var fastMutants = []mutant{
 	{
 		name: "fake/network-opens-for-itself", file: "fakes/kernel/hooks.go", by: inFake,
 		old: "if here || !row.NextHop.IsValid() {",
-		new: "if !row.NextHop.IsValid() {",
+		new: "if here && r.lost || !row.NextHop.IsValid() {",
 		why: "from the wire anybody may open flows as a pod that came here",
 	},
 	{
