@@ -203,7 +203,7 @@ var fastMutants = []mutant{
 	{
 		name: "bpf/network-first", file: "bpf/lib/fast.h", by: inBPF,
 		old: "return !f || (f->state == FLOW_TCP_CLOSING && is_opening(p));",
-		new: "return !f;",
+		new: "return !f || (f->state == FLOW_TCP_CLOSING && is_opening(p) && !p->len);",
 		why: "a port that is used again takes the stack",
 	},
 	{
@@ -227,7 +227,7 @@ var fastMutants = []mutant{
 	{
 		name: "bpf/open-old-flow", file: "bpf/lib/fast.h", by: inBPF,
 		old: "return !f || (f->state == FLOW_TCP_CLOSING && is_opening(p));",
-		new: "return !f || f->state == FLOW_TCP_CLOSING;",
+		new: "return !f || (f->state == FLOW_TCP_CLOSING && p->len);",
 		why: "the last packets of a flow open another",
 	},
 	{
