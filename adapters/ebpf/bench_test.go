@@ -123,8 +123,9 @@ func (r *rig) paths(b testing.TB, x family) []path {
 	}
 }
 
-// bareLookup is a program that looks one flow key up and returns: what the fast path cannot be faster than.
-func bareLookup(b testing.TB, r *rig) *ebpf.Program {
+// bareLookup is a program that looks one flow key up and then does what send says, or nothing: what the fast path cannot
+// be faster than.
+func bareLookup(b testing.TB, r *rig, send ...asm.Instruction) *ebpf.Program {
 	flows := r.d.maps[mapFlows]
 	insns := asm.Instructions{asm.Mov.Imm(asm.R1, 0)}
 	for off := int16(-40); off < 0; off += 8 {
@@ -132,8 +133,9 @@ func bareLookup(b testing.TB, r *rig) *ebpf.Program {
 	}
 	insns = append(insns,
 		asm.LoadMapPtr(asm.R1, flows.FD()), asm.Mov.Reg(asm.R2, asm.RFP), asm.Add.Imm(asm.R2, -40),
-		asm.FnMapLookupElem.Call(), asm.Mov.Imm(asm.R0, 0), asm.Return(),
+		asm.FnMapLookupElem.Call(), asm.Mov.Imm(asm.R0, 0),
 	)
+	insns = append(append(insns, send...), asm.Return())
 	p, err := ebpf.NewProgram(&ebpf.ProgramSpec{Type: ebpf.SchedCLS, Instructions: insns, License: "GPL"})
 	require.NoError(b, err)
 	b.Cleanup(func() { _ = p.Close() })
@@ -158,6 +160,21 @@ func BenchmarkPacket(b *testing.B) {
 			return ns
 		})
 	})
+	into := asm.Instructions{asm.Mov.Imm(asm.R1, int32(r.b.ifindex)), asm.Mov.Imm(asm.R2, 0), asm.FnRedirectPeer.Call()}
+	to := asm.Instructions{ // the neighbour's address is all zeros, like the key
+		asm.Mov.Imm(asm.R1, int32(r.network)), asm.Mov.Reg(asm.R2, asm.RFP), asm.Add.Imm(asm.R2, -20),
+		asm.StoreImm(asm.RFP, -20, unix.AF_INET, asm.Word), asm.Mov.Imm(asm.R3, 20), asm.Mov.Imm(asm.R4, 0), asm.FnRedirectNeigh.Call(),
+	}
+	for name, send := range map[string]asm.Instructions{"lookup, into a pod": into, "lookup, to a neighbour": to} {
+		p := bareLookup(b, r, send...)
+		b.Run(name, func(b *testing.B) {
+			report(b, shortRuns, func() float64 {
+				code, ns := testRun(b, p, max(b.N/shortRuns, 10), udpFrame(families[0].a, families[0].b, 1, 1), 1)
+				require.EqualValues(b, tcRedirect, code)
+				return ns
+			})
+		})
+	}
 	b.Run("lookup alone", func(b *testing.B) { // what a single test run adds to a first packet
 		report(b, min(b.N, 500), func() float64 {
 			_, err := r.d.FlushFlows()
