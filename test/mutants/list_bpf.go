@@ -202,8 +202,8 @@ var bpfMutants = []mutant{
 	},
 	{
 		name: "bpf/sock-rev-key", file: "bpf/lib/lb.h", by: inBPF,
-		old: "struct sock_rev_key key = {.cookie = socket_cookie, .proto = peer->proto};",
-		new: "struct sock_rev_key key = {.cookie = socket_cookie ? netns_cookie : 0, .proto = peer->proto};",
+		old: "key.cookie = bpf_get_socket_cookie(ctx);",
+		new: "key.cookie = bpf_get_netns_cookie(ctx);",
 		why: "a socket is shown the service that another socket dialled",
 	},
 	{
