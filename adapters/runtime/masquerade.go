@@ -34,8 +34,8 @@ func (a *agent) keepMasquerade(now time.Time) {
 		return
 	}
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	if m.busy {
+		m.mu.Unlock()
 		return // what is stale now is so at the next tick
 	}
 	if m.stale {
@@ -44,6 +44,7 @@ func (a *agent) keepMasquerade(now time.Time) {
 	}
 	m.busy, m.checked = true, now
 	rules := m.rules
+	m.mu.Unlock()
 	a.aside(func() {
 		err := a.deps.Masquerade.SyncMasquerade(rules)
 		m.mu.Lock()
