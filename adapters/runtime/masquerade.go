@@ -63,7 +63,17 @@ func (a *agent) keepMasquerade(now time.Time) {
 func (a *agent) masqueradeRules() ports.MasqueradeRules {
 	s := a.masq.settings
 	r := ports.MasqueradeRules{Devices: s.Devices, Inside: append([]netip.Prefix(nil), s.NativeCIDRs...)}
-	for _, p := range a.self.PodCIDRs {
+	pods := a.self.PodCIDRs
+	if a.delegated() {
+		pods = nil
+		for _, att := range a.attached {
+			for _, ip := range att.IPs {
+				pods = append(pods, netip.PrefixFrom(ip, ip.BitLen()))
+			}
+		}
+		r.Inside = append(r.Inside, pods...)
+	}
+	for _, p := range pods {
 		if p.Addr().Is4() && s.IPv4 || p.Addr().Is6() && s.IPv6 {
 			r.Sources = append(r.Sources, p)
 		}

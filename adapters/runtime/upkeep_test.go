@@ -252,3 +252,40 @@ func TestClusterNameIsALabel(t *testing.T) {
 	require.Len(t, u.end.labels, 1)
 	assert.Contains(t, u.end.labels[0].Strings(), "k8s:io.cilium.k8s.policy.cluster=blue")
 }
+
+// With delegated addresses a node needs no ranges; each address is taken as it is given, once.
+func TestDelegatedAddresses(t *testing.T) {
+	u := newUpkeep(t, runtime.Config{
+		IPAM: config.IPAMDelegated, Routers: []netip.Addr{netip.MustParseAddr("169.254.23.1")}, Masquerade: config.Masquerade{IPv4: true}, LeakGrace: time.Minute,
+	})
+	u.feed(nodeEvent("n1", "192.0.2.1"), cluster.NamespaceUpsert{Namespace: cluster.Namespace{Name: "shop"}}, podEvent("a"), cluster.Synced{})
+	ask := func(container string, ips ...string) (ports.Reservation, error) {
+		r := ports.ReserveRequest{ContainerID: container, Interface: "eth0", Pod: cluster.Name{Namespace: "shop", Name: "a"}}
+		for _, ip := range ips {
+			r.IPs = append(r.IPs, netip.MustParseAddr(ip))
+		}
+		return u.Reserve(r)
+	}
+	_, err := ask("a")
+	assert.ErrorContains(t, err, "needs an ipam section")
+	res, err := ask("a", "203.0.113.7")
+	require.NoError(t, err)
+	assert.Equal(t, []netip.Addr{netip.MustParseAddr("203.0.113.7")}, res.Addresses)
+	assert.Equal(t, []netip.Addr{netip.MustParseAddr("169.254.23.1")}, res.Gateways)
+	again, err := ask("a", "203.0.113.7")
+	require.NoError(t, err)
+	assert.Equal(t, res, again)
+	for _, wrong := range []string{"203.0.113.7", "169.254.23.1"} {
+		_, err = ask("b", wrong)
+		assert.ErrorIs(t, err, ports.ErrConflict, wrong)
+	}
+	_, err = ask("b", "fd00::7")
+	assert.ErrorContains(t, err, "no local router of its family")
+	u.pass(5 * time.Second)
+	got, err := u.masq.Masqueraded()
+	require.NoError(t, err)
+	assert.Equal(t, prefixes("203.0.113.7/32"), got.Sources)
+	require.NoError(t, u.Release("a", "eth0"))
+	_, err = ask("b", "203.0.113.7")
+	require.NoError(t, err)
+}
