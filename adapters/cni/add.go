@@ -38,9 +38,19 @@ func (p *Plugin) Add(args *skel.CmdArgs) error {
 		if err != nil && !errors.Is(err, ports.ErrNotFound) {
 			return c.classify(ctx, fmt.Errorf("ask the agent: %w", err))
 		}
+		asked := c.delegates() && err != nil // who is known has addresses
+		if asked {
+			if err := c.delegateAdd(ctx, &req); err != nil {
+				return err
+			}
+		}
 		res, err := c.agent.Reserve(ctx, req)
 		if err != nil {
-			return c.classify(ctx, err)
+			err = c.classify(ctx, err)
+			if asked {
+				err = errors.Join(err, c.delegateUndo())
+			}
+			return err
 		}
 		st, err := c.connect(ctx, req, res)
 		if err == nil {
@@ -131,7 +141,7 @@ func (c *call) undo(req ports.ReserveRequest, hostDevice string) error {
 	if err := c.agent.Release(ctx, req.ContainerID, req.Interface); err != nil {
 		return fmt.Errorf("undo: %w", err)
 	}
-	return nil
+	return c.delegateUndo()
 }
 
 func podLink(args *skel.CmdArgs, r ports.Reservation) ports.PodLink {

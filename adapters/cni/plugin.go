@@ -20,6 +20,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/containernetworking/cni/pkg/invoke"
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/containernetworking/cni/pkg/version"
@@ -48,6 +49,8 @@ type Config struct {
 	Network ports.Network
 	// DefaultSocket is the agent's socket when the network configuration names none.
 	DefaultSocket string
+	// Exec runs the plugin to which addresses are delegated; nil runs programs found in CNI_PATH.
+	Exec invoke.Exec
 	// Stdout takes results; nil is os.Stdout.
 	Stdout io.Writer
 }

@@ -34,8 +34,8 @@ func (a *agent) keepMasquerade(now time.Time) {
 		return
 	}
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	if m.busy {
+		m.mu.Unlock()
 		return // what is stale now is so at the next tick
 	}
 	if m.stale {
@@ -44,6 +44,7 @@ func (a *agent) keepMasquerade(now time.Time) {
 	}
 	m.busy, m.checked = true, now
 	rules := m.rules
+	m.mu.Unlock()
 	a.aside(func() {
 		err := a.deps.Masquerade.SyncMasquerade(rules)
 		m.mu.Lock()
@@ -62,7 +63,17 @@ func (a *agent) keepMasquerade(now time.Time) {
 func (a *agent) masqueradeRules() ports.MasqueradeRules {
 	s := a.masq.settings
 	r := ports.MasqueradeRules{Devices: s.Devices, Inside: append([]netip.Prefix(nil), s.NativeCIDRs...)}
-	for _, p := range a.self.PodCIDRs {
+	pods := a.self.PodCIDRs
+	if a.delegated() {
+		pods = nil
+		for _, att := range a.attached {
+			for _, ip := range att.IPs {
+				pods = append(pods, netip.PrefixFrom(ip, ip.BitLen()))
+			}
+		}
+		r.Inside = append(r.Inside, pods...)
+	}
+	for _, p := range pods {
 		if p.Addr().Is4() && s.IPv4 || p.Addr().Is6() && s.IPv6 {
 			r.Sources = append(r.Sources, p)
 		}

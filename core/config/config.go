@@ -31,11 +31,12 @@ const (
 	Enum                 // one of Key.Allowed
 	Duration             // as Go writes them, "1m30s"; not negative
 	Prefix               // an IP prefix
+	Address              // an IP address
 	Path                 // an absolute path
 	List                 // words separated by blanks or commas
 )
 
-var kindNames = [...]string{"truth value", "whole number", "number", "text", "known value", "duration", "prefix", "path", "list"}
+var kindNames = [...]string{"truth value", "whole number", "number", "text", "known value", "duration", "prefix", "address", "path", "list"}
 
 func (k Kind) String() string { return kindNames[k] }
 
@@ -80,6 +81,8 @@ func (k Key) Values() string {
 		return "a duration such as 30s or 5m"
 	case k.Kind == Prefix:
 		return "an IP prefix such as 10.0.0.0/8, or empty"
+	case k.Kind == Address:
+		return "an IP address, or empty"
 	case k.Kind == Path:
 		return "an absolute path, or empty"
 	case k.Kind == List:
@@ -140,6 +143,9 @@ func (k Key) wellFormed(v string) bool {
 	case Prefix:
 		_, err := netip.ParsePrefix(v)
 		return err == nil
+	case Address:
+		a, err := netip.ParseAddr(v)
+		return err == nil && a.Zone() == "" && !a.Is4In6()
 	case Path:
 		return strings.HasPrefix(v, "/") && !strings.ContainsRune(v, 0)
 	}

@@ -187,3 +187,18 @@ func FuzzParse(f *testing.F) {
 		}
 	})
 }
+
+func TestDelegatedAddressesNeedMore(t *testing.T) {
+	values := map[string]string{"ipam": "delegated-plugin", "cni-conf-dir": "/x"}
+	_, err := config.Parse(values)
+	for _, says := range []string{"needs local-router-ipv4", "needs routing-mode native", "needs read-cni-conf"} {
+		assert.ErrorContains(t, err, says)
+	}
+	values["local-router-ipv4"], values["routing-mode"], values["read-cni-conf"] = "169.254.23.1", "native", "/y"
+	s, err := config.Parse(values)
+	require.NoError(t, err)
+	assert.Equal(t, []netip.Addr{netip.MustParseAddr("169.254.23.1")}, s.Routers)
+	values["local-router-ipv4"] = "fd00::1"
+	_, err = config.Parse(values)
+	assert.ErrorContains(t, err, "other family")
+}
