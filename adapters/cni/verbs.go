@@ -24,7 +24,7 @@ func (p *Plugin) Del(args *skel.CmdArgs) error {
 			return err
 		}
 		err := c.agent.Release(ctx, args.ContainerID, args.IfName)
-		if err != nil && p.absent(err) {
+		if err != nil && (p.absent(err) || c.agent.Ready(ctx) != nil) {
 			c.log.Warn("no agent to release the address; it will find the link gone", "error", err)
 			return nil
 		}

@@ -63,6 +63,7 @@ func newClients(config *rest.Config) (*clients, error) {
 	client := func(gv schema.GroupVersion, content string) (*rest.RESTClient, error) {
 		one := rest.CopyConfig(config)
 		one.GroupVersion, one.RateLimiter = &gv, limit
+		one.WarningHandler = rest.NoWarnings{} // they are about our requests, which no administrator can change
 		one.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
 		one.ContentType, one.AcceptContentTypes = content, content
 		if one.APIPath = "/apis"; gv.Group == "" {

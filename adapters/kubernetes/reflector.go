@@ -63,11 +63,12 @@ func (r *reflector) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if lasted := time.Since(began) > settled; lasted {
+		lasted := time.Since(began)
+		if lasted > settled {
 			pause = 0
-			if err == nil {
-				continue // the watch's time was over
-			}
+		}
+		if err == nil && lasted >= watchTime {
+			continue // its time was over; an earlier end means that the server goes, and then all agents return
 		}
 		most := longestPause
 		switch {

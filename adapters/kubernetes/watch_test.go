@@ -122,6 +122,25 @@ func TestEveryKind(t *testing.T) {
 	assertEverything(t, w.Eventually(t, "Synced", synced))
 }
 
+// Where an operator makes slices of the endpoints, those are read.
+func TestEndpointSlices(t *testing.T) {
+	a := server(t)
+	a.apply(everything() + `
+---
+apiVersion: cilium.io/v2alpha1
+kind: CiliumEndpointSlice
+metadata: {name: ces-1}
+namespace: shop
+endpoints: [{name: sliced, id: 300, networking: {addressing: [{ipv4: 10.0.1.6}], node: 192.168.0.2}}]
+`)
+	w := porttest.WatchSource(t, a.open(Options{Node: "n1", EndpointSlices: true}))
+	k := w.Eventually(t, "Synced", synced)
+	assert.Len(t, k.Endpoints, 1)
+	assert.Equal(t, "192.168.0.2", k.Endpoints["shop/sliced"].NodeIP.String())
+	a.remove(manifest.KindCiliumEndpointSlice, "", "ces-1")
+	w.Eventually(t, "the endpoint gone", func(k porttest.Known) bool { return len(k.Endpoints) == 0 })
+}
+
 // A server that doesn't stream lists gives them in pages.
 func TestLists(t *testing.T) {
 	a := server(t)
@@ -141,7 +160,7 @@ func TestLists(t *testing.T) {
 	w.Eventually(t, "the change", func(k porttest.Known) bool { return len(k.Policies) == 2 })
 	for _, path := range paths {
 		parts := strings.Split(path, "/")
-		if resource := parts[len(parts)-1]; resource != "events" {
+		if resource := parts[len(parts)-1]; resource != "events" && resource != "ciliumendpointslices" {
 			assert.Contains(t, wire.seen, "list "+resource)
 		}
 	}

@@ -23,6 +23,7 @@ type masquerade struct {
 	mu    sync.Mutex
 	busy  bool
 	rules ports.MasqueradeRules
+	done  ports.MasqueradeRules // written last
 	err   error
 }
 
@@ -51,6 +52,9 @@ func (a *agent) keepMasquerade(now time.Time) {
 			a.deps.Log.Error("masquerade", "err", err)
 		}
 		m.busy, m.err = false, err
+		if err == nil {
+			m.done = rules
+		}
 	})
 }
 
@@ -84,14 +88,14 @@ func (m *masquerade) describe() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	v4, v6 := "Disabled", "Disabled"
-	for _, p := range m.rules.Sources {
+	for _, p := range m.done.Sources {
 		if p.Addr().Is4() {
 			v4 = "Enabled"
 		} else {
 			v6 = "Enabled"
 		}
 	}
-	if len(m.rules.Sources) == 0 {
+	if len(m.done.Sources) == 0 {
 		return ""
 	}
 	return fmt.Sprintf("nftables [IPv4: %s, IPv6: %s]", v4, v6)
@@ -101,6 +105,9 @@ func (m *masquerade) describe() string {
 func (a *Agent) Masquerade(ctx context.Context, s config.Masquerade) error {
 	err := tell(ctx, a, func() error {
 		a.masq.settings, a.masq.stale = s, true
+		if a.engine != nil {
+			a.keepMasquerade(a.deps.Clock.Now())
+		}
 		return nil
 	})
 	if err != nil {

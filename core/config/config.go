@@ -60,6 +60,7 @@ type Key struct {
 	Min, Max float64  // of an Int or Float
 	Effect   Effect
 	Restart  bool   // a change of an obeyed key takes effect when the agent starts again
+	Missing  bool   // of an accepted key: asks for a feature that does not exist
 	Operator bool   // read by the operator, not by the agent
 	Means    string // what it does, why it does nothing, or what to use instead
 }
@@ -161,7 +162,7 @@ type Severity uint8
 // The severities.
 const (
 	Note    Severity = iota // a known key without effect has another value than its default
-	Warning                 // a key that nobody knows
+	Warning                 // a key that nobody knows, or one for a feature that does not exist
 	Refusal                 // a value that cannot be: the agent does not start with it
 )
 
@@ -183,7 +184,11 @@ func Check(values map[string]string) []Finding {
 		case err != nil:
 			out = append(out, Finding{name, Refusal, err.Error()})
 		case k.Effect == Accepted && !k.Operator && !sameValue(k, value, k.Default):
-			out = append(out, Finding{name, Note, fmt.Sprintf("%s: %q has no effect: %s", name, value, k.Means)})
+			severity := Note
+			if k.Missing {
+				severity = Warning
+			}
+			out = append(out, Finding{name, severity, fmt.Sprintf("%s: %q has no effect: %s", name, value, k.Means)})
 		}
 	}
 	sort.Slice(out, func(i, j int) bool { return out[i].Key < out[j].Key })

@@ -159,6 +159,15 @@ func TestEncodeRoundTrip(t *testing.T) {
 	assert.Equal(t, ep, upsertOf[cluster.EndpointUpsert](t, string(doc)).Endpoint)
 	assert.Contains(t, string(doc), `"k8s:app=web"`)
 	assert.Contains(t, string(doc), `"named-ports"`)
+	assert.NotContains(t, string(doc), `"ownerReferences"`)
+
+	known := ep
+	known.UID, known.ContainerID = "u-1", "c-1"
+	doc, err = EncodeEndpoint(known, ls)
+	require.NoError(t, err)
+	assert.Contains(t, string(doc), `"uid": "u-1"`)
+	assert.Contains(t, string(doc), `"container-id": "c-1"`)
+	assert.Equal(t, ep, upsertOf[cluster.EndpointUpsert](t, string(doc)).Endpoint, "who reads it needs neither")
 
 	for _, bad := range []cluster.Endpoint{{}, {Name: cluster.Name{Namespace: "../x", Name: "a"}}, {Name: cluster.Name{Namespace: "a", Name: "../x"}}} {
 		_, err = EncodeEndpoint(bad, labels.Set{})
