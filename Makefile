@@ -1,5 +1,5 @@
 # The same targets on a laptop and in CI. Building and testing needs Go and git; only "generate" and
-# "check-generated" need clang.
+# "check-generated" need clang, and the module proxy for controller-gen.
 
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo dev)
 
@@ -19,6 +19,7 @@ BENCHSTAT    := golang.org/x/perf/cmd/benchstat@v0.0.0-20260908200009-22c9c6c9d4
 CONTROL_PKGS := ./core/labels ./core/lb ./core/policy ./core/flow ./core/matrix ./adapters/filestore ./adapters/runtime
 
 GENERATED := 'bpf/*_bpf*.go' 'bpf/*.o'
+GENERATED_CRDS := 'adapters/kubernetes/crds/cilium.io_*.yaml' 'adapters/kubernetes/apis/*/zz_generated.*'
 
 FUZZTIME ?= 10s
 PKGS     ?= ./...
@@ -36,7 +37,7 @@ K8S_REQUIRE ?= kube,kube-nodes
 TEST := PATH="$(CURDIR)/bin:$$PATH" go run ./test/cmd/testreport -count=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build image generate check-generated fmt lint test race test-bpf k8s-api test-k8s soak test-netns test-kernels fuzz mutants bench bench-bpf bench-control bench-core check clean
+.PHONY: help demo build image generate generate-crds check-generated check-generated-crds fmt lint test race test-bpf k8s-api test-k8s soak test-netns test-kernels fuzz mutants bench bench-bpf bench-control bench-core check clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -57,13 +58,16 @@ image: ## the image for clusters as a docker-archive, without a registry (IMAGE,
 		./cmd/weir ./cmd/weir-agent ./cmd/weir-cni ./cmd/weir-operator
 	@BIN=bin/image deploy/image/build.sh $(IMAGE_TAR) $(IMAGE)
 
-generate: ## compile the eBPF programs and their Go bindings (installs clang if missing)
+generate: generate-crds ## compile the eBPF programs and their Go bindings (installs clang if missing), write the definitions of the cilium.io kinds
 	@CLANG_VERSION=$(CLANG_VERSION) .ci/clang
 	go generate ./bpf/...
 
-check-generated: ## the committed objects are those of the sources
+generate-crds:
+	go generate ./adapters/kubernetes/crds
+
+check-generated: check-generated-crds ## what is committed as generated is what the sources give
 	@if reason=$$(CLANG_VERSION=$(CLANG_VERSION) .ci/clang); then \
-		$(MAKE) --no-print-directory generate && \
+		go generate ./bpf/... && \
 		git diff --exit-code --stat HEAD -- $(GENERATED) && \
 		new=$$(git ls-files --others --exclude-standard -- $(GENERATED)) && [ -z "$$new" ] || \
 		{ echo "check-generated: what is committed under bpf/ does not come from the sources: run make generate and commit:"; \
@@ -71,6 +75,12 @@ check-generated: ## the committed objects are those of the sources
 	else \
 		echo "check-generated: SKIPPED: $$reason"; \
 	fi
+
+check-generated-crds: generate-crds
+	@git diff --exit-code --stat HEAD -- $(GENERATED_CRDS) && \
+		new=$$(git ls-files --others --exclude-standard -- $(GENERATED_CRDS)) && [ -z "$$new" ] || \
+		{ echo "check-generated: the definitions under adapters/kubernetes do not come from the types: run make generate and commit:"; \
+		  git status --short -- $(GENERATED_CRDS); exit 1; }
 
 fmt: ## format the Go files
 	gofmt -w $$(git ls-files '*.go')

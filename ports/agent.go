@@ -96,12 +96,12 @@ type Status struct {
 	Allocated []netip.Addr      `json:"allocated"`
 	Routing   string            `json:"routing"` // "Tunnel [vxlan]"
 	// Masquerade is how pods' traffic gets the node's address: "nftables [IPv4: Enabled, IPv6: Disabled]"; "": not.
-	Masquerade string `json:"masquerade,omitempty"`
-	Attach    string            `json:"attach"`  // "TCX" or "Legacy TC"
-	Endpoints int               `json:"endpoints"`
-	Flows     FlowStatus        `json:"flows"`
-	Counters  []Counter         `json:"counters"`
-	Revision  uint64            `json:"revision"` // of the policy set
+	Masquerade string     `json:"masquerade,omitempty"`
+	Attach     string     `json:"attach"` // "TCX" or "Legacy TC"
+	Endpoints  int        `json:"endpoints"`
+	Flows      FlowStatus `json:"flows"`
+	Counters   []Counter  `json:"counters"`
+	Revision   uint64     `json:"revision"` // of the policy set
 }
 
 // Feature is one thing the kernel may or may not offer.

@@ -15,7 +15,8 @@ import (
 type Source interface {
 	// Watch delivers every existing object, then cluster.Synced once, then changes, until the context
 	// ends. Calls to deliver come from one goroutine. An outage of the source delivers nothing: what
-	// was said last stays true.
+	// was said last stays true. After one it tells what differs, also that identities are gone which only
+	// Allocate told of.
 	Watch(ctx context.Context, deliver func(cluster.Event)) error
 	// Findings are the complaints about objects that are in effect now or were refused.
 	Findings() []cluster.Finding

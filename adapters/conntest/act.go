@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"strings"
 	"sync"
 	"time"
 
@@ -128,14 +127,4 @@ func (r *Runner) carryOutFrom(ctx context.Context, from cluster.Name, actions []
 		done()
 	}
 	return nil
-}
-
-// Describe lists what tests there are, one a line.
-func Describe() string {
-	var b strings.Builder
-	for _, t := range connectivity.Tests() {
-		fmt.Fprintf(&b, "%-48s %s\n", t.Name, t.Summary)
-		fmt.Fprintf(&b, "    %s\n", strings.Join(t.Scenarios, ", "))
-	}
-	return b.String()
 }

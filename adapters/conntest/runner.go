@@ -35,7 +35,7 @@ type Options struct {
 	ConnectTimeout time.Duration // silence for that long is a drop; 0: 2 s
 	RequestTimeout time.Duration // of one probe that shall be answered; 0: 10 s
 	Retries        int           // more tries of what shall be answered and was met by silence
-	Concurrency    int           // pods that send at the same time; 0: 4
+	Concurrency    int           // pods that send at the same time; 0: 8
 	DeployTimeout  time.Duration // 0: 5 minutes
 	PolicyTimeout  time.Duration // 0: 30 s
 }
@@ -51,7 +51,7 @@ func (o Options) withDefaults() Options {
 	set(&o.DeployTimeout, 5*time.Minute)
 	set(&o.PolicyTimeout, 30*time.Second)
 	if o.Concurrency == 0 {
-		o.Concurrency = 4
+		o.Concurrency = 8
 	}
 	return o
 }
@@ -180,11 +180,7 @@ func (r *Runner) evidence(ctx context.Context, since time.Time, failures []conne
 			if !slices.Contains(nodes, n) {
 				nodes = append(nodes, n)
 			}
-			for _, p := range r.world.Pods {
-				if p.Name == f.Action.From {
-					addrs[n] = append(addrs[n], p.IPs...)
-				}
-			}
+			addrs[n] = append(addrs[n], r.involved(f.Action)...)
 		}
 	}
 	var out []string
@@ -197,6 +193,25 @@ func (r *Runner) evidence(ctx context.Context, since time.Time, failures []conne
 		out = append(out, "node "+n+":\n"+text)
 		r.out.Say("  🔎 node %s:", n)
 		r.out.Indented(text)
+	}
+	return out
+}
+
+// involved are the addresses that tell an action's flows from others': of the pods that were to answer, else
+// the target, and where only a name is known those of the source.
+func (r *Runner) involved(a connectivity.Action) (out []netip.Addr) {
+	for _, p := range r.world.Pods {
+		if slices.Contains(a.Answerers, p.Name.Name) || len(a.Answerers) == 0 && slices.Contains(p.IPs, a.Probe.Addr) {
+			out = append(out, p.IPs...)
+		}
+	}
+	if len(out) == 0 && a.Probe.Addr.IsValid() && a.ToRole != connectivity.RoleAPIServer {
+		return []netip.Addr{a.Probe.Addr}
+	}
+	for _, p := range r.world.Pods {
+		if len(out) == 0 && p.Name == a.From {
+			return p.IPs
+		}
 	}
 	return out
 }

@@ -2,6 +2,7 @@ package kubernetes
 
 import (
 	"fmt"
+	"net/http"
 
 	corev1 "k8s.io/api/core/v1"
 	discoveryv1 "k8s.io/api/discovery/v1"
@@ -27,6 +28,7 @@ var (
 // JSON.
 type clients struct {
 	typed, plain map[schema.GroupVersion]*rest.RESTClient
+	http         *http.Client
 }
 
 // scheme knows the types that are read as protobuf, and no others: client-go's own scheme would bring in
@@ -50,21 +52,24 @@ func newScheme() *runtime.Scheme {
 var parameters = runtime.NewParameterCodec(scheme)
 
 func newClients(config *rest.Config) (*clients, error) {
-	http, err := rest.HTTPClientFor(config)
+	connections, err := rest.HTTPClientFor(config)
 	if err != nil {
 		return nil, err
 	}
 	limit := flowcontrol.NewTokenBucketRateLimiter(config.QPS, config.Burst)
-	c := &clients{typed: map[schema.GroupVersion]*rest.RESTClient{}, plain: map[schema.GroupVersion]*rest.RESTClient{}}
+	c := &clients{
+		typed: map[schema.GroupVersion]*rest.RESTClient{}, plain: map[schema.GroupVersion]*rest.RESTClient{}, http: connections,
+	}
 	client := func(gv schema.GroupVersion, content string) (*rest.RESTClient, error) {
 		one := rest.CopyConfig(config)
 		one.GroupVersion, one.RateLimiter = &gv, limit
+		one.WarningHandler = rest.NoWarnings{} // they are about our requests, which no administrator can change
 		one.NegotiatedSerializer = serializer.NewCodecFactory(scheme).WithoutConversion()
 		one.ContentType, one.AcceptContentTypes = content, content
 		if one.APIPath = "/apis"; gv.Group == "" {
 			one.APIPath = "/api"
 		}
-		r, err := rest.RESTClientForConfigAndClient(one, http)
+		r, err := rest.RESTClientForConfigAndClient(one, connections)
 		if err != nil {
 			return nil, fmt.Errorf("client of %s: %w", gv, err)
 		}

@@ -53,8 +53,8 @@ func (s *Store) writeEvent(ctx context.Context, c count) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	_, err = s.api.plain[groupEvents].Post().Namespace(c.pod.Namespace).Resource(eventResource).
-		SetHeader("Content-Type", "application/json").Body(body).DoRaw(ctx)
+	_, err = raw(ctx, s.api.plain[groupEvents].Post().Namespace(c.pod.Namespace).Resource(eventResource).
+		SetHeader("Content-Type", "application/json").Body(body))
 	if err != nil && !namespaceEnds(err) {
 		return "", err
 	}
@@ -70,7 +70,7 @@ func (s *Store) countOn(ctx context.Context, c count) error {
 		return err
 	}
 	at := place{groupEvents, eventResource, c.pod.Namespace, c.name}
-	_, err = at.request(s, "PATCH").SetHeader("Content-Type", string(types.MergePatchType)).Body(body).DoRaw(ctx)
+	_, err = raw(ctx, at.request(s, "PATCH").SetHeader("Content-Type", string(types.MergePatchType)).Body(body))
 	return err
 }
 

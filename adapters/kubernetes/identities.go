@@ -179,7 +179,7 @@ func (s *Store) placeOf(id identity.ID) place {
 
 // look reads an identity.
 func (s *Store) look(ctx context.Context, id identity.ID) (e entry, found bool, err error) {
-	doc, err := s.placeOf(id).request(s, "GET").DoRaw(ctx)
+	doc, err := raw(ctx, s.placeOf(id).request(s, "GET"))
 	if apierrors.IsNotFound(err) && !definitionMissing(err) {
 		return entry{}, false, nil
 	}
@@ -198,8 +198,8 @@ func (s *Store) create(ctx context.Context, id identity.ID, ls labels.Set) (entr
 	}
 	at := s.placeOf(id)
 	at.name = ""
-	doc, err = s.api.plain[at.group].Post().Resource(at.resource).Param("fieldManager", s.opts.Manager).
-		SetHeader("Content-Type", "application/json").Body(doc).DoRaw(ctx)
+	doc, err = raw(ctx, s.api.plain[at.group].Post().Resource(at.resource).Param("fieldManager", s.opts.Manager).
+		SetHeader("Content-Type", "application/json").Body(doc))
 	if apierrors.IsAlreadyExists(err) {
 		return entry{}, errChanged
 	}
@@ -215,8 +215,8 @@ func (s *Store) takeOver(ctx context.Context, e entry, ls labels.Set) (entry, er
 	if err != nil {
 		return entry{}, err
 	}
-	doc, err = s.placeOf(e.id).request(s, "PUT").Param("fieldManager", s.opts.Manager).
-		SetHeader("Content-Type", "application/json").Body(doc).DoRaw(ctx)
+	doc, err = raw(ctx, s.placeOf(e.id).request(s, "PUT").Param("fieldManager", s.opts.Manager).
+		SetHeader("Content-Type", "application/json").Body(doc))
 	return changedOr(doc, err)
 }
 
@@ -271,8 +271,8 @@ func (s *Store) annotate(ctx context.Context, e entry, marks map[string]any) (en
 	if err != nil {
 		return entry{}, err
 	}
-	doc, err := s.placeOf(e.id).request(s, "PATCH").Param("fieldManager", s.opts.Manager).
-		SetHeader("Content-Type", string(types.MergePatchType)).Body(body).DoRaw(ctx)
+	doc, err := raw(ctx, s.placeOf(e.id).request(s, "PATCH").Param("fieldManager", s.opts.Manager).
+		SetHeader("Content-Type", string(types.MergePatchType)).Body(body))
 	return changedOr(doc, err)
 }
 

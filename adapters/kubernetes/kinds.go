@@ -48,11 +48,13 @@ func kinds(o Options) []kind {
 		{name: manifest.KindNetworkPolicy, resource: "networkpolicies", group: groupNetworking},
 		{name: manifest.KindCiliumNetworkPolicy, resource: "ciliumnetworkpolicies", group: groupCilium},
 		{name: manifest.KindCiliumClusterwideNetworkPolicy, resource: "ciliumclusterwidenetworkpolicies", group: groupCilium},
-		{name: manifest.KindCiliumIdentity, resource: "ciliumidentities", group: groupCilium},
-		{name: manifest.KindCiliumNode, resource: "ciliumnodes", group: groupCilium},
-		{name: manifest.KindCiliumEndpoint, resource: "ciliumendpoints", group: groupCilium},
+		{name: manifest.KindCiliumIdentity, resource: identityResource, group: groupCilium},
+		{name: manifest.KindCiliumNode, resource: nodeResource, group: groupCilium},
 	}
-	return out
+	if o.EndpointSlices {
+		return append(out, kind{name: manifest.KindCiliumEndpointSlice, resource: "ciliumendpointslices", group: groupCiliumNew})
+	}
+	return append(out, kind{name: manifest.KindCiliumEndpoint, resource: endpointResource, group: groupCilium})
 }
 
 // meta keeps of an object's metadata what is read.

@@ -109,6 +109,7 @@ var paths = map[string]string{
 	manifest.KindCiliumIdentity:                 "/apis/cilium.io/v2/ciliumidentities",
 	manifest.KindCiliumNode:                     "/apis/cilium.io/v2/ciliumnodes",
 	manifest.KindCiliumEndpoint:                 "/apis/cilium.io/v2/namespaces/%s/ciliumendpoints",
+	manifest.KindCiliumEndpointSlice:            "/apis/cilium.io/v2alpha1/ciliumendpointslices",
 	"Event":                                     "/apis/events.k8s.io/v1/namespaces/%s/events",
 }
 

@@ -7,8 +7,6 @@ import (
 	"testing"
 	"time"
 
-	"github.com/stretchr/testify/require"
-
 	"github.com/weirnet/weir/core/cluster"
 	"github.com/weirnet/weir/core/identity"
 	"github.com/weirnet/weir/core/lb"
@@ -153,15 +151,4 @@ func TestIdentitiesContract(t *testing.T) {
 			},
 		}
 	})
-}
-
-func TestAgentsDoNotCollect(t *testing.T) {
-	a, c := server(t), newClock()
-	s := a.open(Options{Now: c.time})
-	_, err := s.Allocate(t.Context(), app(1))
-	require.NoError(t, err)
-	c.advance(time.Hour)
-	gone, err := s.Collect(t.Context(), time.Minute)
-	require.NoError(t, err)
-	require.Empty(t, gone)
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"reflect"
 	"strconv"
 
 	corev1 "k8s.io/api/core/v1"
@@ -52,7 +53,7 @@ func (s *Store) ownNode(ctx context.Context, name string, doc []byte) ([]byte, e
 	s.mu.Unlock()
 	if name != s.opts.Node || uid == "" {
 		var node metav1.PartialObjectMetadata
-		data, err := s.api.plain[groupCore].Get().Resource("nodes").Name(name).DoRaw(ctx)
+		data, err := raw(ctx, s.api.plain[groupCore].Get().Resource("nodes").Name(name))
 		if apierrors.IsNotFound(err) {
 			return doc, nil
 		}
@@ -80,6 +81,9 @@ func (s *Store) ownNode(ctx context.Context, name string, doc []byte) ([]byte, e
 // In a namespace that is going or gone there is nobody to publish to; that is no error.
 func (s *Store) PublishEndpoint(ctx context.Context, e cluster.Endpoint) error {
 	doc, err := manifest.EncodeEndpoint(e, s.labelsOf(e.Identity))
+	if err == nil && s.isPublished(e.Name, doc) {
+		return nil
+	}
 	if err == nil {
 		err = s.apply(ctx, s.cilium(endpointResource, e.Name.Namespace, e.Name.Name), doc)
 	}
@@ -87,6 +91,53 @@ func (s *Store) PublishEndpoint(ctx context.Context, e cluster.Endpoint) error {
 		return fmt.Errorf("publish endpoint %s: %w", e.Name, err)
 	}
 	return nil
+}
+
+// sawEndpoint notes what the server has of an endpoint of this node: an agent that starts again needs not write
+// what is there.
+func (s *Store) sawEndpoint(k manifest.Key, o manifest.Object, doc []byte) {
+	ours := false
+	for _, e := range o.Upserts() {
+		up, ok := e.(cluster.EndpointUpsert)
+		ours = ok && s.opts.Node != "" && up.Endpoint.Node == s.opts.Node
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if name := (cluster.Name{Namespace: k.Namespace, Name: k.Name}); ours {
+		s.published[name] = doc
+	} else {
+		delete(s.published, name)
+	}
+}
+
+// isPublished says whether the server was last seen to have what doc says.
+func (s *Store) isPublished(name cluster.Name, doc []byte) bool {
+	s.mu.Lock()
+	there, ok := s.published[name]
+	s.mu.Unlock()
+	if !ok {
+		return false
+	}
+	a, errA := said(doc)
+	b, errB := said(there)
+	return errA == nil && errB == nil && reflect.DeepEqual(a, b)
+}
+
+// said is what this node's agent says in a CiliumEndpoint: all of its status, whose it is and where.
+func said(doc []byte) (any, error) {
+	var o struct {
+		Metadata struct {
+			Annotations     map[string]string
+			OwnerReferences []metav1.OwnerReference
+		}
+		Status any
+	}
+	err := json.Unmarshal(doc, &o)
+	var owners []types.UID
+	for _, r := range o.Metadata.OwnerReferences {
+		owners = append(owners, r.UID)
+	}
+	return []any{o.Metadata.Annotations[manifest.NodeAnnotation], owners, o.Status}, err
 }
 
 // namespaceEnds says whether a write failed because its namespace goes or went.
@@ -111,7 +162,7 @@ func (s *Store) WithdrawEndpoint(ctx context.Context, name cluster.Name, node st
 	}
 	at := s.cilium(endpointResource, name.Namespace, name.Name)
 	for {
-		doc, err := at.request(s, "GET").DoRaw(ctx)
+		doc, err := raw(ctx, at.request(s, "GET"))
 		if apierrors.IsNotFound(err) && !definitionMissing(err) {
 			return nil
 		}
@@ -135,15 +186,9 @@ func (s *Store) WithdrawEndpoint(ctx context.Context, name cluster.Name, node st
 	}
 }
 
-// definitionMissing tells a kind that isn't defined from an object that isn't there.
-func definitionMissing(err error) bool {
-	status, ok := err.(apierrors.APIStatus)
-	if !ok {
-		return false
-	}
-	d := status.Status().Details
-	return d == nil || d.Name == ""
-}
+// definitionMissing tells a kind that isn't defined from an object that isn't there: of the former the server
+// knows no more than that there is no such page.
+func definitionMissing(err error) bool { return apierrors.IsUnexpectedServerError(err) }
 
 func endpointOf(doc []byte) (cluster.Endpoint, bool) {
 	o, _ := manifest.Decode("", doc)
@@ -190,11 +235,20 @@ func (p place) request(s *Store, verb string) *rest.Request {
 	return s.api.plain[p.group].Verb(verb).NamespaceIfScoped(p.namespace, p.namespace != "").Resource(p.resource).Name(p.name)
 }
 
+// raw makes a request and returns what was answered. Errors say what the server says.
+func raw(ctx context.Context, req *rest.Request) ([]byte, error) {
+	answer := req.Do(ctx)
+	if err := answer.Error(); err != nil {
+		return nil, err
+	}
+	return answer.Raw()
+}
+
 // apply makes the object's fields that weir manages be those of doc. The other fields stay; an object that
 // isn't there is made. Applying the same again changes nothing.
 func (s *Store) apply(ctx context.Context, at place, doc []byte) error {
-	_, err := at.request(s, "PATCH").Param("fieldManager", s.opts.Manager).Param("force", "true").
-		SetHeader("Content-Type", string(types.ApplyYAMLPatchType)).Body(doc).DoRaw(ctx)
+	_, err := raw(ctx, at.request(s, "PATCH").Param("fieldManager", s.opts.Manager).Param("force", "true").
+		SetHeader("Content-Type", string(types.ApplyYAMLPatchType)).Body(doc))
 	return err
 }
 
@@ -208,6 +262,6 @@ func (s *Store) delete(ctx context.Context, at place, head manifest.Head) error 
 	if err != nil {
 		return err
 	}
-	_, err = at.request(s, "DELETE").SetHeader("Content-Type", "application/json").Body(body).DoRaw(ctx)
+	_, err = raw(ctx, at.request(s, "DELETE").SetHeader("Content-Type", "application/json").Body(body))
 	return err
 }

@@ -63,11 +63,12 @@ func (r *reflector) run(ctx context.Context) {
 		if ctx.Err() != nil {
 			return
 		}
-		if lasted := time.Since(began) > settled; lasted {
+		lasted := time.Since(began)
+		if lasted > settled {
 			pause = 0
-			if err == nil {
-				continue // the watch's time was over
-			}
+		}
+		if err == nil && lasted >= watchTime {
+			continue // its time was over; an earlier end means that the server goes, and then all agents return
 		}
 		most := longestPause
 		switch {
@@ -302,6 +303,9 @@ func (r *reflector) convert(n notice, before seen) (c change, now seen, news boo
 	}
 	if r.kind.name == manifest.KindNode && n.head.Name == r.store.opts.Node {
 		r.store.sawNode(n.head.UID)
+	}
+	if r.kind.name == manifest.KindCiliumEndpoint {
+		r.store.sawEndpoint(c.key, o, c.doc)
 	}
 	if !keptOverRestart(r.kind.name) {
 		c.doc = nil

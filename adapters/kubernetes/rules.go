@@ -1,6 +1,8 @@
 package kubernetes
 
 import (
+	"slices"
+
 	"github.com/weirnet/weir/core/manifest"
 )
 
@@ -39,7 +41,7 @@ func Rules(o Options) []Rule {
 		}
 		out = append(out, r)
 	}
-	if o.EndpointSlices {
+	if !slices.ContainsFunc(out, func(r Rule) bool { return r.Resource == endpointResource }) {
 		// Other nodes' endpoints come in slices, the node's own are written all the same.
 		out = append(out, Rule{groupCilium.Group, endpointResource, []string{"get", "create", "patch", "delete"}})
 	}

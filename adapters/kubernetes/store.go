@@ -76,8 +76,10 @@ type Store struct {
 	config *rest.Config
 	api    *clients
 
-	// Of the identities the first and the last number, which tests narrow.
+	// Of the identities the first and the last number, and how many objects are asked for at once where lists
+	// can't be streamed; tests narrow them.
 	lowest, highest identity.ID
+	pageSize        int64
 
 	mu        sync.Mutex
 	good      lastGood
@@ -87,6 +89,7 @@ type Store struct {
 	trouble   map[string]cluster.Finding // by kind: why nothing is heard of it
 	handed    map[identity.ID]handed     // identities that Allocate gave out and Watch did not tell of yet
 	nodeUID   types.UID                  // of Options.Node, once seen
+	published map[cluster.Name][]byte    // CiliumEndpoints of Options.Node as the server has them
 }
 
 var (
@@ -130,9 +133,9 @@ func Open(o Options) (*Store, error) {
 		return nil, fmt.Errorf("open kubernetes at %s: %w", config.Host, err)
 	}
 	return &Store{
-		opts: o, config: config, api: api, good: lastGood{dir: o.StateDir}, lowest: identity.MinCluster, highest: identity.MaxCluster,
+		opts: o, config: config, api: api, good: lastGood{dir: o.StateDir}, lowest: identity.MinCluster, highest: identity.MaxCluster, pageSize: 500,
 		assembler: manifest.NewAssembler(), findings: map[manifest.Key][]cluster.Finding{},
-		trouble: map[string]cluster.Finding{}, handed: map[identity.ID]handed{},
+		trouble: map[string]cluster.Finding{}, handed: map[identity.ID]handed{}, published: map[cluster.Name][]byte{},
 	}, nil
 }
 

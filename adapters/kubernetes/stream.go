@@ -128,12 +128,9 @@ func plainNotice(change watch.EventType, doc []byte) (notice, error) {
 	return n, err
 }
 
-// pageSize is how many objects are asked for at once where lists can't be streamed.
-const pageSize = 500
-
 // page reads a part of a list. more is where to go on; empty at the end.
 func (s *Store) page(ctx context.Context, k kind, from string) (items []notice, listed uint64, more string, err error) {
-	req := s.get(k, metav1.ListOptions{Limit: pageSize, Continue: from})
+	req := s.get(k, metav1.ListOptions{Limit: s.pageSize, Continue: from})
 	if k.trim == nil {
 		return plainPage(ctx, req)
 	}
@@ -154,7 +151,7 @@ func (s *Store) page(ctx context.Context, k kind, from string) (items []notice, 
 }
 
 func plainPage(ctx context.Context, req *rest.Request) (items []notice, listed uint64, more string, err error) {
-	data, err := req.Throttle(unlimited).DoRaw(ctx)
+	data, err := raw(ctx, req.Throttle(unlimited))
 	if err != nil {
 		return nil, 0, "", err
 	}

@@ -108,6 +108,7 @@ func (s *Store) Watch(ctx context.Context, deliver func(cluster.Event)) error {
 	s.assembler = manifest.NewAssembler()
 	clear(s.findings)
 	clear(s.trouble)
+	clear(s.published)
 	s.mu.Unlock()
 	defer func() {
 		s.mu.Lock()
@@ -172,6 +173,9 @@ func (s *Store) takeIn(news []change) []cluster.Event {
 			changes = append(changes, manifest.Change{Put: c.object})
 		case removed:
 			s.good.forget(c.key)
+			if c.key.Kind == manifest.KindCiliumEndpoint {
+				delete(s.published, cluster.Name{Namespace: c.key.Namespace, Name: c.key.Name})
+			}
 			changes = append(changes, manifest.Change{Remove: c.key})
 		case refused:
 			if _, inForce := s.assembler.Get(c.key); inForce {

@@ -327,4 +327,3 @@ func boolInt(b bool) int {
 	}
 	return 0
 }
-

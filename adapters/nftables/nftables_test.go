@@ -233,7 +233,11 @@ func ping(ns, network, address string, request, reply byte) error {
 			if err != nil {
 				return err
 			}
-			if n >= 8 && b[0] == reply && b[4] == 0x12 && b[5] == 0x34 {
+			m := b[:n]
+			if request == 8 && n > 20 {
+				m = m[20:] // the header comes with it
+			}
+			if len(m) >= 8 && m[0] == reply && m[4] == 0x12 && m[5] == 0x34 {
 				return nil
 			}
 		}

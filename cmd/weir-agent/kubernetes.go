@@ -33,7 +33,10 @@ func fromKubernetes(o *options, log *slog.Logger) fx.Option {
 		fx.Provide(func() (ports.Attachments, error) {
 			return filestore.OpenAttachments(filepath.Join(s.RunDir, "endpoints"))
 		}),
-		fx.Invoke(watchAPIServer),
+		fx.Invoke(
+			func(a ports.Attachments) error { return keepIPAM(s.RunDir, s.IPAM, a) },
+			watchAPIServer,
+		),
 	)
 }
 

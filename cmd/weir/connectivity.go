@@ -123,7 +123,7 @@ func (f *connectivityFlags) register(c *cobra.Command) {
 	fs.StringVar(&f.annotations, "deployment-pod-annotations", "", `annotations of the test's pods, as JSON: {"key": "value"}`)
 	fs.StringSliceVar(&f.Tolerations, "tolerations", nil, "keys of taints that the test's pods tolerate")
 	fs.StringToStringVar(&f.NodeSelector, "node-selector", nil, "only nodes with these labels")
-	fs.IntVar(&f.Concurrency, "source-concurrency", 0, "how many pods send at the same time (default 4)")
+	fs.IntVar(&f.Concurrency, "source-concurrency", 0, "how many pods send at the same time (default 8)")
 	registerCiliumFlags(fs)
 }
 

@@ -13,8 +13,9 @@ func newConnectivityServeCommand() *cobra.Command {
 	var silent bool
 	c := &cobra.Command{
 		Use: "serve", Hidden: true,
-		Short: "Be a test pod: answer on its ports with name and sender until stopped",
-		Args:  args(cobra.NoArgs),
+		Short:   "Be a test pod: answer on its ports with name and sender until stopped",
+		Example: "  weir connectivity serve --name me",
+		Args:    args(cobra.NoArgs),
 	}
 	c.Flags().StringVar(&name, "name", "", "what to answer with (default $POD_NAME)")
 	c.Flags().BoolVar(&silent, "no-listen", false, "only wait")
@@ -30,8 +31,9 @@ func newConnectivityServeCommand() *cobra.Command {
 func newConnectivityProbeCommand(g *globals) *cobra.Command {
 	return &cobra.Command{
 		Use: "probe", Hidden: true,
-		Short: "Read probes as JSON, make them, and write what became of them as JSON",
-		Args:  args(cobra.NoArgs),
-		RunE:  func(c *cobra.Command, _ []string) error { return testpod.Probe(c.Context(), g.in, g.out) },
+		Short:   "Read probes as JSON, make them, and write what became of them as JSON",
+		Example: `  echo '{"probes":[{"kind":"icmp","addr":"127.0.0.1","timeout":1000000000}]}' | weir connectivity probe`,
+		Args:    args(cobra.NoArgs),
+		RunE:    func(c *cobra.Command, _ []string) error { return testpod.Probe(c.Context(), g.in, g.out) },
 	}
 }

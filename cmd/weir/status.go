@@ -130,6 +130,9 @@ func writeStatus(w io.Writer, s ports.Status, verbose bool, now time.Time) error
 			t.row("", "- "+p)
 		}
 	}
+	for i, p := range s.Warnings {
+		t.row(map[bool]string{true: "Warnings:"}[i == 0], "- "+p)
+	}
 	node := s.Node
 	if !s.Started.IsZero() {
 		node += fmt.Sprintf("   (agent up %s)", now.Sub(s.Started).Round(time.Second))
@@ -149,6 +152,9 @@ func writeStatus(w io.Writer, s ports.Status, verbose bool, now time.Time) error
 	}
 	if s.Routing != "" {
 		t.row("Routing:", "Network: "+s.Routing)
+	}
+	if s.Masquerade != "" {
+		t.row("Masquerading:", s.Masquerade)
 	}
 	if s.Attach != "" {
 		t.row("Attach Mode:", s.Attach)

@@ -87,10 +87,11 @@ func newBed(t *testing.T, nodes int) bed {
 	addPod(cluster.Name{Namespace: "kube-system", Name: "coredns"}, "coredns", "n1", map[string]string{"k8s-app": "kube-dns"}, nil)
 	for i, s := range []cluster.Name{
 		{Namespace: ns, Name: RoleEchoSameNode}, {Namespace: ns, Name: RoleEchoOtherNode}, {Namespace: "default", Name: "kubernetes"},
+		{Namespace: ns, Name: ExternalIPService}, {Namespace: ns, Name: LoadBalancerService},
 	} {
 		b.world.Services = append(b.world.Services, Service{
 			Name: s, Type: "NodePort", ClusterIPs: addrsOf(fmt.Sprintf("10.96.0.%d", i+1), fmt.Sprintf("fd96::%d", i+1)),
-			ExternalIPs: addrsOf(fmt.Sprintf("198.51.100.%d", i+1)), Ingress: addrsOf(fmt.Sprintf("203.0.113.%d", i+1)),
+			ExternalIPs: addrsOf(externalIPs...), Ingress: addrsOf(loadBalancerIPs...),
 			Ports: []ServicePort{{Name: portNameHTTP, Port: 8080, NodePort: uint16(30000 + i)}},
 		})
 	}
@@ -160,7 +161,7 @@ func (b bed) rows(t *testing.T, w *matrix.World, a Action) (out []matrix.Row) {
 		to = []string{"kube-system/coredns"}
 	case a.ToRole == RoleAPIServer:
 		to = []string{"192.0.2.77"} // behind the service; outside for every policy here
-	case a.Probe.Kind == HTTP && a.Answerers != nil:
+	case a.Answerers != nil:
 		for _, name := range a.Answerers {
 			to = append(to, DefaultNamespace+"/"+name)
 		}
@@ -275,9 +276,7 @@ func TestNoPoliciesCoversEveryWay(t *testing.T) {
 	}
 	for _, s := range steps[0].Test.Scenarios {
 		assert.Positive(t, count[s+" ipv4"], s)
-		if s != "pod-to-external-ip" && s != "pod-to-loadbalancer" {
-			assert.Positive(t, count[s+" ipv6"], s)
-		}
+		assert.Positive(t, count[s+" ipv6"], s)
 	}
 }
 
@@ -315,7 +314,9 @@ func TestObjects(t *testing.T) {
 			}
 		}
 	}
-	assert.Equal(t, map[string]int{"Namespace": 1, "ServiceAccount": 5, "Service": 3, "Deployment": 5, "DaemonSet": 1}, kinds)
+	assert.Equal(t, map[string]int{"Namespace": 1, "ServiceAccount": 5, "Service": 5, "Deployment": 5, "DaemonSet": 1}, kinds)
 	l.OtherNode = ""
-	assert.NotContains(t, fmt.Sprintf("%s", l.Objects()), "other-node")
+	for _, d := range l.Objects() {
+		assert.NotContains(t, string(d.Content), "other-node", d.Name)
+	}
 }

@@ -16,7 +16,14 @@ const (
 // Names of ports, services and labels.
 const (
 	portNameHTTP    = "http-8080"
+	portNameUDP     = "udp-8080"
 	HeadlessService = "echo-headless"
+	// ExternalIPService and LoadBalancerService lead to all echo pods by addresses that are not the cluster's.
+	ExternalIPService   = "echo-external-ip"
+	LoadBalancerService = "echo-loadbalancer"
+	// loadBalancerClass keeps every real load balancer away from LoadBalancerService: the test gives
+	// it its address.
+	loadBalancerClass = "weir.io/connectivity-test"
 	// OwnerLabel is on everything that the test makes.
 	OwnerLabel = "weir.io/connectivity-test"
 	// DefaultNamespace is where the pods are.
@@ -25,10 +32,18 @@ const (
 	Container = "weir"
 )
 
+// Addresses of these services, from the ranges that are set aside for documentation: nothing real is there.
+var (
+	externalIPs     = []string{"198.51.100.53", "2001:db8:53::1"}
+	loadBalancerIPs = []string{"203.0.113.53", "2001:db8:53::2"}
+)
+
 // Document is one Kubernetes object or several, in YAML or JSON.
 type Document struct {
 	Name    string // for people
 	Content []byte
+	// Optional objects are such that a cluster may refuse, whereupon their scenarios are left out.
+	Optional bool
 }
 
 // Layout says where the test's pods go and what they run.
@@ -61,7 +76,8 @@ func (l Layout) Objects() []Document {
 			out = append(out, l.service(role, "NodePort", map[string]string{"name": role}))
 		}
 	}
-	out = append(out, l.service(HeadlessService, "", map[string]string{"kind": "echo"}))
+	echo := map[string]string{"kind": "echo"}
+	out = append(out, l.service(HeadlessService, "None", echo), l.service(ExternalIPService, "ClusterIP", echo), l.service(LoadBalancerService, "LoadBalancer", echo))
 	for _, role := range l.Deployments() {
 		out = append(out, l.deployment(role))
 	}
@@ -105,16 +121,31 @@ func (l Layout) meta(name string, labels map[string]string) tree {
 func (l Layout) service(name, kind string, selector map[string]string) Document {
 	spec := tree{
 		"selector": selector, "ipFamilyPolicy": "PreferDualStack",
-		"ports": []any{tree{"name": portNameHTTP, "port": PortHTTP, "targetPort": PortHTTP, "protocol": "TCP"}},
+		"ports": []any{
+			tree{"name": portNameHTTP, "port": PortHTTP, "targetPort": PortHTTP, "protocol": "TCP"},
+			tree{"name": portNameUDP, "port": PortHTTP, "targetPort": PortHTTP, "protocol": "UDP"},
+		},
 	}
-	if kind == "" {
+	o := tree{"apiVersion": "v1", "kind": "Service", "metadata": l.meta(name, map[string]string{"kind": "echo"}), "spec": spec}
+	if kind == "None" {
 		spec["clusterIP"] = "None"
 	} else {
 		spec["type"] = kind
 	}
-	return document("service "+name, tree{
-		"apiVersion": "v1", "kind": "Service", "metadata": l.meta(name, map[string]string{"kind": "echo"}), "spec": spec,
-	})
+	switch name {
+	case ExternalIPService:
+		spec["externalIPs"] = externalIPs
+	case LoadBalancerService:
+		spec["loadBalancerClass"], spec["allocateLoadBalancerNodePorts"] = loadBalancerClass, false
+		var ingress []any
+		for _, a := range loadBalancerIPs {
+			ingress = append(ingress, tree{"ip": a})
+		}
+		o["status"] = tree{"loadBalancer": tree{"ingress": ingress}}
+	}
+	d := document("service "+name, o)
+	d.Optional = name == ExternalIPService || name == LoadBalancerService
+	return d
 }
 
 func (l Layout) deployment(role string) Document {

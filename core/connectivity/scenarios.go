@@ -23,12 +23,13 @@ func scenarios() []scenario {
 		{"pod-to-pod-icmp", podToPod(ICMP, 0)},
 		{"client-to-client", clientToClient(ICMP, 0)},
 		{"client-to-client-http", clientToClient(HTTP, PortHTTP)},
-		{"pod-to-service", podToService},
+		{"pod-to-service", podToService(HTTP)},
+		{"pod-to-service-udp", podToService(UDP)},
 		{"pod-to-headless-service", podToHeadless},
 		{"pod-to-local-nodeport", podToNodePort(true)},
 		{"pod-to-remote-nodeport", podToNodePort(false)},
-		{"pod-to-external-ip", podToAssigned("externalIPs", func(s Service) []netip.Addr { return s.ExternalIPs })},
-		{"pod-to-loadbalancer", podToAssigned("addresses of a load balancer", func(s Service) []netip.Addr { return s.Ingress })},
+		{"pod-to-external-ip", podToAssigned(ExternalIPService, func(s Service) []netip.Addr { return s.ExternalIPs })},
+		{"pod-to-loadbalancer", podToAssigned(LoadBalancerService, func(s Service) []netip.Addr { return s.Ingress })},
 		{"pod-to-itself-via-service", hairpin},
 		{"pod-to-host", podToHost},
 		{"host-to-pod", hostToPod},
@@ -167,18 +168,22 @@ func reaches(p Pod, a netip.Addr) bool {
 	return ok
 }
 
-func podToService(w World) (out []Action, why string) {
-	services, backends := w.echoServices()
-	for _, from := range w.byRole("client*") {
-		for i, s := range services {
-			for _, addr := range s.ClusterIPs {
-				if reaches(from, addr) {
-					out = append(out, through(from, s, addr, s.http().Port, backends[i]))
+func podToService(kind Kind) func(World) ([]Action, string) {
+	return func(w World) (out []Action, why string) {
+		services, backends := w.echoServices()
+		for _, from := range w.byRole("client*") {
+			for i, s := range services {
+				for _, addr := range s.ClusterIPs {
+					if reaches(from, addr) {
+						a := through(from, s, addr, s.http().Port, backends[i])
+						a.Probe.Kind = kind
+						out = append(out, a)
+					}
 				}
 			}
 		}
+		return out, "the echo services have no cluster addresses"
 	}
-	return out, "the echo services have no cluster addresses"
 }
 
 // http is the port that leads to PortHTTP.
@@ -250,20 +255,19 @@ func podToNodePort(local bool) func(World) ([]Action, string) {
 	}
 }
 
-// podToAssigned goes to addresses of services that somebody else gave them.
-func podToAssigned(what string, list func(Service) []netip.Addr) func(World) ([]Action, string) {
+// podToAssigned goes to addresses that a service was given beside its cluster addresses.
+func podToAssigned(name string, list func(Service) []netip.Addr) func(World) ([]Action, string) {
 	return func(w World) (out []Action, why string) {
-		services, backends := w.echoServices()
+		s, _ := w.service(w.Namespace, name)
+		echo := w.byRole("echo*")
 		for _, from := range w.byRole("client*") {
-			for i, s := range services {
-				for _, addr := range list(s) {
-					if reaches(from, addr) {
-						out = append(out, through(from, s, addr, s.http().Port, backends[i]))
-					}
+			for _, addr := range list(s) {
+				if reaches(from, addr) && len(echo) > 0 {
+					out = append(out, through(from, s, addr, s.http().Port, echo))
 				}
 			}
 		}
-		return out, "the echo services have no " + what
+		return out, "the cluster refused the service " + name + ", or its addresses"
 	}
 }
 

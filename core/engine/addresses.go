@@ -100,8 +100,12 @@ func (a *addresses) unclaim(ip netip.Addr, by cluster.Name) {
 }
 
 // upsertRemote takes what another node published about an endpoint. Our own publications come back
-// this way too; the local attachment is the truth then.
+// this way too; the local attachment is the truth then. One that names its node by address alone (so do
+// slices of endpoints) belongs to the node that has the address.
 func (e *Engine) upsertRemote(ep cluster.Endpoint) {
+	if ep.Node == "" {
+		ep.Node = e.addresses.node[ep.NodeIP]
+	}
 	if ep.Node == e.node {
 		e.deleteRemote(ep.Name)
 		return

@@ -184,6 +184,27 @@ func TestOwnPublicationsAreNotBelieved(t *testing.T) {
 	require.NotContains(t, n.rows[engine.IPCache], pfx("10.244.2.7/32"), "it is not on the other node any more")
 }
 
+// An endpoint may name its node by address alone, and be told before the node.
+func TestNodeOfAnEndpointByItsAddress(t *testing.T) {
+	unnamed := func(addr, node string) cluster.EndpointUpsert {
+		up := remote("client", 300, addr)
+		up.Endpoint.Node, up.Endpoint.NodeIP = "", ip(node)
+		return up
+	}
+	client := cluster.IdentityUpsert{ID: 300, Labels: setOf(t, "k8s:app=client")}
+	n := withServer(t, client, unnamed("10.244.2.7", "172.30.0.12"))
+	n.apply(cluster.NodeUpsert{Node: cluster.Node{Name: "node2", Addresses: []netip.Addr{ip("172.30.0.99")}}})
+	require.Equal(t, datapath.IPCache{Identity: 300, Tunnel: ip("172.30.0.99")}, n.rows[engine.IPCache][pfx("10.244.2.7/32")], "it follows its node")
+
+	n = withServer(t, client, unnamed("10.244.3.7", "172.30.0.13"))
+	n.apply(cluster.NodeUpsert{Node: cluster.Node{Name: "node3", Addresses: []netip.Addr{ip("172.30.0.13")}}})
+	n.apply(cluster.NodeUpsert{Node: cluster.Node{Name: "node3", Addresses: []netip.Addr{ip("172.30.0.33")}}})
+	require.Equal(t, datapath.IPCache{Identity: 300, Tunnel: ip("172.30.0.33")}, n.rows[engine.IPCache][pfx("10.244.3.7/32")], "also if the node came later")
+
+	n = withServer(t, client, unnamed("10.244.1.9", "172.30.0.11"))
+	require.NotContains(t, n.rows[engine.IPCache], pfx("10.244.1.9/32"), "of this node's own the attachments say more")
+}
+
 func TestSmallerNumberOfTheSameLabelsCounts(t *testing.T) {
 	for _, order := range [][2]identity.ID{{300, 301}, {301, 300}} {
 		n := newNode(t, newRegistry())

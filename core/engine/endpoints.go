@@ -61,8 +61,14 @@ func (e *Engine) detach(id datapath.EndpointID) {
 		}
 		e.emitAddress(ip)
 	}
-	e.releaseIdentity(ep.identity, user{ep.pod, true})
-	e.remove(Published, ep.pod)
+	// A pod of the same name may have come before this one went: what it uses and published stays.
+	next, succeeded := e.local[e.localByPod[ep.pod]]
+	if !succeeded || next.identity != ep.identity {
+		e.releaseIdentity(ep.identity, user{ep.pod, true})
+	}
+	if !succeeded {
+		e.remove(Published, ep.pod)
+	}
 }
 
 // upsertPod keeps the pods that run on this node, or may.

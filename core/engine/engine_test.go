@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/weirnet/weir/core/cluster"
@@ -416,4 +417,20 @@ func TestPodThatMovedHereKeepsItsNamedPorts(t *testing.T) {
 	there.Endpoint.Ports = web
 	n.apply(there, cluster.EndpointDelete{Name: there.Endpoint.Name})
 	require.Equal(t, "allowed", n.verdict(1, datapath.Egress, id, datapath.ProtoTCP, 8080), "its former node withdrew it")
+}
+
+// A pod of the same name may come before its predecessor is gone. What the new one published stays.
+func TestPredecessorOfTheSameName(t *testing.T) {
+	n := newNode(t, newRegistry())
+	n.apply(cluster.NodeUpsert{Node: cluster.Node{Name: "node1", Addresses: []netip.Addr{ip("192.168.0.1")}}},
+		pod("web-0", "web", "node1"), cluster.Synced{})
+	n.apply(engine.Attach{Pod: cluster.Name{Namespace: "shop", Name: "web-0"}, ID: 1, UID: "first", Ifindex: 11, IPs: []netip.Addr{ip("10.0.0.1")}})
+	n.apply(engine.Attach{Pod: cluster.Name{Namespace: "shop", Name: "web-0"}, ID: 2, UID: "second", ContainerID: "c", Ifindex: 12, IPs: []netip.Addr{ip("10.0.0.2")}})
+	n.apply(engine.Detach{ID: 1})
+	e, ok := n.rows[engine.Published][cluster.Name{Namespace: "shop", Name: "web-0"}].(cluster.Endpoint)
+	require.True(t, ok)
+	assert.Equal(t, uint16(2), e.ID)
+	assert.Equal(t, []string{"second", "c"}, []string{e.UID, e.ContainerID})
+	n.apply(engine.Detach{ID: 2})
+	assert.Empty(t, n.rows[engine.Published])
 }

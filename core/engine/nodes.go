@@ -22,6 +22,11 @@ func (e *Engine) upsertNode(n cluster.Node) {
 		}
 	}
 	e.emitNode(n)
+	for _, name := range e.addresses.onNode("") {
+		if ep := e.addresses.remote[name]; slices.Contains(n.Addresses, ep.NodeIP) {
+			e.upsertRemote(ep) // now it is known whose it is
+		}
+	}
 	if !known || !slices.Equal(old.Addresses, n.Addresses) {
 		for _, name := range e.addresses.onNode(n.Name) {
 			for _, ip := range e.addresses.remote[name].IPs {

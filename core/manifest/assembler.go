@@ -15,14 +15,18 @@ import (
 // A service with a selector that no EndpointSlice names gets its backends from the pods of its
 // namespace: those that the selector matches and that are ready, with the addresses of their status
 // or, failing that, of their CiliumEndpoint.
+//
+// A CiliumEndpointSlice speaks of many endpoints: what it says of one is told when it changes, and taken back
+// when no slice says it any more. An endpoint's own CiliumEndpoint counts more.
 type Assembler struct {
-	objects map[Key]Object
-	slices  *deriver
+	objects  map[Key]Object
+	slices   *deriver
+	inSlices map[cluster.Name][]told // what CiliumEndpointSlices say, in the order of their keys
 }
 
 // NewAssembler makes an empty Assembler.
 func NewAssembler() *Assembler {
-	return &Assembler{objects: map[Key]Object{}, slices: newDeriver()}
+	return &Assembler{objects: map[Key]Object{}, slices: newDeriver(), inSlices: map[cluster.Name][]told{}}
 }
 
 // Put adds or replaces an object and returns the events that follow, in an order that is safe to
@@ -39,6 +43,10 @@ func (a *Assembler) Put(o Object) []cluster.Event {
 	a.objects[o.Key] = o
 	if isNode(o.Key) {
 		return a.node(o.Name)
+	}
+	if now, ok := o.body.(endpointSliceBody); ok {
+		was, _ := old.body.(endpointSliceBody)
+		return a.endpointSlice(o.Key, was.endpoints, now.endpoints)
 	}
 	var out []cluster.Event
 	if had && !reflect.DeepEqual(old.Deletes(), o.Deletes()) {
@@ -65,6 +73,14 @@ func (a *Assembler) Remove(k Key) []cluster.Event {
 	if isNode(k) {
 		return a.node(k.Name)
 	}
+	if was, ok := old.body.(endpointSliceBody); ok {
+		return a.endpointSlice(k, was.endpoints, nil)
+	}
+	if k.Kind == KindCiliumEndpoint {
+		if e, ok := a.endpoint(cluster.Name{Namespace: k.Namespace, Name: k.Name}); ok {
+			return append(one(cluster.EndpointUpsert{Endpoint: e}), a.slices.put(endpointObject(e))...) // a slice knows it
+		}
+	}
 	derived := a.slices.remove(old)
 	if k.Kind == KindService {
 		return append(old.Deletes(), derived...)
@@ -89,9 +105,12 @@ func (a *Assembler) Snapshot() []cluster.Event {
 		objects = append(objects, o)
 	}
 	SortForApply(objects)
+	said := map[Key][]cluster.Event{} // by slices
 	for _, o := range objects {
 		fresh.objects[o.Key] = o
-		if !isNode(o.Key) {
+		if b, ok := o.body.(endpointSliceBody); ok {
+			said[o.Key] = fresh.endpointSlice(o.Key, nil, b.endpoints)
+		} else if !isNode(o.Key) {
 			fresh.slices.put(o)
 		}
 	}
@@ -103,7 +122,13 @@ func (a *Assembler) Snapshot() []cluster.Event {
 			backends = true
 			out = append(out, fresh.slices.all()...)
 		}
-		if !isNode(o.Key) {
+		if o.Kind == KindCiliumEndpointSlice {
+			for _, e := range said[o.Key] {
+				if up, ok := e.(cluster.EndpointUpsert); ok {
+					out = append(out, up)
+				}
+			}
+		} else if !isNode(o.Key) {
 			out = append(out, o.Upserts()...)
 		} else if !done[o.Name] {
 			done[o.Name] = true
@@ -213,7 +238,7 @@ func rank(kind string) int {
 		return 3
 	case KindPod:
 		return 4
-	case KindCiliumEndpoint:
+	case KindCiliumEndpoint, KindCiliumEndpointSlice:
 		return 5
 	case KindEndpointSlice:
 		return 6

@@ -11,8 +11,8 @@ import (
 	"github.com/weirnet/weir/core/policy"
 )
 
-// nodeAnnotation names the node on a CiliumEndpoint, which otherwise holds the node's address alone.
-const nodeAnnotation = "weir/node"
+// NodeAnnotation, of a CiliumEndpoint, names its node; the rest of it holds the address of the node alone.
+const NodeAnnotation = "weir/node"
 
 func readCiliumIdentity(r *report, md metadata, top object) body {
 	n, err := strconv.ParseUint(md.name, 10, 32)
@@ -38,7 +38,7 @@ func readCiliumIdentity(r *report, md metadata, top object) body {
 }
 
 func readCiliumEndpoint(r *report, md metadata, top object) body {
-	e := cluster.Endpoint{Name: cluster.Name{Namespace: md.namespace, Name: md.name}, Node: md.annotations[nodeAnnotation]}
+	e := cluster.Endpoint{Name: cluster.Name{Namespace: md.namespace, Name: md.name}, Node: md.annotations[NodeAnnotation]}
 	status, ok := top.get("status").object()
 	if !ok {
 		if top.get("status").absent() {
@@ -54,25 +54,37 @@ func readCiliumEndpoint(r *report, md metadata, top object) body {
 		e.Identity = identity.ID(n)
 	}
 	if o, ok := status.get("networking").object(); ok {
-		pairs, _ := o.get("addressing").list()
-		for _, item := range pairs {
-			if pair, ok := item.object(); ok {
-				for _, family := range []string{"ipv4", "ipv6"} {
-					if a, ok := pair.get(family).addr(); ok {
-						e.IPs = addAddr(e.IPs, a)
-					}
+		e.IPs, e.NodeIP = readNetworking(o)
+	}
+	e.Ports = readEndpointPorts(status.get("named-ports"))
+	return endpointBody{e}
+}
+
+// readNetworking reads an endpoint's addresses and its node's.
+func readNetworking(o object) (ips []netip.Addr, node netip.Addr) {
+	pairs, _ := o.get("addressing").list()
+	for _, item := range pairs {
+		if pair, ok := item.object(); ok {
+			for _, family := range []string{"ipv4", "ipv6"} {
+				if a, ok := pair.get(family).addr(); ok {
+					ips = addAddr(ips, a)
 				}
 			}
 		}
-		e.NodeIP, _ = o.get("node").addr()
 	}
-	ports, _ := status.get("named-ports").list()
+	node, _ = o.get("node").addr()
+	return ips, node
+}
+
+func readEndpointPorts(v value) []policy.NamedPort {
+	var out []policy.NamedPort
+	ports, _ := v.list()
 	for _, item := range ports {
 		if np, ok := readEndpointPort(item); ok {
-			e.Ports = append(e.Ports, np)
+			out = append(out, np)
 		}
 	}
-	return endpointBody{e}
+	return out
 }
 
 func readEndpointPort(v value) (policy.NamedPort, bool) {

@@ -172,7 +172,7 @@ func TestCiliumPolicyPeersAndPorts(t *testing.T) {
 				"spec.ingress[0].fromCIDRSet[2].except[0]: 10.0.0.0/16 is not a part of 10.0.0.0/24",
 				"spec.ingress[0].fromCIDRSet[2].except[1]: 2001:db8::/64 is not a part of 10.0.0.0/24",
 				"spec.ingress[0].fromCIDRSet[3].cidrGroupRef: CIDR groups are not supported"}},
-		{name: "bad ports", spec: ingress(`{"toPorts":[{"ports":[{"port":"70000"},{"port":80},{"port":"http","endPort":90},{"port":"80","endPort":79},{"port":"80","protocol":"tcp"},{"protocol":"TCP"},{"port":"0","endPort":5},{"port":"5","protocol":"ESP"},{"port":"a--b"},{"port":"80","name":"x"},{"port":"80","endPort":70000}]}]}`),
+		{name: "bad ports", spec: ingress(`{"toPorts":[{"ports":[{"port":"70000"},{"port":80},{"port":"http","endPort":90},{"port":"80","endPort":79},{"port":"80","protocol":"tcp"},{"protocol":"TCP"},{"port":"0","endPort":5},{"port":"5","protocol":"ESP"},{"port":"a--b"},{"port":"80","name":"x"},{"port":"80","endPort":70000},{"port":"00","endPort":5}]}]}`),
 			findings: []string{
 				`spec.ingress[0].toPorts[0].ports[0].port: "70000" is not a port; want a number in quotes`,
 				"spec.ingress[0].toPorts[0].ports[1].port: want text, got the number 80; put it in quotes",
@@ -184,7 +184,8 @@ func TestCiliumPolicyPeersAndPorts(t *testing.T) {
 				"spec.ingress[0].toPorts[0].ports[7].port: protocol ESP has no ports",
 				`spec.ingress[0].toPorts[0].ports[8].port: "a--b" is not a port`,
 				"spec.ingress[0].toPorts[0].ports[9].name: unknown field; allowed: port, endPort, protocol",
-				"spec.ingress[0].toPorts[0].ports[10].endPort: 70000 is out of range"}},
+				"spec.ingress[0].toPorts[0].ports[10].endPort: 70000 is out of range",
+				`spec.ingress[0].toPorts[0].ports[11].endPort: port "0" is every port already`}},
 		{name: "too many ports", spec: ingress(`{"toPorts":[{"ports":[` + many + `]}]}`),
 			findings: []string{"spec.ingress[0].toPorts[0].ports: 41 entries; allowed: 40"}},
 		{name: "bad ICMP", spec: ingress(`{"icmps":[{"fields":[{"type":256},{"type":"Ping"},{"family":"ipv4","type":8},{"family":"IPv6"}]}]}`),

@@ -140,7 +140,7 @@ func readCiliumPort(v value) (policy.Port, bool) {
 	}
 	if end := o.get("endPort"); end.raw == json.Number("0") {
 		return p, good // Cilium's "no range"
-	} else if s == "0" && !end.absent() {
+	} else if p.Name == "" && p.First == 0 && !end.absent() {
 		end.bad(`port "0" is every port already; want a first port from 1`)
 		return p, false
 	}

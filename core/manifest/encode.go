@@ -120,7 +120,10 @@ type endpointPort struct {
 	Protocol string `json:"protocol"`
 }
 
-const ciliumV2 = "cilium.io/v2"
+const (
+	ciliumV2       = "cilium.io/v2"
+	ciliumV2Alpha1 = "cilium.io/v2alpha1"
+)
 
 // EncodeIdentity writes a CiliumIdentity. The error names a label that the kind can't hold: its
 // labels come from Kubernetes.
@@ -182,7 +185,7 @@ func EncodeEndpoint(e cluster.Endpoint, ls labels.Set) ([]byte, error) {
 		o.Metadata.OwnerReferences = []ownerReference{{"v1", "Pod", e.Name.Name, e.UID}}
 	}
 	if e.Node != "" {
-		o.Metadata.Annotations = map[string]string{nodeAnnotation: e.Node}
+		o.Metadata.Annotations = map[string]string{NodeAnnotation: e.Node}
 	}
 	if e.NodeIP.IsValid() {
 		o.Status.Networking.Node = e.NodeIP.String()

@@ -37,6 +37,7 @@ const (
 	KindClusterNetworkPolicy           = "ClusterNetworkPolicy"
 	KindCiliumIdentity                 = "CiliumIdentity"
 	KindCiliumEndpoint                 = "CiliumEndpoint"
+	KindCiliumEndpointSlice            = "CiliumEndpointSlice"
 	KindCiliumNode                     = "CiliumNode"
 )
 
@@ -71,6 +72,8 @@ func kindTable(kind string) (kindInfo, bool) {
 		return kindInfo{"cilium.io/v2", false, readCiliumIdentity}, true
 	case KindCiliumEndpoint:
 		return kindInfo{"cilium.io/v2", true, readCiliumEndpoint}, true
+	case KindCiliumEndpointSlice:
+		return kindInfo{"cilium.io/v2alpha1", false, readCiliumEndpointSlice}, true
 	case KindCiliumNode:
 		return kindInfo{"cilium.io/v2", false, readCiliumNode}, true
 	}

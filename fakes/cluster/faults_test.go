@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -144,4 +145,24 @@ func TestApplyFindings(t *testing.T) {
 	assert.Equal(t, findings, c.Node("n").Findings())
 	c.Delete(manifest.Key{Kind: manifest.KindPod, Namespace: "default", Name: "p"})
 	assert.Len(t, c.Node("n").Findings(), 1)
+}
+
+// A watch that lost both the beginning and the end of an identity which its node was given tells the end.
+func TestResyncTellsOfIdentitiesThatWereGiven(t *testing.T) {
+	c := New()
+	n := c.Node("n1")
+	w := porttest.WatchSource(t, n)
+	w.Eventually(t, "Synced", synced)
+	n.Drop(100)
+	ls := labels.NewSet(labels.Label{Source: labels.SourceK8s, Key: "app", Value: "x"})
+	id, err := n.Allocate(context.Background(), ls)
+	require.NoError(t, err)
+	c.Advance(time.Hour)
+	gone, err := c.Node("n2").Collect(context.Background(), time.Hour)
+	require.NoError(t, err)
+	require.Equal(t, []identity.ID{id}, gone)
+	assert.Len(t, w.Events(), 1)
+	n.Resync()
+	w.Eventually(t, "the end", func(porttest.Known) bool { return len(w.Events()) == 2 })
+	assert.Equal(t, cluster.IdentityDelete{ID: id}, w.Events()[1])
 }

@@ -222,6 +222,11 @@ func (n *Node) Allocate(_ context.Context, ls labels.Set) (identity.ID, error) {
 	if err != nil {
 		return 0, err
 	}
+	n.c.mu.Lock()
+	defer n.c.mu.Unlock()
+	if n.told != nil {
+		n.told[cluster.IdentityDelete{ID: id}] = true // Resync tells if it is gone by then
+	}
 	return id, nil
 }
 

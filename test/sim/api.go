@@ -267,8 +267,13 @@ func (c client) Allocate(_ context.Context, ls labels.Set) (id identity.ID, err 
 	if err != nil {
 		return 0, err
 	}
-	// The answer tells the node what a watch would.
-	c.n.view.note(cluster.IdentityUpsert{ID: id, Labels: ls})
+	// The answer tells the node what a watch would, and a renewed watch tells if the identity is gone by then.
+	ev := cluster.IdentityUpsert{ID: id, Labels: ls}
+	c.n.view.note(ev)
+	if told := c.n.watch.told; told != nil {
+		key, back, _ := keyOf(ev)
+		told[key] = back
+	}
 	return id, nil
 }
 

@@ -36,7 +36,15 @@ var policyResources = []schema.GroupVersionResource{
 // Apply implements ports.Playground.
 func (p *Playground) Apply(ctx context.Context, docs ...connectivity.Document) error {
 	return p.each(docs, func(o *unstructured.Unstructured, r dynamic.ResourceInterface) error {
-		_, err := r.Apply(ctx, o.GetName(), o, metav1.ApplyOptions{FieldManager: Manager, Force: true})
+		options := metav1.ApplyOptions{FieldManager: Manager, Force: true}
+		status, hasStatus := o.Object["status"]
+		delete(o.Object, "status")
+		if _, err := r.Apply(ctx, o.GetName(), o, options); err != nil || !hasStatus {
+			return err
+		}
+		delete(o.Object, "spec")
+		o.Object["status"] = status
+		_, err := r.ApplyStatus(ctx, o.GetName(), o, options)
 		return err
 	})
 }

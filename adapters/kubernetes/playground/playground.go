@@ -89,6 +89,7 @@ func Open(o Options) (*Playground, error) {
 	p.config = rest.CopyConfig(p.config)
 	p.config.QPS, p.config.Burst = 100, 200
 	p.config.UserAgent = Manager
+	p.config.WarningHandler = rest.NoWarnings{} // that externalIPs are deprecated is known: they are tested for those who have them
 	var err error
 	if p.client, err = kubernetes.NewForConfig(p.config); err != nil {
 		return nil, fmt.Errorf("connect to the cluster: %w", err)
@@ -153,8 +154,14 @@ func (p *Playground) Nodes(ctx context.Context) ([]connectivity.Node, error) {
 
 // unfit says why the test's pods cannot be put on a node.
 func (p *Playground) unfit(n *corev1.Node) string {
-	if n.Spec.Unschedulable {
+	ready := slices.ContainsFunc(n.Status.Conditions, func(c corev1.NodeCondition) bool {
+		return c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue
+	})
+	switch {
+	case n.Spec.Unschedulable:
 		return "cordoned"
+	case !ready:
+		return "not ready"
 	}
 	for _, t := range n.Spec.Taints {
 		if t.Effect != corev1.TaintEffectPreferNoSchedule && !slices.Contains(p.o.Tolerations, t.Key) {
@@ -166,12 +173,7 @@ func (p *Playground) unfit(n *corev1.Node) string {
 			return fmt.Sprintf("lacks the label %s=%s", k, v)
 		}
 	}
-	for _, c := range n.Status.Conditions {
-		if c.Type == corev1.NodeReady && c.Status == corev1.ConditionTrue {
-			return ""
-		}
-	}
-	return "not ready"
+	return ""
 }
 
 // Pods implements ports.Playground. Pods on their way out are left out.

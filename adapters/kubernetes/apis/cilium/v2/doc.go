@@ -4,6 +4,9 @@
 // The types describe what the API server accepts. What weir makes of an object is decided by
 // core/manifest, whose findings are the reference for the validations.
 //
+// The lists of a policy are written even if they are empty: an empty list of peers means no one, one
+// that is not there everyone.
+//
 // +kubebuilder:object:generate=true
 // +groupName=cilium.io
 package v2

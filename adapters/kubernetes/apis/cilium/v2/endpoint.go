@@ -138,7 +138,7 @@ type EndpointPolicy struct {
 type EndpointPolicyDirection struct {
 	// Whether policies isolate the endpoint.
 	// +optional
-	Enforcing bool `json:"enforcing,omitempty"`
+	Enforcing bool `json:"enforcing"`
 	// The same in a word.
 	// +optional
 	State string `json:"state,omitempty"`

@@ -6,17 +6,17 @@ type L7Rules struct {
 	// HTTP requests.
 	// +optional
 	// +listType=atomic
-	HTTP []HTTPRule `json:"http,omitempty"`
+	HTTP []HTTPRule `json:"http,omitzero"`
 
 	// Kafka requests.
 	// +optional
 	// +listType=atomic
-	Kafka []KafkaRule `json:"kafka,omitempty"`
+	Kafka []KafkaRule `json:"kafka,omitzero"`
 
 	// DNS questions.
 	// +optional
 	// +listType=atomic
-	DNS []FQDNSelector `json:"dns,omitempty"`
+	DNS []FQDNSelector `json:"dns,omitzero"`
 
 	// The name of a parser that reads the protocol. Needed with l7.
 	// +optional
@@ -25,7 +25,7 @@ type L7Rules struct {
 	// Requests in the words of the parser that l7proto names.
 	// +optional
 	// +listType=atomic
-	L7 []map[string]string `json:"l7,omitempty"`
+	L7 []map[string]string `json:"l7,omitzero"`
 }
 
 // HTTPRule allows HTTP requests. All that it names must hold; an empty rule allows every request.
@@ -40,18 +40,17 @@ type HTTPRule struct {
 
 	// A regular expression for the host. It must match as a whole.
 	// +optional
-	// +kubebuilder:validation:Format=idn-hostname
 	Host string `json:"host,omitempty"`
 
 	// Headers that must be there: "Name: value", or "Name" for any value.
 	// +optional
 	// +listType=atomic
-	Headers []string `json:"headers,omitempty"`
+	Headers []string `json:"headers,omitzero"`
 
 	// Headers that must have a value, and what happens if they don't.
 	// +optional
 	// +listType=atomic
-	HeaderMatches []HeaderMatch `json:"headerMatches,omitempty"`
+	HeaderMatches []HeaderMatch `json:"headerMatches,omitzero"`
 }
 
 // HeaderMatch is a header that must have a value.

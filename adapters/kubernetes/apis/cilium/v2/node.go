@@ -1,6 +1,9 @@
 package v2
 
-import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+)
 
 // CiliumNode is what a node's agent and the operator say of a node: its addresses and the ranges that
 // its pods get theirs from. It has the node's name and ends with the node.
@@ -59,6 +62,10 @@ type NodeSpec struct {
 	// +optional
 	Encryption EncryptionKey `json:"encryption,omitzero"`
 
+	// The number of the node's identity. Kept for objects that hold it.
+	// +optional
+	NodeIdentity uint64 `json:"nodeidentity,omitempty"`
+
 	// Where pods get their addresses from.
 	// +optional
 	IPAM NodeIPAM `json:"ipam,omitzero"`
@@ -66,21 +73,18 @@ type NodeSpec struct {
 	// Network interfaces of Amazon Web Services. Kept for objects that hold it.
 	// +optional
 	// +kubebuilder:pruning:PreserveUnknownFields
-	ENI *CloudSpec `json:"eni,omitempty"`
+	ENI *runtime.RawExtension `json:"eni,omitempty"`
 
 	// Network interfaces of Azure. Kept for objects that hold it.
 	// +optional
 	// +kubebuilder:pruning:PreserveUnknownFields
-	Azure *CloudSpec `json:"azure,omitempty"`
+	Azure *runtime.RawExtension `json:"azure,omitempty"`
 
 	// Network interfaces of Alibaba Cloud. Kept for objects that hold it.
 	// +optional
 	// +kubebuilder:pruning:PreserveUnknownFields
-	AlibabaCloud *CloudSpec `json:"alibaba-cloud,omitempty"`
+	AlibabaCloud *runtime.RawExtension `json:"alibaba-cloud,omitempty"`
 }
-
-// CloudSpec is what a cloud provider's network needs. Its fields are that provider's.
-type CloudSpec struct{}
 
 // NodeAddress is an address of a node.
 type NodeAddress struct {
@@ -197,15 +201,15 @@ type NodeStatus struct {
 	// Network interfaces of Amazon Web Services. Kept for objects that hold it.
 	// +optional
 	// +kubebuilder:pruning:PreserveUnknownFields
-	ENI *CloudSpec `json:"eni,omitempty"`
+	ENI *runtime.RawExtension `json:"eni,omitempty"`
 	// Network interfaces of Azure. Kept for objects that hold it.
 	// +optional
 	// +kubebuilder:pruning:PreserveUnknownFields
-	Azure *CloudSpec `json:"azure,omitempty"`
+	Azure *runtime.RawExtension `json:"azure,omitempty"`
 	// Network interfaces of Alibaba Cloud. Kept for objects that hold it.
 	// +optional
 	// +kubebuilder:pruning:PreserveUnknownFields
-	AlibabaCloud *CloudSpec `json:"alibaba-cloud,omitempty"`
+	AlibabaCloud *runtime.RawExtension `json:"alibaba-cloud,omitempty"`
 	// What became of the ranges.
 	// +optional
 	IPAM NodeIPAMStatus `json:"ipam,omitzero"`

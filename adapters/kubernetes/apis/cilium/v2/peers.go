@@ -7,39 +7,39 @@ type IngressPeers struct {
 	// namespace, or of any in a CiliumClusterwideNetworkPolicy.
 	// +optional
 	// +listType=atomic
-	FromEndpoints []LabelSelector `json:"fromEndpoints,omitempty"`
+	FromEndpoints []LabelSelector `json:"fromEndpoints,omitzero"`
 
 	// Parts of the world by name.
 	// +optional
 	// +listType=atomic
-	FromEntities []Entity `json:"fromEntities,omitempty"`
+	FromEntities []Entity `json:"fromEntities,omitzero"`
 
 	// Addresses outside the cluster, as prefixes: "192.0.2.0/24", "2001:db8::/32".
 	// +optional
 	// +listType=atomic
-	FromCIDR []CIDR `json:"fromCIDR,omitempty"`
+	FromCIDR []CIDR `json:"fromCIDR,omitzero"`
 
 	// Addresses outside the cluster, as prefixes with exceptions or by CiliumCIDRGroup.
 	// +optional
 	// +listType=atomic
-	FromCIDRSet []CIDRRule `json:"fromCIDRSet,omitempty"`
+	FromCIDRSet []CIDRRule `json:"fromCIDRSet,omitzero"`
 
 	// Nodes by their labels.
 	// +optional
 	// +listType=atomic
-	FromNodes []LabelSelector `json:"fromNodes,omitempty"`
+	FromNodes []LabelSelector `json:"fromNodes,omitzero"`
 
 	// Groups of a cloud provider.
 	// +optional
 	// +listType=atomic
-	FromGroups []Group `json:"fromGroups,omitempty"`
+	FromGroups []Group `json:"fromGroups,omitzero"`
 
 	// No longer part of the API: must be empty. Join the requirement to the selectors of
 	// fromEndpoints, or deny what lacks it with ingressDeny.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=0
-	FromRequires []LabelSelector `json:"fromRequires,omitempty"`
+	FromRequires []LabelSelector `json:"fromRequires,omitzero"`
 }
 
 // EgressPeers are the kinds of peers that traffic may go to. A list that is there but empty matches no
@@ -49,44 +49,44 @@ type EgressPeers struct {
 	// namespace, or of any in a CiliumClusterwideNetworkPolicy.
 	// +optional
 	// +listType=atomic
-	ToEndpoints []LabelSelector `json:"toEndpoints,omitempty"`
+	ToEndpoints []LabelSelector `json:"toEndpoints,omitzero"`
 
 	// Parts of the world by name.
 	// +optional
 	// +listType=atomic
-	ToEntities []Entity `json:"toEntities,omitempty"`
+	ToEntities []Entity `json:"toEntities,omitzero"`
 
 	// Addresses outside the cluster, as prefixes: "192.0.2.0/24", "2001:db8::/32".
 	// +optional
 	// +listType=atomic
-	ToCIDR []CIDR `json:"toCIDR,omitempty"`
+	ToCIDR []CIDR `json:"toCIDR,omitzero"`
 
 	// Addresses outside the cluster, as prefixes with exceptions or by CiliumCIDRGroup.
 	// +optional
 	// +listType=atomic
-	ToCIDRSet []CIDRRule `json:"toCIDRSet,omitempty"`
+	ToCIDRSet []CIDRRule `json:"toCIDRSet,omitzero"`
 
 	// Nodes by their labels.
 	// +optional
 	// +listType=atomic
-	ToNodes []LabelSelector `json:"toNodes,omitempty"`
+	ToNodes []LabelSelector `json:"toNodes,omitzero"`
 
 	// Groups of a cloud provider.
 	// +optional
 	// +listType=atomic
-	ToGroups []Group `json:"toGroups,omitempty"`
+	ToGroups []Group `json:"toGroups,omitzero"`
 
 	// The backends of services.
 	// +optional
 	// +listType=atomic
-	ToServices []ServicePeer `json:"toServices,omitempty"`
+	ToServices []ServicePeer `json:"toServices,omitzero"`
 
 	// No longer part of the API: must be empty. Join the requirement to the selectors of toEndpoints,
 	// or deny what lacks it with egressDeny.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=0
-	ToRequires []LabelSelector `json:"toRequires,omitempty"`
+	ToRequires []LabelSelector `json:"toRequires,omitzero"`
 }
 
 // Entity names a part of the world: all is everything; cluster everything in the cluster, nodes
@@ -99,7 +99,7 @@ type Entity string
 // CIDR is a prefix: an IPv4 or IPv6 address, '/' and the number of bits that count.
 // +kubebuilder:validation:Format=cidr
 // +kubebuilder:validation:MaxLength=49
-// +kubebuilder:validation:Pattern=`^[0-9a-fA-F:.]+/(0|[1-9][0-9]{0,2})$`
+// +kubebuilder:validation:Pattern=`^((0|[1-9][0-9]{0,2})(\.(0|[1-9][0-9]{0,2})){3}|[0-9a-fA-F:]*:([0-9a-fA-F]{0,4}|(0|[1-9][0-9]{0,2})(\.(0|[1-9][0-9]{0,2})){3}))/(0|[1-9][0-9]{0,2})$`
 type CIDR string
 
 // CIDRRule is a prefix with exceptions, or the prefixes of CIDR groups. It has exactly one of cidr,
@@ -122,7 +122,7 @@ type CIDRRule struct {
 	// Prefixes inside that the rule is not about.
 	// +optional
 	// +listType=atomic
-	Except []CIDR `json:"except,omitempty"`
+	Except []CIDR `json:"except,omitzero"`
 }
 
 // Group is a group of a cloud provider.
@@ -140,11 +140,11 @@ type AWSGroup struct {
 	// Security groups by their ids.
 	// +optional
 	// +listType=atomic
-	SecurityGroupsIDs []string `json:"securityGroupsIds,omitempty"`
+	SecurityGroupsIDs []string `json:"securityGroupsIds,omitzero"`
 	// Security groups by their names.
 	// +optional
 	// +listType=atomic
-	SecurityGroupsNames []string `json:"securityGroupsNames,omitempty"`
+	SecurityGroupsNames []string `json:"securityGroupsNames,omitzero"`
 	// The region.
 	// +optional
 	Region string `json:"region,omitempty"`

@@ -25,7 +25,7 @@ type CiliumNetworkPolicy struct {
 	// More of the same in one object, besides spec or instead of it.
 	// +optional
 	// +listType=atomic
-	Specs []*Rule `json:"specs,omitempty"`
+	Specs []*Rule `json:"specs,omitzero"`
 
 	// What became of the policy. Written by the operator.
 	// +optional
@@ -60,7 +60,7 @@ type CiliumClusterwideNetworkPolicy struct {
 	// More of the same in one object, besides spec or instead of it.
 	// +optional
 	// +listType=atomic
-	Specs []*Rule `json:"specs,omitempty"`
+	Specs []*Rule `json:"specs,omitzero"`
 
 	// What became of the policy. Written by the operator.
 	// +optional
@@ -82,7 +82,7 @@ type PolicyStatus struct {
 	// +optional
 	// +listType=map
 	// +listMapKey=type
-	Conditions []PolicyCondition `json:"conditions,omitempty"`
+	Conditions []PolicyCondition `json:"conditions,omitzero"`
 
 	// State of the policies that were derived from this one, by name. Kept for objects that hold it;
 	// nothing is written here.

@@ -8,7 +8,7 @@ type PortRule struct {
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=40
-	Ports []PortProtocol `json:"ports,omitempty"`
+	Ports []PortProtocol `json:"ports,omitzero"`
 
 	// How TLS of the peer is terminated, so that its content can be judged.
 	// +optional
@@ -22,7 +22,7 @@ type PortRule struct {
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MinItems=1
-	ServerNames []ServerName `json:"serverNames,omitempty"`
+	ServerNames []ServerName `json:"serverNames,omitzero"`
 
 	// An Envoy listener that the connections are sent through; not together with rules.
 	// +optional
@@ -40,7 +40,7 @@ type PortDenyRule struct {
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=40
-	Ports []PortProtocol `json:"ports,omitempty"`
+	Ports []PortProtocol `json:"ports,omitzero"`
 }
 
 // PortProtocol is a port or a range of ports of a protocol.
@@ -73,7 +73,7 @@ type ICMPRule struct {
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=40
-	Fields []ICMPField `json:"fields,omitempty"`
+	Fields []ICMPField `json:"fields,omitzero"`
 }
 
 // ICMPField is a type of ICMP messages.

@@ -22,26 +22,26 @@ type Rule struct {
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=10000
-	Ingress []IngressRule `json:"ingress,omitempty"`
+	Ingress []IngressRule `json:"ingress,omitzero"`
 
 	// What the pods must not receive, whatever is allowed elsewhere.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=10000
-	IngressDeny []IngressDenyRule `json:"ingressDeny,omitempty"`
+	IngressDeny []IngressDenyRule `json:"ingressDeny,omitzero"`
 
 	// What the pods may send. An empty list says nothing; an entry {} denies all that no other rule
 	// allows.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=10000
-	Egress []EgressRule `json:"egress,omitempty"`
+	Egress []EgressRule `json:"egress,omitzero"`
 
 	// What the pods must not send, whatever is allowed elsewhere.
 	// +optional
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=10000
-	EgressDeny []EgressDenyRule `json:"egressDeny,omitempty"`
+	EgressDeny []EgressDenyRule `json:"egressDeny,omitzero"`
 
 	// Whether the rule isolates the pods that it selects, so that what no rule allows is denied. By
 	// default it does in the directions that it has a section for.
@@ -51,7 +51,7 @@ type Rule struct {
 	// Labels to find the rule by. They decide nothing.
 	// +optional
 	// +listType=atomic
-	Labels []RuleLabel `json:"labels,omitempty"`
+	Labels []RuleLabel `json:"labels,omitzero"`
 
 	// For people. It decides nothing.
 	// +optional
@@ -109,12 +109,12 @@ type IngressRule struct {
 	// The ports that the traffic goes to. An empty list does not restrict.
 	// +optional
 	// +listType=atomic
-	ToPorts []PortRule `json:"toPorts,omitempty"`
+	ToPorts []PortRule `json:"toPorts,omitzero"`
 
 	// The ICMP messages; not together with toPorts. An empty list does not restrict.
 	// +optional
 	// +listType=atomic
-	ICMPs []ICMPRule `json:"icmps,omitempty"`
+	ICMPs []ICMPRule `json:"icmps,omitzero"`
 
 	// What the peer must prove of itself.
 	// +optional
@@ -132,12 +132,12 @@ type IngressDenyRule struct {
 	// The ports that the traffic goes to. An empty list does not restrict.
 	// +optional
 	// +listType=atomic
-	ToPorts []PortDenyRule `json:"toPorts,omitempty"`
+	ToPorts []PortDenyRule `json:"toPorts,omitzero"`
 
 	// The ICMP messages; not together with toPorts. An empty list does not restrict.
 	// +optional
 	// +listType=atomic
-	ICMPs []ICMPRule `json:"icmps,omitempty"`
+	ICMPs []ICMPRule `json:"icmps,omitzero"`
 }
 
 // EgressRule allows traffic of the selected pods: to peers, on ports. It names at most one kind of peers
@@ -152,17 +152,17 @@ type EgressRule struct {
 	// DNS names: the addresses that the pods' DNS answers gave for them.
 	// +optional
 	// +listType=atomic
-	ToFQDNs []FQDNSelector `json:"toFQDNs,omitempty"`
+	ToFQDNs []FQDNSelector `json:"toFQDNs,omitzero"`
 
 	// The ports that the traffic goes to. An empty list does not restrict.
 	// +optional
 	// +listType=atomic
-	ToPorts []PortRule `json:"toPorts,omitempty"`
+	ToPorts []PortRule `json:"toPorts,omitzero"`
 
 	// The ICMP messages; not together with toPorts. An empty list does not restrict.
 	// +optional
 	// +listType=atomic
-	ICMPs []ICMPRule `json:"icmps,omitempty"`
+	ICMPs []ICMPRule `json:"icmps,omitzero"`
 
 	// What the peer must prove of itself.
 	// +optional
@@ -182,17 +182,17 @@ type EgressDenyRule struct {
 	// which would leave a rule that denies something else.
 	// +optional
 	// +listType=atomic
-	ToFQDNs []FQDNSelector `json:"toFQDNs,omitempty"`
+	ToFQDNs []FQDNSelector `json:"toFQDNs,omitzero"`
 
 	// The ports that the traffic goes to. An empty list does not restrict.
 	// +optional
 	// +listType=atomic
-	ToPorts []PortDenyRule `json:"toPorts,omitempty"`
+	ToPorts []PortDenyRule `json:"toPorts,omitzero"`
 
 	// The ICMP messages; not together with toPorts. An empty list does not restrict.
 	// +optional
 	// +listType=atomic
-	ICMPs []ICMPRule `json:"icmps,omitempty"`
+	ICMPs []ICMPRule `json:"icmps,omitzero"`
 }
 
 // Authentication is what a peer must prove of itself.

@@ -2,6 +2,7 @@ package v2
 
 // LabelSelector selects by labels; all its parts must hold. The empty selector selects everything in
 // its reach.
+// +structType=atomic
 type LabelSelector struct {
 	// Labels that must be there with exactly these values. A key may begin with the source of the
 	// label: "k8s:" for labels from Kubernetes, "reserved:" for what is no pod ("reserved:host"),
@@ -12,7 +13,7 @@ type LabelSelector struct {
 	// Conditions on labels. All must hold.
 	// +optional
 	// +listType=atomic
-	MatchExpressions []LabelRequirement `json:"matchExpressions,omitempty"`
+	MatchExpressions []LabelRequirement `json:"matchExpressions,omitzero"`
 }
 
 // LabelValue is the value of a label: at most 63 letters, digits, '-', '_' and '.', beginning and
@@ -36,5 +37,5 @@ type LabelRequirement struct {
 	// The values. In and NotIn need at least one, Exists and DoesNotExist take none.
 	// +optional
 	// +listType=atomic
-	Values []LabelValue `json:"values,omitempty"`
+	Values []LabelValue `json:"values,omitzero"`
 }

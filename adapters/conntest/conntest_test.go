@@ -1,0 +1,223 @@
+package conntest
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/stretchr/testify/require"
+
+	"github.com/weirnet/weir/core/cluster"
+	"github.com/weirnet/weir/core/connectivity"
+	"github.com/weirnet/weir/core/policy"
+	"github.com/weirnet/weir/ports"
+)
+
+// stub answers what a test sets; the whole suite runs on fakes in cmd/weir.
+type stub struct {
+	ports.Playground
+	nodes    []connectivity.Node
+	pods     []connectivity.Pod
+	apply    func(connectivity.Document) error
+	policies []policy.Ref
+	image    error
+	probe    func(connectivity.Job) ([]connectivity.Outcome, error)
+	api      []netip.AddrPort
+}
+
+func (s *stub) Cluster() string                                          { return "stub" }
+func (s *stub) Image(context.Context) (string, error)                    { return "weir:1", s.image }
+func (s *stub) Nodes(context.Context) ([]connectivity.Node, error)       { return s.nodes, nil }
+func (s *stub) DeletePolicies(context.Context, string) error             { return nil }
+func (s *stub) Delete(context.Context, ...connectivity.Document) error   { return nil }
+func (s *stub) APIServers(context.Context) ([]netip.AddrPort, error)     { return s.api, nil }
+func (s *stub) Policies(context.Context, string) ([]policy.Ref, error)   { return s.policies, nil }
+func (s *stub) Pods(context.Context, string) ([]connectivity.Pod, error) { return s.pods, nil }
+func (s *stub) Probe(_ context.Context, _ cluster.Name, j connectivity.Job) ([]connectivity.Outcome, error) {
+	return s.probe(j)
+}
+
+func (s *stub) Apply(_ context.Context, docs ...connectivity.Document) error {
+	for _, d := range docs {
+		if s.apply != nil {
+			if err := s.apply(d); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+func newRunner(s *stub, o Options) (*Runner, *bytes.Buffer) {
+	var out bytes.Buffer
+	o.Namespace = "t"
+	return New(s, o, NewPrinter(&out, time.Now), time.Now), &out
+}
+
+func TestDeployNeedsNodes(t *testing.T) {
+	r, _ := newRunner(&stub{}, Options{})
+	_, err := r.Run(t.Context())
+	require.ErrorContains(t, err, "no node can take test pods (there are none)")
+
+	r, _ = newRunner(&stub{nodes: []connectivity.Node{{Name: "a", Unfit: "cordoned"}, {Name: "b", Unfit: "not ready"}}}, Options{})
+	_, err = r.Run(t.Context())
+	require.ErrorContains(t, err, "a: cordoned; b: not ready")
+
+	r, _ = newRunner(&stub{nodes: []connectivity.Node{{Name: "a"}}, image: fmt.Errorf("no DaemonSet: %w", ports.ErrNotFound)}, Options{})
+	_, err = r.Run(t.Context())
+	require.ErrorContains(t, err, "--image names one")
+}
+
+func TestDeployTellsWhichPodIsNotReady(t *testing.T) {
+	s := &stub{nodes: []connectivity.Node{{Name: "a"}}, pods: []connectivity.Pod{
+		{Name: cluster.Name{Namespace: "t", Name: "client-x"}, Role: connectivity.RoleClient, Ready: true},
+		{Name: cluster.Name{Namespace: "t", Name: "client2-x"}, Role: connectivity.RoleClient2, Problem: "ErrImagePull"},
+	}}
+	r, _ := newRunner(s, Options{DeployTimeout: time.Nanosecond})
+	_, err := r.Run(t.Context())
+	require.ErrorContains(t, err, "not ready after 1ns: client2: t/client2-x: ErrImagePull")
+}
+
+// What a cluster may refuse is told and left out; anything else ends the run.
+func TestDeployGoesOnWithoutOptionalObjects(t *testing.T) {
+	refused := ""
+	s := &stub{nodes: []connectivity.Node{{Name: "a"}}, apply: func(d connectivity.Document) error {
+		if d.Name == refused {
+			return errors.New("denied by admission")
+		}
+		return nil
+	}}
+	refused = "service " + connectivity.ExternalIPService
+	r, out := newRunner(s, Options{DeployTimeout: time.Nanosecond})
+	_, err := r.Run(t.Context())
+	require.ErrorContains(t, err, "not ready after", "it came as far as waiting for pods")
+	require.Contains(t, out.String(), "denied by admission; going on without it")
+	refused = "deployment client"
+	r, _ = newRunner(s, Options{})
+	_, err = r.Run(t.Context())
+	require.ErrorContains(t, err, "deploy deployment client: denied by admission")
+}
+
+// An API server on a node is no place outside; of several one a family is taken.
+func TestOutsideIsWhereTheAPIServerIs(t *testing.T) {
+	ap := netip.MustParseAddrPort
+	nodes := []connectivity.Node{{Name: "a", Addresses: []netip.Addr{netip.MustParseAddr("172.18.0.2")}}}
+	for _, tc := range []struct{ api, want []netip.AddrPort }{
+		{nil, nil},
+		{[]netip.AddrPort{ap("172.18.0.2:6443")}, nil},
+		{[]netip.AddrPort{ap("172.18.0.2:6443"), ap("172.18.0.9:6443"), ap("[fc00::9]:6443"), ap("172.18.0.8:6443")}, []netip.AddrPort{ap("172.18.0.9:6443"), ap("[fc00::9]:6443")}},
+	} {
+		r, _ := newRunner(&stub{api: tc.api}, Options{})
+		got, err := r.apiServersOutside(t.Context(), nodes)
+		require.NoError(t, err)
+		require.Equal(t, tc.want, got)
+	}
+}
+
+func TestEnforceWaitsForTheVerySet(t *testing.T) {
+	ref := func(name string) policy.Ref {
+		return policy.Ref{Kind: "NetworkPolicy", Namespace: "t", Name: name}
+	}
+	doc := connectivity.Document{Name: "new.yaml", Content: []byte("kind: NetworkPolicy\nmetadata:\n  name: new\n  namespace: t\n")}
+	s := &stub{}
+	r, _ := newRunner(s, Options{PolicyTimeout: time.Nanosecond})
+	r.world.Nodes = []connectivity.Node{{Name: "a"}}
+	for want, have := range map[string][]policy.Ref{
+		"agent of a: NetworkPolicy t/new is not in force yet": {ref("old")},
+		"agent of a: NetworkPolicy t/old is still in force":   {ref("new"), ref("old")},
+	} {
+		s.policies = have
+		require.ErrorContains(t, r.enforce(t.Context(), []connectivity.Document{doc}), want)
+	}
+	s.policies = []policy.Ref{ref("new"), {Kind: "NetworkPolicy", Namespace: "elsewhere", Name: "old"}}
+	require.NoError(t, r.enforce(t.Context(), []connectivity.Document{doc}))
+}
+
+// Each pod gets its own actions, and time by what is expected.
+func TestCarryOutGivesTimeByExpectation(t *testing.T) {
+	var jobs []connectivity.Job
+	s := &stub{probe: func(j connectivity.Job) ([]connectivity.Outcome, error) {
+		jobs = append(jobs, j)
+		out := make([]connectivity.Outcome, len(j.Probes))
+		for i, p := range j.Probes {
+			out[i] = connectivity.Outcome{Index: i, Result: connectivity.Answered, By: p.Addr.String()}
+		}
+		return out, nil
+	}}
+	r, _ := newRunner(s, Options{ConnectTimeout: time.Second, RequestTimeout: 7 * time.Second, Retries: 2, Concurrency: 1})
+	from := func(name, to string, v connectivity.Verdict) connectivity.Action {
+		return connectivity.Action{From: cluster.Name{Namespace: "t", Name: name}, Expect: v, Probe: connectivity.Probe{Addr: netip.MustParseAddr(to)}}
+	}
+	actions := []connectivity.Action{
+		from("x", "10.0.0.1", connectivity.Allowed), from("y", "10.0.0.2", connectivity.DropEgress), from("x", "10.0.0.3", connectivity.DropIngress),
+	}
+	dots := 0
+	out, err := r.carryOut(t.Context(), actions, func() { dots++ })
+	require.NoError(t, err)
+	require.Equal(t, 3, dots)
+	for i, a := range actions {
+		require.Equal(t, a.Probe.Addr.String(), out[i].By, "outcomes are in the order of the actions")
+	}
+	require.Len(t, jobs, 2)
+	require.Equal(t, 7*time.Second, jobs[0].Probes[0].Timeout)
+	require.Equal(t, 3, jobs[0].Probes[0].Tries)
+	require.Equal(t, time.Second, jobs[0].Probes[1].Timeout)
+	require.LessOrEqual(t, jobs[0].Probes[1].Tries, 1, "a leak must not get several chances to be missed, nor a drop to be believed")
+
+	s.probe = func(connectivity.Job) ([]connectivity.Outcome, error) { return nil, nil }
+	_, err = r.carryOut(t.Context(), actions, func() {})
+	require.ErrorContains(t, err, "0 of 2 have an outcome")
+}
+
+func TestPrinter(t *testing.T) {
+	var out strings.Builder
+	p := NewPrinter(&out, func() time.Time { return time.Date(2024, 1, 2, 3, 4, 5, 0, time.UTC) })
+	p.Timestamp = true
+	p.Say("a %d", 1)
+	p.Dot()
+	p.Dot()
+	p.Debug("unseen")
+	p.Indented("x\ny\n")
+	p.Verbose = true
+	p.Dot()
+	p.Debug("seen")
+	p.Warn("bad")
+	require.Equal(t, strings.ReplaceAll("@a 1\n@..\n@     x\n@     y\n@seen\n@⚠️  bad\n", "@", "[03:04:05] "), out.String())
+}
+
+func TestDescribeListsEveryTest(t *testing.T) {
+	text := Describe()
+	for _, test := range connectivity.Tests() {
+		require.Contains(t, text, test.Name+" ")
+		require.Contains(t, text, test.Summary)
+	}
+}
+
+// Evidence is asked for by the end that tells a failure's flows from all others.
+func TestInvolvedAddresses(t *testing.T) {
+	addr := netip.MustParseAddr
+	r, _ := newRunner(&stub{}, Options{})
+	from, to := cluster.Name{Namespace: "t", Name: "client-x"}, cluster.Name{Namespace: "t", Name: "echo-x"}
+	r.world.Pods = []connectivity.Pod{
+		{Name: from, IPs: []netip.Addr{addr("10.0.0.1")}}, {Name: to, IPs: []netip.Addr{addr("10.0.0.2"), addr("fd00::2")}},
+	}
+	for _, tc := range []struct {
+		what   string
+		action connectivity.Action
+		want   []netip.Addr
+	}{
+		{"service", connectivity.Action{Answerers: []string{"echo-x"}, Probe: connectivity.Probe{Addr: addr("10.96.0.9")}}, r.world.Pods[1].IPs},
+		{"ping", connectivity.Action{Probe: connectivity.Probe{Addr: addr("10.0.0.2")}}, r.world.Pods[1].IPs},
+		{"outside", connectivity.Action{Probe: connectivity.Probe{Addr: addr("192.0.2.1")}}, []netip.Addr{addr("192.0.2.1")}},
+		{"name", connectivity.Action{Probe: connectivity.Probe{Name: "a."}}, r.world.Pods[0].IPs},
+		{"API server", connectivity.Action{ToRole: connectivity.RoleAPIServer, Probe: connectivity.Probe{Addr: addr("10.96.0.1")}}, r.world.Pods[0].IPs},
+	} {
+		tc.action.From = from
+		require.Equal(t, tc.want, r.involved(tc.action), tc.what)
+	}
+}

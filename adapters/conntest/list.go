@@ -1,0 +1,18 @@
+package conntest
+
+import (
+	"fmt"
+	"strings"
+
+	"github.com/weirnet/weir/core/connectivity"
+)
+
+// Describe lists what tests there are, one a line.
+func Describe() string {
+	var b strings.Builder
+	for _, t := range connectivity.Tests() {
+		fmt.Fprintf(&b, "%-48s %s\n", t.Name, t.Summary)
+		fmt.Fprintf(&b, "    %s\n", strings.Join(t.Scenarios, ", "))
+	}
+	return b.String()
+}

@@ -1,0 +1,29 @@
+package connectivity
+
+// Test is a set of policies, the scenarios that are run under them, and what must come of these.
+type Test struct {
+	Name      string
+	Summary   string
+	Policies  []string // files under policies/
+	Scenarios []string
+	Expect    []Clause
+}
+
+// Roles in groups.
+var (
+	clients  = []string{"client*"}
+	echoes   = []string{"echo*"}
+	nodes    = []string{RoleHost, RoleRemoteNode}
+	outsides = []string{"outside*"}
+	pods     = []string{"client*", "echo*"}
+)
+
+// Scenarios that most tests of egress have in common.
+var egressScenarios = []string{"pod-to-pod", "pod-to-pod-udp", "client-to-client", "pod-to-service", "pod-to-service-udp", "pod-to-world", "pod-to-world-2"}
+
+// Tests are all tests in the order in which they are run.
+func Tests() []Test {
+	out := append(basicTests(), ingressTests()...)
+	out = append(out, egressTests()...)
+	return append(out, denyTests()...)
+}
