@@ -30,14 +30,27 @@ func (p *Plugin) Add(args *skel.CmdArgs) error {
 			return err
 		}
 		c.log = c.log.With("pod", req.Pod.String())
+		if err := c.awaitAgent(ctx); err != nil {
+			return err
+		}
 		// A pod that works already must survive a repetition that fails.
 		_, before, err := c.agent.Lookup(ctx, req.ContainerID, req.Interface)
 		if err != nil && !errors.Is(err, ports.ErrNotFound) {
 			return c.classify(ctx, fmt.Errorf("ask the agent: %w", err))
 		}
+		asked := c.delegates() && err != nil // who is known has addresses
+		if asked {
+			if err := c.delegateAdd(ctx, &req); err != nil {
+				return err
+			}
+		}
 		res, err := c.agent.Reserve(ctx, req)
 		if err != nil {
-			return c.classify(ctx, err)
+			err = c.classify(ctx, err)
+			if asked {
+				err = errors.Join(err, c.delegateUndo())
+			}
+			return err
 		}
 		st, err := c.connect(ctx, req, res)
 		if err == nil {
@@ -48,6 +61,33 @@ func (p *Plugin) Add(args *skel.CmdArgs) error {
 		}
 		return err
 	})
+}
+
+// pollAgent is how often an agent that is absent or not ready is asked again.
+const pollAgent = 200 * time.Millisecond
+
+// awaitAgent waits for an agent that serves pods, as long as the call may last: while an agent is being
+// upgraded a pod starts a little later, and does not fail.
+func (c *call) awaitAgent(ctx context.Context) error {
+	for {
+		// One question must not use up the time that the next answer needs.
+		asked, cancel := context.WithTimeout(ctx, c.conf.timeout()/4)
+		err := c.agent.Ready(asked)
+		cancel()
+		if err == nil {
+			return nil
+		}
+		select {
+		case <-time.After(pollAgent):
+			continue
+		case <-ctx.Done():
+		}
+		if c.absent(err) {
+			return fail(types.ErrTryAgainLater, "no weir agent answered on %s within %s: does its pod run on this node (kubectl -n kube-system get pods -l k8s-app=cilium -o wide), and what does its log say? %v",
+				c.socket, c.conf.timeout(), err)
+		}
+		return fail(types.ErrTryAgainLater, "the weir agent on %s serves no pods yet after %s: %v", c.socket, c.conf.timeout(), err)
+	}
 }
 
 // connect makes the link and opens it once the pod's policy is in force.
@@ -101,7 +141,7 @@ func (c *call) undo(req ports.ReserveRequest, hostDevice string) error {
 	if err := c.agent.Release(ctx, req.ContainerID, req.Interface); err != nil {
 		return fmt.Errorf("undo: %w", err)
 	}
-	return nil
+	return c.delegateUndo()
 }
 
 func podLink(args *skel.CmdArgs, r ports.Reservation) ports.PodLink {

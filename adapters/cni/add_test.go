@@ -252,12 +252,32 @@ func TestAddWhenNoAddressIsFree(t *testing.T) {
 	r.ok("ADD", podEnv("f"), conf)
 }
 
+var brief = with(map[string]any{"agentTimeout": 0.5})
+
 func TestAddWithoutAgent(t *testing.T) {
 	r := newRig(t)
 	r.noAgent()
-	r.fails(types.ErrTryAgainLater, "ADD", podEnv("a"), conf)
+	begin := time.Now()
+	e := r.fails(types.ErrTryAgainLater, "ADD", podEnv("a"), brief)
+	assert.GreaterOrEqual(t, time.Since(begin), 500*time.Millisecond, "it waited")
+	for _, says := range []string{"/run/test.sock", "500ms", "k8s-app=cilium", "connection refused"} {
+		assert.Contains(t, e.Msg, says)
+	}
 	r.agentBack()
 	r.clean()
+}
+
+func TestAddWaitsForAnAgent(t *testing.T) {
+	r := newRig(t)
+	begin := time.Now()
+	r.agent.Hook(func(context.Context, string, ports.ContainerInterface) error {
+		if time.Since(begin) < 600*time.Millisecond {
+			return errNoAgent
+		}
+		return nil
+	})
+	r.ok("ADD", podEnv("a"), conf)
+	assert.GreaterOrEqual(t, time.Since(begin), 600*time.Millisecond)
 }
 
 func TestAddWhileTheAgentIsNotReady(t *testing.T) {
@@ -268,7 +288,8 @@ func TestAddWhileTheAgentIsNotReady(t *testing.T) {
 		}
 		return nil
 	})
-	e := r.fails(types.ErrTryAgainLater, "ADD", podEnv("a"), conf)
+	e := r.fails(types.ErrTryAgainLater, "ADD", podEnv("a"), brief)
+	assert.Contains(t, e.Msg, "serves no pods yet after 500ms")
 	assert.Contains(t, e.Msg, "lists are not complete")
 }
 

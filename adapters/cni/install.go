@@ -29,23 +29,27 @@ type Install struct {
 	Exclusive bool
 }
 
-// InstallBinary copies the program. Who calls it meanwhile gets the old one or the new one, whole; a file
+// name is the file name of the program in BinDir.
+func (i Install) name() string {
+	if i.Conflist.Type == "" {
+		return DefaultType
+	}
+	return i.Conflist.Type
+}
+
+// InstallBinary copies the program, and has it stand in for the loopback plugin where that is missing. Who calls it meanwhile gets the old one or the new one, whole; a file
 // that is the same already is left alone.
 func (i Install) InstallBinary() error {
 	if i.BinDir == "" {
 		return nil
 	}
-	name := i.Conflist.Type
-	if name == "" {
-		name = DefaultType
-	}
-	to := filepath.Join(i.BinDir, name)
+	to := filepath.Join(i.BinDir, i.name())
 	same, err := sameContent(i.Binary, to)
 	if err != nil {
 		return fmt.Errorf("install plugin %s: %w", to, err)
 	}
 	if same {
-		return nil
+		return i.linkLoopback(i.name())
 	}
 	from, err := os.Open(i.Binary)
 	if err != nil {
@@ -55,7 +59,7 @@ func (i Install) InstallBinary() error {
 	if err := writeFile(to, from, 0o755); err != nil {
 		return fmt.Errorf("install plugin %s: %w", to, err)
 	}
-	return nil
+	return i.linkLoopback(i.name())
 }
 
 // sameContent says whether both files are there with the same bytes, and the second can be executed.
@@ -201,11 +205,10 @@ func (i Install) RemoveBinary() error {
 	if i.BinDir == "" {
 		return nil
 	}
-	name := i.Conflist.Type
-	if name == "" {
-		name = DefaultType
+	if err := i.unlinkLoopback(i.name()); err != nil {
+		return err
 	}
-	if err := os.Remove(filepath.Join(i.BinDir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	if err := os.Remove(filepath.Join(i.BinDir, i.name())); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove plugin: %w", err)
 	}
 	return nil

@@ -5,10 +5,10 @@
 // pod's policy is in force in the kernel, and until then the link is down: no pod ever runs without its
 // policy. DEL removes the link first, so that no address is given out again while its old link lives.
 //
-// When no agent answers, ADD and CHECK fail with "try again later", STATUS with "not available", and
-// DEL succeeds once the link is gone: a pod must be removable while the agent is being upgraded. What
-// the agent still remembers of it goes away with the next GC, or when the agent starts and finds the
-// link absent.
+// When no agent answers, or one that does not serve pods yet, ADD waits for it as long as the configured time
+// limit, then fails with "try again later" and the reason; CHECK fails so at once, STATUS with "not available",
+// and DEL succeeds once the link is gone: a pod must be removable while the agent is being upgraded. What
+// the agent still remembers of it goes away with the next GC, or when the agent finds the link absent.
 package cni
 
 import (
@@ -20,6 +20,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/containernetworking/cni/pkg/invoke"
 	"github.com/containernetworking/cni/pkg/skel"
 	"github.com/containernetworking/cni/pkg/types"
 	"github.com/containernetworking/cni/pkg/version"
@@ -48,6 +49,8 @@ type Config struct {
 	Network ports.Network
 	// DefaultSocket is the agent's socket when the network configuration names none.
 	DefaultSocket string
+	// Exec runs the plugin to which addresses are delegated; nil runs programs found in CNI_PATH.
+	Exec invoke.Exec
 	// Stdout takes results; nil is os.Stdout.
 	Stdout io.Writer
 }
@@ -83,11 +86,13 @@ func (p *Plugin) Run(about string) int {
 // call is one verb under way.
 type call struct {
 	*Plugin
-	verb  string
-	args  *skel.CmdArgs
-	conf  *netConf
-	agent ports.Endpoints
-	log   *slog.Logger
+	verb string
+	// socket of the agent
+	socket string
+	args   *skel.CmdArgs
+	conf   *netConf
+	agent  ports.Endpoints
+	log    *slog.Logger
 }
 
 // do parses the configuration, runs a verb with the configured time limit and logs the outcome.
@@ -102,6 +107,7 @@ func (p *Plugin) do(verb string, args *skel.CmdArgs, f func(context.Context, *ca
 	if socket == "" {
 		socket = p.DefaultSocket
 	}
+	c.socket = socket
 	c.agent = p.Dial(socket)
 	if closer, ok := c.agent.(interface{ Close() }); ok {
 		defer closer.Close()

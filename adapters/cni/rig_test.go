@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/containernetworking/cni/pkg/invoke"
 	"github.com/stretchr/testify/require"
 
 	"github.com/weirnet/weir/adapters/cni"
@@ -28,6 +29,7 @@ type rig struct {
 	agent   *agent.Endpoints
 	network *network.Network
 	sockets []string // that were dialled
+	exec    invoke.Exec
 }
 
 func newRig(t *testing.T) *rig {
@@ -119,6 +121,7 @@ func (r *rig) run(verb string, e env, stdin string) (status int, stdout string) 
 		Unreachable:   func(err error) bool { return errors.Is(err, errNoAgent) },
 		Network:       r.network,
 		DefaultSocket: "/run/default.sock",
+		Exec:          r.exec,
 	}).Run("test plugin")
 
 	_, err = out.Seek(0, io.SeekStart)

@@ -23,8 +23,12 @@ func (p *Plugin) Del(args *skel.CmdArgs) error {
 		if err := p.Network.DeletePodLink(datapath.HostDeviceName(args.ContainerID, args.IfName)); err != nil {
 			return err
 		}
+		// Who gave the addresses may give them out again: the link that carried them is gone.
+		if err := c.delegateDel(ctx); err != nil {
+			return err
+		}
 		err := c.agent.Release(ctx, args.ContainerID, args.IfName)
-		if err != nil && p.absent(err) {
+		if err != nil && (p.absent(err) || c.agent.Ready(ctx) != nil) {
 			c.log.Warn("no agent to release the address; it will find the link gone", "error", err)
 			return nil
 		}
@@ -57,6 +61,7 @@ func (p *Plugin) Check(args *skel.CmdArgs) error {
 		if !inForce {
 			found = append(found, errors.New("its policy is not in force"))
 		}
+		found = append(found, c.delegateCheck(ctx))
 		found = append(found, compareResult(args, prev, res), p.Network.CheckPodLink(podLink(args, res)))
 		if err := errors.Join(found...); err != nil {
 			return fail(CodeDiffers, "container %s interface %s: %v", args.ContainerID, args.IfName, err)

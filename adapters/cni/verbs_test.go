@@ -54,6 +54,18 @@ func TestDelWithoutAgentRemovesTheLink(t *testing.T) {
 	r.clean()
 }
 
+func TestDelWhileTheAgentIsNotReady(t *testing.T) {
+	r := newRig(t)
+	r.ok("ADD", podEnv("a"), conf)
+	r.agent.Hook(func(_ context.Context, op string, _ ports.ContainerInterface) error {
+		return errors.New("still waiting for its node")
+	})
+	r.ok("DEL", podEnv("a"), conf)
+	links, err := r.network.PodLinks()
+	require.NoError(t, err)
+	assert.Empty(t, links)
+}
+
 func TestDelOfALinkThatStaysKeepsTheAddress(t *testing.T) {
 	r := newRig(t)
 	r.ok("ADD", podEnv("a"), conf)
@@ -253,7 +265,7 @@ func TestLogFile(t *testing.T) {
 	for _, key := range []string{"logFile", "log-file"} {
 		r := newRig(t)
 		path := filepath.Join(t.TempDir(), "cni.log")
-		c := with(map[string]any{key: path})
+		c := with(map[string]any{key: path, "agentTimeout": 0.5})
 		r.ok("ADD", podEnv("a"), c)
 		r.noAgent()
 		r.fails(types.ErrTryAgainLater, "ADD", podEnv("b"), c)

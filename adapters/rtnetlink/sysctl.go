@@ -6,10 +6,15 @@ import (
 	"io/fs"
 	"os"
 	"strings"
+
+	"golang.org/x/sys/unix"
 )
 
 // sysctlRoot shows the settings of the reading thread's network namespace.
 const sysctlRoot = "/proc/sys/net/"
+
+// hostSysctlRoot shows the same, and may be written, in a container whose own /proc/sys may only be read.
+const hostSysctlRoot = "/host/proc/sys/net/"
 
 // sysctl is a setting below /proc/sys/net.
 type sysctl struct {
@@ -31,6 +36,11 @@ func setSysctls(ss []sysctl) error {
 		}
 		if err == nil {
 			err = os.WriteFile(sysctlRoot+s.path, []byte(s.value), 0o644)
+		}
+		if errors.Is(err, unix.EROFS) {
+			if e := os.WriteFile(hostSysctlRoot+s.path, []byte(s.value), 0o644); !errors.Is(e, fs.ErrNotExist) {
+				err = e
+			}
 		}
 		if err != nil {
 			return fmt.Errorf("sysctl net.%s = %s: %w", strings.ReplaceAll(s.path, "/", "."), s.value, err)

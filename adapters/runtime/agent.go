@@ -31,7 +31,10 @@ type Config struct {
 	Cluster      string // its name; "" is cluster.DefaultName
 	// IPAM is who gives this node its pod ranges, for what is said while it waits for them. NoIPv4 and NoIPv6
 	// leave the ranges of a family out.
-	IPAM           string
+	IPAM string
+	// Routers are the pods' gateways, one a family, with IPAM config.IPAMDelegated: the addresses of pods come from
+	// another plugin then, and the node needs no ranges.
+	Routers        []netip.Addr
 	NoIPv4, NoIPv6 bool
 	// Masquerade says what Deps.Masquerade is told at first.
 	Masquerade config.Masquerade
@@ -97,7 +100,7 @@ type agent struct {
 	dp       ports.Datapath
 	engine   *engine.Engine // nil until the datapath is open
 	exec     *executor
-	pool     *ipam.Allocator
+	pool     addressPool
 	builder  *flow.Builder
 	self     cluster.Node
 	attached map[attachmentKey]*ports.Attachment
@@ -240,7 +243,7 @@ func (a *agent) feed(ctx context.Context, ev cluster.Event) error {
 		return nil
 	}
 	n.Node.PodCIDRs = a.ranges(n.Node.PodCIDRs)
-	if len(n.Node.PodCIDRs) == 0 || len(n.Node.Addresses) == 0 {
+	if len(n.Node.PodCIDRs) == 0 && !a.delegated() || len(n.Node.Addresses) == 0 {
 		a.seen = &n.Node
 		return nil
 	}
@@ -261,7 +264,9 @@ func (a *agent) feed(ctx context.Context, ev cluster.Event) error {
 // open builds devices and datapath and takes over what is there.
 func (a *agent) open() error {
 	var err error
-	if a.pool, err = ipam.New(a.self.PodCIDRs); err != nil {
+	if a.delegated() {
+		a.pool = newDelegatedPool(a.cfg.Routers)
+	} else if a.pool, err = ipam.New(a.self.PodCIDRs); err != nil {
 		return fmt.Errorf("pod ranges of node %s: %w", a.cfg.Node, err)
 	}
 	a.self.Routers = a.pool.Routers()
@@ -290,7 +295,11 @@ func (a *agent) open() error {
 		return err
 	}
 	a.builder = flow.NewBuilder(a.cfg.Node, uint64(a.started.UnixNano()), lookups{a})
-	a.wishes.add(engine.Op{Table: engine.Nodes, Key: a.self.Name, Row: a.self})
+	published := a.self
+	if a.delegated() {
+		published.Routers = nil // every node has the same, for its own pods
+	}
+	a.wishes.add(engine.Op{Table: engine.Nodes, Key: a.self.Name, Row: published})
 	a.engine = engine.New(a.cfg.Node, adopted, a.deps.Clock.Now(), engine.WithRouting(a.cfg.Routing), engine.WithCluster(a.cfg.Cluster))
 	a.exec.adoption.generation = a.engine.Generation()
 	return nil
@@ -515,6 +524,8 @@ func (a *agent) notOpen() error {
 	}
 	return fmt.Errorf("%w: waiting for podCIDR: node %s has none in spec.podCIDRs; kube-controller-manager assigns it when it runs with --allocate-node-cidrs=true and --cluster-cidr", errNotOpen, a.cfg.Node)
 }
+
+func (a *agent) delegated() bool { return a.cfg.IPAM == config.IPAMDelegated }
 
 // ranges leaves out the families that are not wanted.
 func (a *agent) ranges(ps []netip.Prefix) []netip.Prefix {

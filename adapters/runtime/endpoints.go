@@ -119,8 +119,11 @@ func (a *agent) reserve(r ports.ReserveRequest) (ports.Reservation, error) {
 		ID: id, HostDevice: datapath.HostDeviceName(r.ContainerID, r.Interface),
 	}
 	if att.IPs, err = a.pool.Acquire(owner(att), r.IPs); err != nil {
-		if errors.Is(err, ipam.ErrFull) {
+		switch {
+		case errors.Is(err, ipam.ErrFull):
 			err = fmt.Errorf("%w: %w", ports.ErrFull, err)
+		case errors.Is(err, ipam.ErrInUse), errors.Is(err, ipam.ErrOutside), errors.Is(err, ipam.ErrMismatch):
+			err = fmt.Errorf("%w: %w", ports.ErrConflict, err)
 		}
 		return ports.Reservation{}, fmt.Errorf("addresses for pod %s: %w", r.Pod, err)
 	}
@@ -132,6 +135,7 @@ func (a *agent) reserve(r ports.ReserveRequest) (ports.Reservation, error) {
 		return ports.Reservation{}, fmt.Errorf("remember endpoint of pod %s: %w", r.Pod, err)
 	}
 	a.attached[key] = &att
+	a.masq.stale = a.masq.stale || a.delegated()
 	return a.reservation(&att), nil
 }
 
@@ -266,6 +270,7 @@ func (a *agent) release(key attachmentKey) error {
 		return fmt.Errorf("forget endpoint of pod %s: %w", att.Pod, err)
 	}
 	a.pool.Release(owner(*att))
+	a.masq.stale = a.masq.stale || a.delegated()
 	delete(a.attached, key)
 	return nil
 }

@@ -23,6 +23,7 @@ type masquerade struct {
 	mu    sync.Mutex
 	busy  bool
 	rules ports.MasqueradeRules
+	done  ports.MasqueradeRules // written last
 	err   error
 }
 
@@ -33,8 +34,8 @@ func (a *agent) keepMasquerade(now time.Time) {
 		return
 	}
 	m.mu.Lock()
-	defer m.mu.Unlock()
 	if m.busy {
+		m.mu.Unlock()
 		return // what is stale now is so at the next tick
 	}
 	if m.stale {
@@ -43,6 +44,7 @@ func (a *agent) keepMasquerade(now time.Time) {
 	}
 	m.busy, m.checked = true, now
 	rules := m.rules
+	m.mu.Unlock()
 	a.aside(func() {
 		err := a.deps.Masquerade.SyncMasquerade(rules)
 		m.mu.Lock()
@@ -51,6 +53,9 @@ func (a *agent) keepMasquerade(now time.Time) {
 			a.deps.Log.Error("masquerade", "err", err)
 		}
 		m.busy, m.err = false, err
+		if err == nil {
+			m.done = rules
+		}
 	})
 }
 
@@ -58,7 +63,17 @@ func (a *agent) keepMasquerade(now time.Time) {
 func (a *agent) masqueradeRules() ports.MasqueradeRules {
 	s := a.masq.settings
 	r := ports.MasqueradeRules{Devices: s.Devices, Inside: append([]netip.Prefix(nil), s.NativeCIDRs...)}
-	for _, p := range a.self.PodCIDRs {
+	pods := a.self.PodCIDRs
+	if a.delegated() {
+		pods = nil
+		for _, att := range a.attached {
+			for _, ip := range att.IPs {
+				pods = append(pods, netip.PrefixFrom(ip, ip.BitLen()))
+			}
+		}
+		r.Inside = append(r.Inside, pods...)
+	}
+	for _, p := range pods {
 		if p.Addr().Is4() && s.IPv4 || p.Addr().Is6() && s.IPv6 {
 			r.Sources = append(r.Sources, p)
 		}
@@ -84,14 +99,14 @@ func (m *masquerade) describe() string {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	v4, v6 := "Disabled", "Disabled"
-	for _, p := range m.rules.Sources {
+	for _, p := range m.done.Sources {
 		if p.Addr().Is4() {
 			v4 = "Enabled"
 		} else {
 			v6 = "Enabled"
 		}
 	}
-	if len(m.rules.Sources) == 0 {
+	if len(m.done.Sources) == 0 {
 		return ""
 	}
 	return fmt.Sprintf("nftables [IPv4: %s, IPv6: %s]", v4, v6)
@@ -101,6 +116,9 @@ func (m *masquerade) describe() string {
 func (a *Agent) Masquerade(ctx context.Context, s config.Masquerade) error {
 	err := tell(ctx, a, func() error {
 		a.masq.settings, a.masq.stale = s, true
+		if a.engine != nil {
+			a.keepMasquerade(a.deps.Clock.Now())
+		}
 		return nil
 	})
 	if err != nil {

@@ -1,10 +1,12 @@
 // Command weir-cni is the CNI plugin: container runtimes call it to attach and detach pods. It is
-// told everything by its environment and standard input; see package adapters/cni.
+// told everything by its environment and standard input; see package adapters/cni. By the name loopback
+// it is the plugin that takes pods' loopback devices up.
 package main
 
 import (
 	"errors"
 	"os"
+	"path/filepath"
 
 	"github.com/weirnet/weir/adapters/api"
 	"github.com/weirnet/weir/adapters/cni"
@@ -13,6 +15,9 @@ import (
 )
 
 func main() {
+	if filepath.Base(os.Args[0]) == cni.LoopbackName {
+		os.Exit(cni.RunLoopback())
+	}
 	plugin := cni.New(cni.Config{
 		Dial:          func(socket string) ports.Endpoints { return api.NewClient(socket) },
 		Unreachable:   func(err error) bool { return errors.Is(err, api.ErrUnreachable) },

@@ -31,11 +31,12 @@ const (
 	Enum                 // one of Key.Allowed
 	Duration             // as Go writes them, "1m30s"; not negative
 	Prefix               // an IP prefix
+	Address              // an IP address
 	Path                 // an absolute path
 	List                 // words separated by blanks or commas
 )
 
-var kindNames = [...]string{"truth value", "whole number", "number", "text", "known value", "duration", "prefix", "path", "list"}
+var kindNames = [...]string{"truth value", "whole number", "number", "text", "known value", "duration", "prefix", "address", "path", "list"}
 
 func (k Kind) String() string { return kindNames[k] }
 
@@ -60,6 +61,7 @@ type Key struct {
 	Min, Max float64  // of an Int or Float
 	Effect   Effect
 	Restart  bool   // a change of an obeyed key takes effect when the agent starts again
+	Missing  bool   // of an accepted key: asks for a feature that does not exist
 	Operator bool   // read by the operator, not by the agent
 	Means    string // what it does, why it does nothing, or what to use instead
 }
@@ -79,6 +81,8 @@ func (k Key) Values() string {
 		return "a duration such as 30s or 5m"
 	case k.Kind == Prefix:
 		return "an IP prefix such as 10.0.0.0/8, or empty"
+	case k.Kind == Address:
+		return "an IP address, or empty"
 	case k.Kind == Path:
 		return "an absolute path, or empty"
 	case k.Kind == List:
@@ -139,6 +143,9 @@ func (k Key) wellFormed(v string) bool {
 	case Prefix:
 		_, err := netip.ParsePrefix(v)
 		return err == nil
+	case Address:
+		a, err := netip.ParseAddr(v)
+		return err == nil && a.Zone() == "" && !a.Is4In6()
 	case Path:
 		return strings.HasPrefix(v, "/") && !strings.ContainsRune(v, 0)
 	}
@@ -161,7 +168,7 @@ type Severity uint8
 // The severities.
 const (
 	Note    Severity = iota // a known key without effect has another value than its default
-	Warning                 // a key that nobody knows
+	Warning                 // a key that nobody knows, or one for a feature that does not exist
 	Refusal                 // a value that cannot be: the agent does not start with it
 )
 
@@ -183,7 +190,11 @@ func Check(values map[string]string) []Finding {
 		case err != nil:
 			out = append(out, Finding{name, Refusal, err.Error()})
 		case k.Effect == Accepted && !k.Operator && !sameValue(k, value, k.Default):
-			out = append(out, Finding{name, Note, fmt.Sprintf("%s: %q has no effect: %s", name, value, k.Means)})
+			severity := Note
+			if k.Missing {
+				severity = Warning
+			}
+			out = append(out, Finding{name, severity, fmt.Sprintf("%s: %q has no effect: %s", name, value, k.Means)})
 		}
 	}
 	sort.Slice(out, func(i, j int) bool { return out[i].Key < out[j].Key })

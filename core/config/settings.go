@@ -34,6 +34,7 @@ type Settings struct {
 	Burst           int
 	EndpointSlices  bool
 	IPAM            string
+	Routers         []netip.Addr // of pods, with IPAMDelegated
 	IPv4, IPv6      bool
 	Native          bool // routing without a tunnel
 	DirectRoutes    bool
@@ -141,6 +142,15 @@ func Parse(values map[string]string) (Settings, error) {
 			s.Masquerade.NativeCIDRs = append(s.Masquerade.NativeCIDRs, n)
 		}
 	}
+	for _, k := range []string{"local-router-ipv4", "local-router-ipv6"} {
+		if r := v.text(k); r != "" {
+			a := netip.MustParseAddr(r)
+			if a.Is4() != (k[len(k)-1] == '4') {
+				errs = append(errs, fmt.Errorf("%s: %q is of the other family", k, r))
+			}
+			s.Routers = append(s.Routers, a)
+		}
+	}
 	return s, errors.Join(append(errs, s.agree(v)...)...)
 }
 
@@ -148,6 +158,17 @@ func Parse(values map[string]string) (Settings, error) {
 func (s Settings) agree(v reader) (errs []error) {
 	if s.DirectRoutes && !s.Native {
 		errs = append(errs, errors.New("auto-direct-node-routes: needs routing-mode native"))
+	}
+	if s.IPAM == IPAMDelegated {
+		if len(s.Routers) == 0 {
+			errs = append(errs, errors.New("ipam: delegated-plugin needs local-router-ipv4 or local-router-ipv6: the pods' gateway"))
+		}
+		if !s.Native {
+			errs = append(errs, errors.New("ipam: delegated-plugin needs routing-mode native: who gives the addresses has to route them"))
+		}
+		if s.CNI.ConfDir != "" && s.CNI.ReadConf == "" {
+			errs = append(errs, errors.New("ipam: delegated-plugin needs read-cni-conf, a network configuration in which the plugin weir-cni has an ipam section; or custom-cni-conf: true, when somebody else installs one"))
+		}
 	}
 	if s.MTU != 0 && s.MTU < 1280 {
 		errs = append(errs, fmt.Errorf("mtu: %d is too small; allowed: 1280 (what IPv6 needs) to 65535, or 0", s.MTU))

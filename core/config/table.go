@@ -33,6 +33,13 @@ func accepted(name string, kind Kind, value, means string) Key {
 	return k
 }
 
+// later is a key for a feature that this version does not have.
+func later(name string, kind Kind, value, means string) Key {
+	k := accepted(name, kind, value, means)
+	k.Missing = true
+	return k
+}
+
 // fixed is a key of which only some values are true.
 func fixed(name string, kind Kind, value, means string, allowed ...string) Key {
 	k := live(name, kind, value, means)

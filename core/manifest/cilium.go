@@ -11,7 +11,7 @@ import (
 	"github.com/weirnet/weir/core/policy"
 )
 
-// NodeAnnotation names the node on a CiliumEndpoint, which otherwise holds the node's address alone.
+// NodeAnnotation, of a CiliumEndpoint, names its node; the rest of it holds the address of the node alone.
 const NodeAnnotation = "weir/node"
 
 func readCiliumIdentity(r *report, md metadata, top object) body {

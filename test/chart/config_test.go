@@ -63,7 +63,16 @@ func TestAgentMayDoWhatItAsksFor(t *testing.T) {
 	for _, o := range []kubernetes.Options{{Node: "n1"}, {Node: "n1", EndpointSlices: true}, {Node: "n1", ClusterPool: true}} {
 		allowed(t, "cilium", kubernetes.Rules(o))
 	}
-	allowed(t, "cilium-operator", kubernetes.Rules(kubernetes.Options{Operator: true}))
+}
+
+// So does the operator's, with and without slices.
+func TestOperatorMayDoWhatItAsksFor(t *testing.T) {
+	for _, slices := range []string{"false", "true"} {
+		c, err := operator.NewConfig(map[string]string{"enable-cilium-endpoint-slice": slices})
+		require.NoError(t, err)
+		everywhere, _ := operator.Rules(c)
+		allowed(t, "cilium-operator", everywhere)
+	}
 }
 
 func allowed(t *testing.T, role string, rules []kubernetes.Rule) {

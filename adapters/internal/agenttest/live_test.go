@@ -59,8 +59,9 @@ func TestOnANode(t *testing.T) {
 	})
 	s := n.status()
 	assert.Empty(t, s.Problems)
-	assert.Len(t, s.Warnings, 1)
-	assert.Contains(t, s.Warnings[0], `tpyo: unknown key (value "x")`)
+	require.Len(t, s.Warnings, 2)
+	assert.Contains(t, s.Warnings[0], "bandwidths of pods are not limited")
+	assert.Contains(t, s.Warnings[1], `tpyo: unknown key (value "x")`)
 	assert.Equal(t, "nftables [IPv4: Enabled, IPv6: Enabled]", s.Masquerade)
 
 	// A pod whose policy lets it go outside and lets nobody in.
@@ -104,7 +105,10 @@ spec: {podSelector: {}, policyTypes: [Ingress, Egress], egress: [{to: [{ipBlock:
 	})
 	n.set("routing-mode", "tunnel")
 	n.set("enable-ipv6-masquerade", "true")
-	n.eventually("and right again", func() bool { return len(n.status().Problems) == 0 })
+	n.eventually("and right again", func() bool {
+		s := n.status()
+		return len(s.Problems) == 0 && s.Masquerade == "nftables [IPv4: Enabled, IPv6: Enabled]"
+	})
 
 	// The API server goes: nothing else does.
 	n.cluster.StopAPIServer(t)
@@ -142,9 +146,7 @@ spec: {podSelector: {}, policyTypes: [Ingress, Egress], egress: [{to: [{ipBlock:
 	require.NoError(t, err)
 	assert.NotContains(t, string(b), "cilium_")
 	assert.NotContains(t, string(b), "lxc")
-	entries, err := os.ReadDir(n.bpffs())
-	require.NoError(t, err)
-	assert.Empty(t, entries)
+	assert.NoDirExists(t, filepath.Join(n.bpffs(), "weir"))
 	b, err = exec.Command("nsenter", "--net="+netns.Path(n.ns), "nft", "list", "ruleset").CombinedOutput()
 	require.NoError(t, err)
 	assert.Empty(t, string(b))
@@ -162,6 +164,11 @@ func (n *node) outsideSees(pod string) {
 	}
 	assert.NoError(n.t, ping(pod, "ip4:icmp", "10.200.1.2", 8, 0))
 	assert.NoError(n.t, ping(pod, "ip6:ipv6-icmp", "fd02:1::2", 128, 129))
+	if n.t.Failed() {
+		out, _ := exec.Command("bash", "-c", "ip -n "+n.ns+" -6 neigh; ip -n "+n.outside+" -6 neigh; nsenter --net="+netns.Path(n.ns)+
+			" nft list ruleset; nsenter --net="+netns.Path(n.ns)+" conntrack -L -f ipv6; nsenter --net="+netns.Path(n.ns)+" conntrack -S").CombinedOutput()
+		n.t.Fatalf("%s", out)
+	}
 }
 
 // failsToStart starts the agent, which must end by itself, and returns its exit code.
@@ -299,5 +306,40 @@ func ping(ns, network, address string, request, reply byte) error {
 				return nil
 			}
 		}
+	})
+}
+
+// Agents come and go; connections are made all the time.
+func TestRestarts(t *testing.T) {
+	n := newNode(t, "n2")
+	n.apply("nodes", `{apiVersion: v1, kind: Node, metadata: {name: n2}, spec: {podCIDR: 10.1.0.0/24, podCIDRs: [10.1.0.0/24, "fd01::/64"]},
+status: {addresses: [{type: InternalIP, address: 10.200.1.1}, {type: InternalIP, address: "fd02:1::1"}]}}`)
+	n.apply("namespaces", `{apiVersion: v1, kind: Namespace, metadata: {name: r}}`)
+	n.apply("serviceaccounts", `{apiVersion: v1, kind: ServiceAccount, metadata: {name: default, namespace: r}}`)
+	n.apply("networkpolicies", `{apiVersion: networking.k8s.io/v1, kind: NetworkPolicy, metadata: {name: p, namespace: r},
+spec: {podSelector: {}, policyTypes: [Ingress, Egress], egress: [{to: [{ipBlock: {cidr: 10.200.1.2/32}}, {ipBlock: {cidr: "fd02:1::2/128"}}]}]}}`)
+	n.apply("pods", `{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: r}, spec: {nodeName: n2, containers: [{name: c, image: i}]}}`)
+	n.start()
+	n.ready()
+	n.installed()
+	pod := n.add("r", "a")
+	serve(t, n.outside)
+	n.outsideSees(pod)
+	for range 5 {
+		n.stop()
+		n.outsideSees(pod)
+		n.start()
+		n.outsideSees(pod)
+		n.ready()
+		n.outsideSees(pod)
+	}
+}
+
+// installed waits for the CNI configuration.
+func (n *node) installed() {
+	n.t.Helper()
+	n.eventually("the plugin is installed", func() bool {
+		_, err := os.Stat(filepath.Join(n.confDir, cni.ConflistName))
+		return err == nil
 	})
 }

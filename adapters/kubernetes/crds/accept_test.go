@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -23,10 +24,12 @@ import (
 	"github.com/weirnet/weir/core/manifest"
 )
 
+var once sync.Once
+
 // installed starts the API server with the definitions in it.
 func installed(t *testing.T) (context.Context, *kubetest.Cluster, dynamic.Interface) {
 	ctx, c := testContext(t), kubetest.Start(t)
-	require.NoError(t, Install(ctx, c.Config, quiet))
+	once.Do(func() { require.NoError(t, Install(ctx, c.Config, quiet)) })
 	client := clientOf(t, c.Config)
 	for _, name := range []string{"production", "shop"} {
 		ns := &unstructured.Unstructured{Object: map[string]any{"apiVersion": "v1", "kind": "Namespace", "metadata": map[string]any{"name": name}}}

@@ -4,12 +4,14 @@
 package crds
 
 import (
+	"crypto/sha256"
 	"embed"
 	"fmt"
 	"io/fs"
 	"sync"
 
 	apiextensions "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/yaml"
 )
 
@@ -23,6 +25,9 @@ const (
 
 	// VersionLabel is the label of a definition that holds the version of its schema.
 	VersionLabel = "io.cilium.k8s.crd.schema.version"
+
+	// digestAnnotation of a definition holds a digest of the file that it was applied from.
+	digestAnnotation = "weir.io/schema-digest"
 )
 
 //go:embed cilium.io_*.yaml
@@ -44,6 +49,7 @@ var read = sync.OnceValue(func() []apiextensions.CustomResourceDefinition {
 		if err != nil {
 			panic(fmt.Sprintf("embedded definition %s: %v", name, err))
 		}
+		metav1.SetMetaDataAnnotation(&out[i].ObjectMeta, digestAnnotation, fmt.Sprintf("%x", sha256.Sum256(data)))
 	}
 	return out
 })

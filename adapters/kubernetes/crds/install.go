@@ -12,6 +12,7 @@ import (
 	"time"
 
 	apiextensions "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -27,6 +28,8 @@ const Manager = "weir-operator"
 var resource = apiextensions.SchemeGroupVersion.WithResource("customresourcedefinitions")
 
 // Install brings every definition into the cluster and waits until the API server serves them all.
+//
+// It needs the rights to get, create and patch definitions.
 //
 // A definition that is there is replaced unless it is labelled with a newer version of its schema. Versions
 // that only the cluster's definition has stay served, as it describes them: objects may be stored under
@@ -84,6 +87,9 @@ func installOnce(ctx context.Context, client dynamic.ResourceInterface, ours *ap
 			log.Info("version of the definition is kept: objects may be stored under it", "definition", ours.Name, "version", v.Name)
 			want.Spec.Versions = append(want.Spec.Versions, v)
 		}
+		if unchanged(found, want) { // The API server takes seconds to check the large ones.
+			return nil
+		}
 	}
 	data, err := encode(want)
 	if err != nil {
@@ -100,6 +106,13 @@ func installOnce(ctx context.Context, client dynamic.ResourceInterface, ours *ap
 		log.Info("definition replaced", "definition", want.Name, "version", SchemaVersion, "before", found.Labels[VersionLabel])
 	}
 	return nil
+}
+
+// unchanged says whether a definition is what would be applied. The API server adds defaults to it, so that it may
+// hold more; that nothing of another schema is left is what the digest says.
+func unchanged(found, want *apiextensions.CustomResourceDefinition) bool {
+	return found.Labels[VersionLabel] == want.Labels[VersionLabel] && found.Annotations[digestAnnotation] == want.Annotations[digestAnnotation] &&
+		equality.Semantic.DeepDerivative(want.Spec, found.Spec)
 }
 
 // missing returns the versions of the cluster's definition that ours lacks, as they are to stay: served
@@ -171,14 +184,16 @@ func established(ctx context.Context, client dynamic.ResourceInterface, name str
 func state(d *apiextensions.CustomResourceDefinition) (bool, string) {
 	why := "the API server has not said so yet"
 	ok := 0
-	for _, c := range d.Status.Conditions {
-		if c.Type != apiextensions.Established && c.Type != apiextensions.NamesAccepted {
-			continue
-		}
-		if c.Status == apiextensions.ConditionTrue {
-			ok++
-		} else {
-			why = fmt.Sprintf("%s is %s: %s", c.Type, c.Status, c.Message)
+	// NamesAccepted last: if names are taken that is why it is not established.
+	for _, want := range []apiextensions.CustomResourceDefinitionConditionType{apiextensions.Established, apiextensions.NamesAccepted} {
+		for _, c := range d.Status.Conditions {
+			switch {
+			case c.Type != want:
+			case c.Status == apiextensions.ConditionTrue:
+				ok++
+			default:
+				why = fmt.Sprintf("%s is %s: %s", c.Type, c.Status, c.Message)
+			}
 		}
 	}
 	return ok == 2, why

@@ -50,6 +50,7 @@ func connect(c Config) (*rest.Config, error) {
 // mayWrite returns an error.
 func newClients(config *rest.Config, mayWrite func() error) (*clients, error) {
 	config = rest.CopyConfig(config)
+	config.WarningHandler = rest.NoWarnings{} // they tell authors of objects about old forms
 	if mayWrite != nil {
 		config.Wrap(func(next http.RoundTripper) http.RoundTripper { return fence{next, mayWrite} })
 	}

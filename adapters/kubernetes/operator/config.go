@@ -74,19 +74,19 @@ type draft struct {
 // Settings lists every key that the operator reads, in the order of the help.
 func Settings() []Setting {
 	return []Setting{
-		{"debug", "false", "log more", flag(func(d *draft) *bool { return &d.Debug })},
+		{"debug", "false", "log more", boolean(func(d *draft) *bool { return &d.Debug })},
 		{"k8s-kubeconfig-path", "", "kubeconfig file (empty: the pod's service account)", text(func(d *draft) *string { return &d.Kubeconfig })},
 		{"k8s-api-server", "", "URL of the API server (empty: what the kubeconfig or the environment says)", text(func(d *draft) *string { return &d.Server })},
-		{"operator-k8s-client-qps", "100", "requests to the API server a second", number(1, 10000, func(d *draft, n int) { d.QPS = float32(n) })},
+		{"operator-k8s-client-qps", "100", "requests to the API server a second", rate(func(d *draft) *float32 { return &d.QPS })},
 		{"operator-k8s-client-burst", "200", "requests to the API server at once", number(1, 10000, func(d *draft, n int) { d.Burst = n })},
 		{"operator-api-serve-addr", ":9234", "address on which /healthz is served", text(func(d *draft) *string { return &d.ServeAddr })},
 		{"leader-election-lease-duration", "15s", "time after which another replica takes over from one that is silent", duration(time.Second, func(d *draft) *time.Duration { return &d.LeaseDuration })},
 		{"leader-election-renew-deadline", "10s", "time after which a leader that cannot renew its lease stops", duration(time.Second, func(d *draft) *time.Duration { return &d.RenewDeadline })},
 		{"leader-election-retry-period", "2s", "time between looks at the lease", duration(100*time.Millisecond, func(d *draft) *time.Duration { return &d.RetryPeriod })},
-		{"skip-crd-creation", "false", "do not install the custom resource definitions", flag(func(d *draft) *bool { return &d.SkipCRDs })},
+		{"skip-crd-creation", "false", "do not install the custom resource definitions", boolean(func(d *draft) *bool { return &d.SkipCRDs })},
 		{"ipam", IPAMClusterPool, "where pods' addresses come from: cluster-pool, kubernetes or delegated-plugin", setIPAM},
-		{"enable-ipv4", "true", "pods have IPv4 addresses", flag(func(d *draft) *bool { return &d.v4 })},
-		{"enable-ipv6", "false", "pods have IPv6 addresses", flag(func(d *draft) *bool { return &d.v6 })},
+		{"enable-ipv4", "true", "pods have IPv4 addresses", boolean(func(d *draft) *bool { return &d.v4 })},
+		{"enable-ipv6", "false", "pods have IPv6 addresses", boolean(func(d *draft) *bool { return &d.v6 })},
 		{"cluster-pool-ipv4-cidr", "10.0.0.0/8", "IPv4 CIDRs that nodes' pod CIDRs are taken from", cidrs(func(d *draft) *[]netip.Prefix { return &d.v4CIDR })},
 		{"cluster-pool-ipv4-mask-size", "24", "length of a node's IPv4 pod CIDR", number(1, 30, func(d *draft, n int) { d.v4Mask = n })},
 		{"cluster-pool-ipv6-cidr", "fd00::/104", "IPv6 CIDRs that nodes' pod CIDRs are taken from", cidrs(func(d *draft) *[]netip.Prefix { return &d.v6CIDR })},
@@ -95,14 +95,14 @@ func Settings() []Setting {
 		{"identity-heartbeat-timeout", "30m", "time that an identity has to be unused before it goes", duration(time.Second, func(d *draft) *time.Duration { return &d.IdentityTimeout })},
 		{"cilium-endpoint-gc-interval", "5m", "time between searches for endpoints without a pod (0: never)", duration(0, func(d *draft) *time.Duration { return &d.EndpointGC })},
 		{"nodes-gc-interval", "5m", "time between searches for CiliumNodes without a Node, and time that one is kept (0: for ever)", duration(0, func(d *draft) *time.Duration { return &d.NodeGC })},
-		{"enable-cilium-endpoint-slice", "false", "publish endpoints in slices too", flag(func(d *draft) *bool { return &d.EndpointSlices })},
+		{"enable-cilium-endpoint-slice", "false", "publish endpoints in slices too", boolean(func(d *draft) *bool { return &d.EndpointSlices })},
 		{"ces-max-ciliumendpoints-per-ces", "100", "endpoints in a slice", number(1, 1000, func(d *draft, n int) { d.SliceSize = n })},
 		{"cilium-pod-namespace", cmp.Or(os.Getenv("CILIUM_K8S_NAMESPACE"), "kube-system"), "namespace of the agents' pods and of the lease", text(func(d *draft) *string { return &d.Namespace })},
 		{"cilium-pod-labels", "k8s-app=cilium", "label selector of the agents' pods", text(func(d *draft) *string { return &d.AgentLabels })},
 		{"agent-not-ready-taint-key", "node.cilium.io/agent-not-ready", "key of the taint of nodes whose agent is not ready", text(func(d *draft) *string { return &d.TaintKey })},
-		{"remove-cilium-node-taints", "true", "remove the taint once the agent is ready", flag(func(d *draft) *bool { return &d.RemoveTaint })},
-		{"set-cilium-node-taints", "true", "put the taint on a node whose agent is there and not ready", flag(func(d *draft) *bool { return &d.SetTaint })},
-		{"set-cilium-is-up-condition", "true", "set the condition NetworkUnavailable=False once the agent is ready", flag(func(d *draft) *bool { return &d.SetNetwork })},
+		{"remove-cilium-node-taints", "true", "remove the taint once the agent is ready", boolean(func(d *draft) *bool { return &d.RemoveTaint })},
+		{"set-cilium-node-taints", "true", "put the taint on a node whose agent is there and not ready", boolean(func(d *draft) *bool { return &d.SetTaint })},
+		{"set-cilium-is-up-condition", "true", "set the condition NetworkUnavailable=False once the agent is ready", boolean(func(d *draft) *bool { return &d.SetNetwork })},
 	}
 }
 
@@ -181,7 +181,7 @@ func ReadConfigDir(dir string) (map[string]string, error) {
 	return values, nil
 }
 
-func flag(field func(*draft) *bool) func(*draft, string) error {
+func boolean(field func(*draft) *bool) func(*draft, string) error {
 	return func(d *draft, s string) error {
 		b, err := strconv.ParseBool(s)
 		if err != nil {
@@ -206,6 +206,17 @@ func number(low, high int, set func(*draft, int)) func(*draft, string) error {
 			return fmt.Errorf("want a whole number from %d to %d", low, high)
 		}
 		set(d, n)
+		return nil
+	}
+}
+
+func rate(field func(*draft) *float32) func(*draft, string) error {
+	return func(d *draft, s string) error {
+		n, err := strconv.ParseFloat(s, 32)
+		if err != nil || !(n > 0 && n <= 10000) {
+			return errors.New("want a number above 0, at most 10000")
+		}
+		*field(d) = float32(n)
 		return nil
 	}
 }

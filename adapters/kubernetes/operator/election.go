@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	coordinationclient "k8s.io/client-go/kubernetes/typed/coordination/v1"
 	"k8s.io/client-go/rest"
@@ -30,6 +31,35 @@ type election struct {
 	elector *leaderelection.LeaderElector // of this term
 	leader  string                        // as last seen; empty: nobody yet
 	leading bool
+	trouble error // with the lease, when it was looked at last
+}
+
+// lock notes what goes wrong with the lease, for /healthz.
+type lock struct {
+	resourcelock.Interface
+	e *election
+}
+
+func (l lock) note(err error) {
+	l.e.mu.Lock()
+	defer l.e.mu.Unlock()
+	if l.e.trouble = err; apierrors.IsNotFound(err) {
+		l.e.trouble = nil // the first one makes it
+	}
+}
+
+// Get reads the lease.
+func (l lock) Get(ctx context.Context) (*resourcelock.LeaderElectionRecord, []byte, error) {
+	record, raw, err := l.Interface.Get(ctx)
+	l.note(err)
+	return record, raw, err
+}
+
+// Create makes the lease.
+func (l lock) Create(ctx context.Context, record resourcelock.LeaderElectionRecord) error {
+	err := l.Interface.Create(ctx, record)
+	l.note(err)
+	return err
 }
 
 func newElection(c Config, config *rest.Config, identity string, log *slog.Logger) (*election, error) {
@@ -58,16 +88,16 @@ func (e *election) run(ctx context.Context, lead func(context.Context)) error {
 
 func (e *election) term(ctx context.Context, lead func(context.Context)) error {
 	// The lease outlives the work: it is given back when the work has ended.
-	electorCtx, giveBack := context.WithCancel(klog.NewContext(context.WithoutCancel(ctx), logr.Discard()))
+	electorCtx, giveBack := context.WithCancel(klog.NewContext(context.WithoutCancel(ctx), logr.FromSlogHandler(e.log.Handler())))
 	defer giveBack()
 	started := make(chan struct{})
 	done := make(chan struct{})
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
-		Lock: &resourcelock.LeaseLock{
+		Lock: lock{&resourcelock.LeaseLock{
 			LeaseMeta:  metav1.ObjectMeta{Namespace: e.config.Namespace, Name: leaseName},
 			Client:     e.lease,
 			LockConfig: resourcelock.ResourceLockConfig{Identity: e.identity},
-		},
+		}, e},
 		LeaseDuration:   e.config.LeaseDuration,
 		RenewDeadline:   e.config.RenewDeadline,
 		RetryPeriod:     e.config.RetryPeriod,
@@ -160,4 +190,14 @@ func (e *election) state() (leader string, leading bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	return e.leader, e.leading
+}
+
+// why says what keeps this replica from knowing who leads.
+func (e *election) why() string {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.trouble != nil {
+		return e.trouble.Error()
+	}
+	return "the lease was not read yet"
 }

@@ -2,13 +2,17 @@ package operator
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
+	"strings"
+	"syscall"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
@@ -66,6 +70,45 @@ func TestTwoReplicas(t *testing.T) {
 	r.eventually(func() string { return want(len(r.podCIDRs("n1")), 1) })
 }
 
+// A process that is asked to end gives the lease back, and ends well.
+func TestTerminatedProcessGivesTheLeaseBack(t *testing.T) {
+	r := newRig(t)
+	p := r.process()
+	r.eventually(p.leads)
+	holder := func() string {
+		s, _, _ := unstructured.NestedString(r.get(leases, "kube-system", leaseName).Object, "spec", "holderIdentity")
+		return s
+	}
+	require.NotEmpty(t, holder())
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGTERM))
+	require.NoError(t, p.cmd.Wait())
+	require.Empty(t, holder())
+}
+
+// A leader that was stopped for longer than its lease wakes up as one that isn't.
+func TestLeaderThatSlept(t *testing.T) {
+	r := newRig(t)
+	p := r.process()
+	r.eventually(p.leads)
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGSTOP))
+	c := r.named("c")
+	r.eventually(r.leads(c))
+	for i := range 10 {
+		r.node(fmt.Sprintf("n%d", i))
+	}
+	require.NoError(t, p.cmd.Process.Signal(syscall.SIGCONT))
+	r.eventually(func() string { return want(strings.Contains(p.log.String(), "not leading any more"), true) })
+	seen := map[string]bool{}
+	for i := range 10 {
+		name := fmt.Sprintf("n%d", i)
+		r.eventually(func() string { return want(len(r.podCIDRs(name)), 1) })
+		seen[r.podCIDRs(name)[0]] = true
+	}
+	require.Len(t, seen, 10)
+	require.NotContains(t, p.log.String(), "gave pod CIDRs")
+	require.NotContains(t, p.log.String(), "made the CiliumNode")
+}
+
 // Who lost the lead, or may have, writes nothing.
 func TestWritesNeedTheLease(t *testing.T) {
 	r := newRig(t)
@@ -115,7 +158,7 @@ func TestHealthSaysWhy(t *testing.T) {
 	h.working("reading the cluster")
 	require.NoError(t, h.check(now))
 	require.ErrorContains(t, h.check(now.Add(startGrace+time.Minute)), "without having begun the work: reading the cluster")
-	h.ready()
+	h.idle()
 	require.NoError(t, h.check(now.Add(time.Hour)))
 	require.NoError(t, h.start())
 	h2 := newHealth(h.addr(), e)

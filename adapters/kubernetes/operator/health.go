@@ -2,7 +2,6 @@ package operator
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -61,6 +60,7 @@ func (h *health) stop() {
 
 func (h *health) addr() string { return h.listener.Addr().String() }
 
+// working says what a leader does before its work begins.
 func (h *health) working(phase string) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -70,8 +70,7 @@ func (h *health) working(phase string) {
 	h.phase = phase
 }
 
-func (h *health) ready() { h.idle() }
-
+// idle says that the work has begun, or that there is none.
 func (h *health) idle() {
 	h.mu.Lock()
 	defer h.mu.Unlock()
@@ -80,7 +79,7 @@ func (h *health) idle() {
 
 func (h *health) check(now time.Time) error {
 	if leader, leading := h.election.state(); leader == "" && !leading {
-		return errors.New("no leader is known: the lease could not be read yet")
+		return fmt.Errorf("no leader is known: %s", h.election.why())
 	}
 	h.mu.Lock()
 	defer h.mu.Unlock()

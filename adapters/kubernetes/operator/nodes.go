@@ -142,7 +142,7 @@ func (d *nodeDuty) create(ctx context.Context, n *node) error {
 	u := &unstructured.Unstructured{Object: map[string]any{
 		"apiVersion": "cilium.io/v2", "kind": "CiliumNode",
 		"metadata": map[string]any{"name": n.Name},
-		"spec":     map[string]any{"ipam": map[string]any{}, "addresses": []any{}},
+		"spec":     map[string]any{"ipam": map[string]any{}},
 	}}
 	var full error
 	if d.pool != nil {

@@ -10,17 +10,18 @@
 package operator
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
 	"os"
-	"sync"
+	"strings"
 	"time"
 
+	"github.com/go-logr/logr"
 	"go.uber.org/fx"
 	"k8s.io/apimachinery/pkg/util/rand"
 	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
 )
 
 // Options are what an Operator needs.
@@ -128,17 +129,10 @@ func (op *Operator) lead(ctx context.Context) {
 	}
 }
 
-// duty is one of the things that a leader does.
-type duty struct {
-	name string
-	// ready says that the duty's views are complete; nil: it has none.
-	ready func() bool
-	// run works until the context ends.
-	run func(ctx context.Context)
-}
-
 // term does all duties until the context ends. An error means that they could not begin.
 func (op *Operator) term(ctx context.Context) error {
+	// What client-go has to say goes where all else goes.
+	ctx = klog.NewContext(ctx, logr.FromSlogHandler(op.log.Handler()))
 	c, err := newClients(op.rest, op.election.mayWrite)
 	if err != nil {
 		return err
@@ -146,46 +140,17 @@ func (op *Operator) term(ctx context.Context) error {
 	if err := op.install(ctx, c); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
-	var all sync.WaitGroup
-	defer all.Wait()
-	defer cancel()
-	duties, start, err := op.duties(c)
+	duties, err := op.duties(c)
 	if err != nil {
 		return err
 	}
-	start(ctx, &all)
-	op.health.working("reading the cluster")
-	var waiting sync.WaitGroup
-	for _, d := range duties {
-		all.Add(1)
-		waiting.Add(1)
-		go func() {
-			defer all.Done()
-			ok := awaitReady(ctx, d.ready)
-			waiting.Done()
-			if ok {
-				d.run(ctx)
-			}
-		}()
-	}
-	waiting.Wait()
-	if ctx.Err() == nil {
-		op.health.ready()
-		op.log.Info("at work", "ipam", op.config.IPAM)
-	}
-	<-ctx.Done()
-	return cmp.Or(ctx.Err(), context.Canceled)
-}
-
-func awaitReady(ctx context.Context, ready func() bool) bool {
-	for ready != nil && !ready() {
-		select {
-		case <-ctx.Done():
-			return false
-		case <-time.After(20 * time.Millisecond):
+	perform(ctx, duties, func(awaited []string) {
+		if len(awaited) > 0 {
+			op.health.working("reading the cluster for " + strings.Join(awaited, ", "))
+			return
 		}
-	}
-	return ctx.Err() == nil
+		op.health.idle()
+		op.log.Info("at work", "ipam", op.config.IPAM)
+	})
+	return ctx.Err()
 }

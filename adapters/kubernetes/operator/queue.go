@@ -8,6 +8,8 @@ import (
 	"time"
 
 	"k8s.io/client-go/util/workqueue"
+
+	"github.com/weirnet/weir/core/ipam"
 )
 
 // How long something that failed waits before it is tried again.
@@ -52,8 +54,8 @@ func (q *queue) work(ctx context.Context, log *slog.Logger, do func(ctx context.
 			if err := do(ctx, key); err != nil {
 				if !errors.Is(err, context.Canceled) {
 					level := slog.LevelWarn
-					if isConflict(err) || q.NumRequeues(key) == 0 {
-						level = slog.LevelDebug // somebody else was faster, or the network hiccuped: the next try tells
+					if isConflict(err) || errors.Is(err, ipam.ErrNoPrefix) || q.NumRequeues(key) == 0 {
+						level = slog.LevelDebug // somebody else was faster, the network hiccuped, or it stands in a status
 					}
 					log.Log(ctx, level, "will try again", "duty", q.name, "object", key, "tries", q.NumRequeues(key)+1, "error", err)
 				}

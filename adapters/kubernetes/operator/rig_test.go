@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/fx"
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -48,14 +49,9 @@ func child(values string) {
 	if err != nil {
 		panic(err)
 	}
-	op, err := New(Options{Config: c, Log: slog.New(slog.NewTextHandler(os.Stderr, nil))})
-	if err == nil {
-		err = op.Start(func(err error) { panic(err) })
-	}
-	if err != nil {
-		panic(err)
-	}
-	select {}
+	log := slog.New(slog.NewTextHandler(os.Stderr, nil))
+	fx.New(fx.NopLogger, fx.Supply(Options{Config: c, Log: log}), Module).Run()
+	os.Exit(0)
 }
 
 // process is an operator in a process of its own.
@@ -139,7 +135,7 @@ func newRig(t *testing.T) *rig {
 // wipe removes what tests make.
 func (r *rig) wipe() {
 	r.t.Helper()
-	for _, gvr := range []schema.GroupVersionResource{coreNodes, ciliumNodes, ciliumClusterPolicies, ciliumCIDRGroups, ciliumEndpointSlices} {
+	for _, gvr := range []schema.GroupVersionResource{coreNodes, ciliumNodes, ciliumClusterPolicies, ciliumCIDRGroups, ciliumEndpointSlices, ciliumIdentities} {
 		require.NoError(r.t, r.api.dynamic.Resource(gvr).DeleteCollection(r.ctx, metav1.DeleteOptions{}, metav1.ListOptions{}))
 	}
 	for _, ns := range []string{"default", "kube-system"} {

@@ -2,6 +2,7 @@ package playground
 
 import (
 	"context"
+	"log/slog"
 	"net/netip"
 	"os"
 	"testing"
@@ -13,10 +14,9 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"github.com/weirnet/weir/adapters/internal/kubetest"
+	"github.com/weirnet/weir/adapters/kubernetes/crds"
 	"github.com/weirnet/weir/core/cluster"
 	"github.com/weirnet/weir/core/connectivity"
 	"github.com/weirnet/weir/ports"
@@ -24,34 +24,12 @@ import (
 
 func TestMain(m *testing.M) { os.Exit(kubetest.Shared(m)) }
 
-// crd is enough of a definition to store policies under.
-const crd = `{"apiVersion": "apiextensions.k8s.io/v1", "kind": "CustomResourceDefinition",
-	"metadata": {"name": "ciliumnetworkpolicies.cilium.io"},
-	"spec": {"group": "cilium.io", "scope": "Namespaced",
-		"names": {"kind": "CiliumNetworkPolicy", "plural": "ciliumnetworkpolicies"},
-		"versions": [{"name": "v2", "served": true, "storage": true,
-			"schema": {"openAPIV3Schema": {"type": "object", "x-kubernetes-preserve-unknown-fields": true}}}]}}`
-
 func open(t *testing.T) *Playground {
 	t.Helper()
 	c := kubetest.Start(t)
 	p, err := Open(Options{Kubeconfig: c.Kubeconfig, AgentNamespace: "kube-system", Tolerations: []string{"dedicated"}})
 	require.NoError(t, err)
 	return p
-}
-
-// installCRD makes CiliumNetworkPolicy known; the API server serves it a moment later.
-func installCRD(t *testing.T, p *Playground) {
-	t.Helper()
-	o := &unstructured.Unstructured{}
-	require.NoError(t, o.UnmarshalJSON([]byte(crd)))
-	r := schema.GroupVersionResource{Group: "apiextensions.k8s.io", Version: "v1", Resource: "customresourcedefinitions"}
-	_, err := p.objects.Resource(r).Apply(t.Context(), o.GetName(), o, metav1.ApplyOptions{FieldManager: "test", Force: true})
-	require.NoError(t, err)
-	require.Eventually(t, func() bool {
-		_, err := p.objects.Resource(policyResources[1]).List(t.Context(), metav1.ListOptions{})
-		return err == nil
-	}, 20*time.Second, 50*time.Millisecond)
 }
 
 // world is what the plans of this test are made for.
@@ -69,8 +47,8 @@ func world(namespace string) connectivity.World {
 // What the test deploys and every policy is what an API server takes, twice; and goes away again.
 func TestApplyAndDelete(t *testing.T) {
 	p := open(t)
-	installCRD(t, p)
 	ctx := t.Context()
+	require.NoError(t, crds.Install(ctx, p.config, slog.New(slog.DiscardHandler)))
 	const ns = "apply-and-delete"
 	l := connectivity.Layout{Namespace: ns, Image: "weir:test", Node: "a", OtherNode: "b", PodAnnotations: map[string]string{"x": "y"}}
 	for range 2 {

@@ -210,10 +210,11 @@ func (b *Bed) Kubeconfig() string { return filepath.Join(b.dir, "pki", "admin.ku
 // NodeName is the name of the i-th node, from 1.
 func NodeName(i int) string { return fmt.Sprintf("n%d", i) }
 
-// NodeAddress is the i-th node's IPv4 address; its IPv6 address ends alike.
+// NodeAddress is the i-th node's IPv4 address.
 func NodeAddress(i int) netip.Addr { return netip.AddrFrom4([4]byte{172, 30, 0, byte(10 + i)}) }
 
-func nodeAddress6(i int) netip.Addr {
+// NodeAddress6 is its IPv6 address.
+func NodeAddress6(i int) netip.Addr {
 	return netip.MustParseAddr(fmt.Sprintf("fd30::%d", 10+i))
 }
 

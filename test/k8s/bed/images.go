@@ -2,6 +2,7 @@ package bed
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -25,15 +26,33 @@ var links = map[string]string{
 // tools are programs of this machine in the weir image; those that are not here are left out.
 var tools = []string{"bash", "ip", "tc", "bpftool", "cat", "ls", "cp", "mkdir", "mount", "nsenter", "sleep", "rm", "sysctl", "grep"}
 
-// Build compiles this module's commands and the workload, without C, into a folder. dir is any folder
-// of the module.
-func Build(ctx context.Context, dir, out string) error {
-	cmd := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-ldflags", "-s -w -X main.version=lab -X main.Version=lab", "-o", out+"/",
-		"github.com/weirnet/weir/cmd/...", "github.com/weirnet/weir/test/k8s/workload")
+// Build puts the programs of the images into a folder: this module's commands, or links to those that
+// are in commands already unless that is empty, and the workload. dir is any folder of the module.
+func Build(ctx context.Context, dir, commands, out string) error {
+	args := []string{"build", "-trimpath", "-buildvcs=false", "-o", out + "/", "github.com/weirnet/weir/test/k8s/workload"}
+	if commands == "" {
+		args = append(args, "github.com/weirnet/weir/cmd/...")
+	}
+	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if msg, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("go build: %w\n%s", err, msg)
+	}
+	if commands == "" {
+		return nil
+	}
+	ours, err := filepath.Glob(filepath.Join(commands, "weir*"))
+	if err != nil || len(ours) == 0 {
+		return fmt.Errorf("no programs in %s: %w", commands, errors.Join(err, os.ErrNotExist))
+	}
+	for _, p := range ours {
+		if p, err = filepath.Abs(p); err != nil {
+			return err
+		}
+		if err := os.Symlink(p, filepath.Join(out, filepath.Base(p))); err != nil {
+			return err
+		}
 	}
 	return nil
 }

@@ -41,9 +41,9 @@ func (b *Bed) StartNode(ctx context.Context, i int) error {
 	addresses := NodeAddress(i).String()
 	if !b.o.IPv4Only {
 		steps = append(steps,
-			[]string{"-n", ns, "addr", "add", nodeAddress6(i).String() + "/64", "dev", "eth0", "nodad"},
+			[]string{"-n", ns, "addr", "add", NodeAddress6(i).String() + "/64", "dev", "eth0", "nodad"},
 			[]string{"-n", ns, "route", "add", "default", "via", bridge6})
-		addresses += "," + nodeAddress6(i).String()
+		addresses += "," + NodeAddress6(i).String()
 	}
 	if err := b.ip(steps...); err != nil {
 		return fmt.Errorf("start node %s: %w", name, err)

@@ -179,6 +179,9 @@ func icmpTypes(names ...string) string {
 	return "^(0*([0-9]{1,2}|1[0-9]{2}|2[0-4][0-9]|25[0-5])|" + strings.Join(names, "|") + ")$"
 }
 
+// linkLocal are link-local addresses with their interface.
+const linkLocal = `^[fF][eE]80:[0-9a-fA-F:]*:[0-9a-fA-F]{0,4}%[^%]+$`
+
 // mapped are IPv4 prefixes in IPv6's notation.
 const mapped = `^((0{0,4}:)+[fF]{4}:([0-9.]+|[0-9a-fA-F]{1,4}:[0-9a-fA-F]{1,4})|(0{1,4}:){5}[fF]{4}:([0-9a-fA-F]{1,4})?::?)/`
 
@@ -187,9 +190,11 @@ func refine(s *schema, path string) error {
 	if s.Format == "cidr" {
 		s.Not = &schema{Pattern: mapped}
 	}
-	if s.Format == "ip" { // which the API server doesn't know
-		s.Format = ""
-		s.AnyOf = []schema{{Format: "ipv4"}, {Format: "ipv6"}}
+	switch s.Format { // two that the API server doesn't know
+	case "ip":
+		s.Format, s.AnyOf = "", []schema{{Format: "ipv4"}, {Format: "ipv6"}}
+	case "peer-ip":
+		s.Format, s.AnyOf = "", []schema{{Format: "ipv4"}, {Format: "ipv6"}, {Pattern: linkLocal}}
 	}
 	if r, ok := s.Properties["resources"]; ok && has(s, []string{"backendServices"}) { // Envoy's own
 		preserve := true
@@ -216,6 +221,13 @@ func refine(s *schema, path string) error {
 			s.AllOf = append(s.AllOf, schema{Not: &schema{Required: []string{"toFQDNs"}}})
 		}
 		s.XValidations = nil
+	}
+	for _, w := range words {
+		if has(s, w.fields) {
+			p := s.Properties[w.field]
+			p.Description = w.words
+			s.Properties[w.field] = p
+		}
 	}
 	for _, name := range sorted(s.Properties) {
 		p := s.Properties[name]

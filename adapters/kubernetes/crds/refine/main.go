@@ -1,6 +1,6 @@
 // Refine finishes the CustomResourceDefinitions that controller-gen wrote into the current folder. It
-// labels them with the version of the schemas, and adds the validations that its markers can't say:
-// those of schema logic.
+// labels them with the version of the schemas, words what comes from libraries like the rest, and adds the
+// validations that its markers can't say: those of schema logic.
 //
 // CEL is for what is asked once for an object or a rule. The API server refuses a definition whose
 // expressions would cost too much for the longest lists that fit into a request, whether or not

@@ -81,7 +81,7 @@ func up(ctx context.Context, o bed.Options) error {
 		return err
 	}
 	defer os.RemoveAll(dir)
-	if err := bed.Build(ctx, module, dir); err != nil {
+	if err := bed.Build(ctx, module, os.Getenv("WEIR_BIN"), dir); err != nil {
 		return err
 	}
 	o.Programs = dir

@@ -28,7 +28,6 @@ type CiliumBGPAdvertisementList struct {
 type BGPAdvertisementSpec struct {
 	// The advertisements.
 	// +listType=atomic
-	// +kubebuilder:validation:MinItems=1
 	Advertisements []BGPAdvertisement `json:"advertisements"`
 }
 

@@ -77,9 +77,15 @@ type BGPPeer struct {
 	// +kubebuilder:validation:MaxLength=255
 	Name string `json:"name"`
 
-	// The peer's address.
+	// The peer's address. Link-local ones name their interface after a '%', or in peerInterface.
 	// +optional
-	PeerAddress *IP `json:"peerAddress,omitempty"`
+	PeerAddress *PeerIP `json:"peerAddress,omitempty"`
+
+	// The interface that leads to a peer with a link-local address.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=255
+	PeerInterface *string `json:"peerInterface,omitempty"`
 
 	// The number of the peer's autonomous system; 0 takes the one that it names.
 	// +optional
@@ -99,14 +105,32 @@ type BGPPeer struct {
 
 // BGPAutoDiscovery is how a peer is found.
 // +kubebuilder:validation:XValidation:rule="self.mode != 'DefaultGateway' || has(self.defaultGateway)",message="mode DefaultGateway needs defaultGateway"
+// +kubebuilder:validation:XValidation:rule="self.mode != 'Unnumbered' || has(self.unnumbered) != has(self.defaultGateway)",message="mode Unnumbered needs unnumbered or defaultGateway, and not both"
 type BGPAutoDiscovery struct {
-	// DefaultGateway: the peer is the node's default gateway.
-	// +kubebuilder:validation:Enum=DefaultGateway
+	// DefaultGateway: the peer is the node's default gateway. Unnumbered: it is the neighbor on an
+	// interface, by its link-local address.
+	// +kubebuilder:validation:Enum=DefaultGateway;Unnumbered
 	Mode string `json:"mode"`
-	// Which default gateway.
+	// Which default gateway; with mode Unnumbered, the interface that leads there.
 	// +optional
 	DefaultGateway *BGPDefaultGateway `json:"defaultGateway,omitempty"`
+	// Which interface.
+	// +optional
+	Unnumbered *BGPUnnumbered `json:"unnumbered,omitempty"`
 }
+
+// BGPUnnumbered says which interface.
+type BGPUnnumbered struct {
+	// The interface's name.
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=255
+	Interface string `json:"interface"`
+}
+
+// PeerIP is an IPv4 or IPv6 address, with the interface after a '%' if it is link-local.
+// +kubebuilder:validation:Format=peer-ip
+// +kubebuilder:validation:MaxLength=64
+type PeerIP string
 
 // BGPDefaultGateway says which default gateway.
 type BGPDefaultGateway struct {

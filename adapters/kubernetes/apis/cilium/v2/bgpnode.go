@@ -75,7 +75,12 @@ type BGPNodePeer struct {
 	Name string `json:"name"`
 	// The peer's address.
 	// +optional
-	PeerAddress *IP `json:"peerAddress,omitempty"`
+	PeerAddress *PeerIP `json:"peerAddress,omitempty"`
+	// The interface that leads to a peer with a link-local address.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=255
+	PeerInterface *string `json:"peerInterface,omitempty"`
 	// The number of the peer's autonomous system; 0 takes the one that it names.
 	// +optional
 	// +kubebuilder:validation:Minimum=0
@@ -86,7 +91,7 @@ type BGPNodePeer struct {
 	AutoDiscovery *BGPAutoDiscovery `json:"autoDiscovery,omitempty"`
 	// The address that the connection comes from.
 	// +optional
-	LocalAddress *IP `json:"localAddress,omitempty"`
+	LocalAddress *PeerIP `json:"localAddress,omitempty"`
 	// The CiliumBGPPeerConfig with the rest.
 	// +optional
 	PeerConfigRef *PeerConfigReference `json:"peerConfigRef,omitempty"`
@@ -232,7 +237,12 @@ type BGPPeerOverride struct {
 	Name string `json:"name"`
 	// The address that the connection comes from.
 	// +optional
-	LocalAddress *IP `json:"localAddress,omitempty"`
+	LocalAddress *PeerIP `json:"localAddress,omitempty"`
+	// The interface that leads to a peer with a link-local address.
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=255
+	PeerInterface *string `json:"peerInterface,omitempty"`
 	// The port that the connection comes from.
 	// +optional
 	// +kubebuilder:validation:Minimum=1

@@ -62,6 +62,10 @@ type NodeSpec struct {
 	// +optional
 	Encryption EncryptionKey `json:"encryption,omitzero"`
 
+	// The number of the node's identity. Kept for objects that hold it.
+	// +optional
+	NodeIdentity uint64 `json:"nodeidentity,omitempty"`
+
 	// Where pods get their addresses from.
 	// +optional
 	IPAM NodeIPAM `json:"ipam,omitzero"`

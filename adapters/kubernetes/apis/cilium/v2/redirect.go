@@ -86,6 +86,10 @@ type RedirectService struct {
 type RedirectBackend struct {
 	// The pods, by their labels. Those on the sender's node and in the policy's namespace count.
 	LocalEndpointSelector LabelSelector `json:"localEndpointSelector"`
+	// The address that stands in for the pods' own, as for pods in the host's network that listen on
+	// a loopback address.
+	// +optional
+	OverrideIP IP `json:"overrideIP,omitempty"`
 	// The pods' ports.
 	// +listType=atomic
 	ToPorts []RedirectPort `json:"toPorts"`

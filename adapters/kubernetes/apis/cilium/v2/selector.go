@@ -2,6 +2,7 @@ package v2
 
 // LabelSelector selects by labels; all its parts must hold. The empty selector selects everything in
 // its reach.
+// +structType=atomic
 type LabelSelector struct {
 	// Labels that must be there with exactly these values. A key may begin with the source of the
 	// label: "k8s:" for labels from Kubernetes, "reserved:" for what is no pod ("reserved:host"),

@@ -46,6 +46,24 @@ type GatewayClassConfigSpec struct {
 	// The services of Gateways.
 	// +optional
 	Service *GatewayService `json:"service,omitempty"`
+	// How HTTP is spoken.
+	// +optional
+	HTTPOptions *GatewayHTTPOptions `json:"httpOptions,omitempty"`
+}
+
+// GatewayHTTPOptions is how HTTP is spoken.
+type GatewayHTTPOptions struct {
+	// Whether requests of gRPC-web become requests of gRPC.
+	// +optional
+	GRPCWebTranslation *Switch `json:"grpcWebTranslation,omitempty"`
+}
+
+// Switch is on or off.
+type Switch struct {
+	// Whether it is on.
+	// +optional
+	// +kubebuilder:default=true
+	Enabled *bool `json:"enabled,omitempty"`
 }
 
 // GatewayService is what the services of Gateways hold. The fields are those of a Service.
