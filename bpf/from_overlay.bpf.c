@@ -41,18 +41,21 @@ int from_overlay(struct __sk_buff *ctx)
 	struct pkt *p;
 	int code = go_fast(ctx, HOOK_FROM_OVERLAY);
 
-	if (code != LEAVE)
+	if (code != LEAVE && code != OPEN)
 		return code;
 	w = get_work();
 	if (!w)
 		return TC_ACT_SHOT;
 	p = &w->pkt;
-	begin(ctx, p, HOOK_FROM_OVERLAY);
-	v = read_packet(ctx, p);
+	v = go_on();
+	if (code == LEAVE) {
+		begin(ctx, p, HOOK_FROM_OVERLAY);
+		v = read_packet(ctx, p);
+	}
 	if (v.action == GO_ON)
 		v = read_tunnel(ctx, p);
 	if (v.action == GO_ON) {
-		if (!p->fragment_lost)
+		if (code == LEAVE && !p->fragment_lost)
 			f = find_flow(&p->key);
 		known = knows_sender(p, f);
 	}

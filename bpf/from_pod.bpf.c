@@ -33,21 +33,12 @@ static __always_inline struct verdict check_source(struct pkt *p)
 	return go_on();
 }
 
-SEC("tc")
-int from_pod(struct __sk_buff *ctx)
+/* Reads a packet of any kind, and finds its flow. Decides already about those that are not judged like others. */
+static __always_inline struct verdict read_any(struct __sk_buff *ctx, struct work *w, struct flow **f)
 {
-	struct work *w;
-	struct flow *f = NULL;
+	struct pkt *p = &w->pkt;
 	struct verdict v;
-	struct pkt *p;
-	int code = go_fast(ctx, HOOK_FROM_POD);
 
-	if (code != LEAVE)
-		return code;
-	w = get_work();
-	if (!w)
-		return TC_ACT_SHOT;
-	p = &w->pkt;
 	begin(ctx, p, HOOK_FROM_POD);
 	v = read_packet(ctx, p);
 	if (v.action == GO_ON)
@@ -57,11 +48,30 @@ int from_pod(struct __sk_buff *ctx)
 	if (v.action == GO_ON && is_icmp_error(p)) {
 		v = check_source(p);
 		if (v.action == GO_ON)
-			v = read_related(ctx, p, &f, w);
+			v = read_related(ctx, p, f, w);
 	}
-	if (v.action == GO_ON) {
-		f = find_flow(&p->key);
+	if (v.action == GO_ON)
+		*f = find_flow(&p->key);
+	return v;
+}
+
+SEC("tc")
+int from_pod(struct __sk_buff *ctx)
+{
+	struct work *w;
+	struct flow *f = NULL;
+	struct verdict v;
+	struct pkt *p;
+	int code = go_fast(ctx, HOOK_FROM_POD);
+
+	if (code != LEAVE && code != OPEN)
+		return code;
+	w = get_work();
+	if (!w)
+		return TC_ACT_SHOT;
+	p = &w->pkt;
+	v = code == OPEN ? go_on() : read_any(ctx, w, &f);
+	if (v.action == GO_ON)
 		v = judge_packet(p, &f, w);
-	}
 	return finish(ctx, p, f, v);
 }

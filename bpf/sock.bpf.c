@@ -48,7 +48,7 @@ static __always_inline int to_backend4(struct bpf_sock_addr *ctx)
 	if (!balances(ctx->protocol))
 		return PROCEED;
 	read_peer4(ctx, &peer);
-	r = balance(&peer, bpf_get_socket_cookie(ctx), bpf_get_netns_cookie(ctx));
+	r = balance(ctx, &peer);
 	if (r == LB_REFUSE) {
 		bpf_set_retval(-ECONNREFUSED);
 		return REFUSE;
@@ -66,7 +66,7 @@ static __always_inline int to_backend6(struct bpf_sock_addr *ctx)
 	if (!balances(ctx->protocol))
 		return PROCEED;
 	read_peer6(ctx, &peer);
-	r = balance(&peer, bpf_get_socket_cookie(ctx), bpf_get_netns_cookie(ctx));
+	r = balance(ctx, &peer);
 	if (r == LB_REFUSE) {
 		bpf_set_retval(-ECONNREFUSED);
 		return REFUSE;

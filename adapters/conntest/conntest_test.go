@@ -197,3 +197,27 @@ func TestDescribeListsEveryTest(t *testing.T) {
 		require.Contains(t, text, test.Summary)
 	}
 }
+
+// Evidence is asked for by the end that tells a failure's flows from all others.
+func TestInvolvedAddresses(t *testing.T) {
+	addr := netip.MustParseAddr
+	r, _ := newRunner(&stub{}, Options{})
+	from, to := cluster.Name{Namespace: "t", Name: "client-x"}, cluster.Name{Namespace: "t", Name: "echo-x"}
+	r.world.Pods = []connectivity.Pod{
+		{Name: from, IPs: []netip.Addr{addr("10.0.0.1")}}, {Name: to, IPs: []netip.Addr{addr("10.0.0.2"), addr("fd00::2")}},
+	}
+	for _, tc := range []struct {
+		what   string
+		action connectivity.Action
+		want   []netip.Addr
+	}{
+		{"service", connectivity.Action{Answerers: []string{"echo-x"}, Probe: connectivity.Probe{Addr: addr("10.96.0.9")}}, r.world.Pods[1].IPs},
+		{"ping", connectivity.Action{Probe: connectivity.Probe{Addr: addr("10.0.0.2")}}, r.world.Pods[1].IPs},
+		{"outside", connectivity.Action{Probe: connectivity.Probe{Addr: addr("192.0.2.1")}}, []netip.Addr{addr("192.0.2.1")}},
+		{"name", connectivity.Action{Probe: connectivity.Probe{Name: "a."}}, r.world.Pods[0].IPs},
+		{"API server", connectivity.Action{ToRole: connectivity.RoleAPIServer, Probe: connectivity.Probe{Addr: addr("10.96.0.1")}}, r.world.Pods[0].IPs},
+	} {
+		tc.action.From = from
+		require.Equal(t, tc.want, r.involved(tc.action), tc.what)
+	}
+}

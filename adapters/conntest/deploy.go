@@ -172,6 +172,7 @@ func (r *Runner) settle(ctx context.Context) error {
 	if err := r.awaitKnown(ctx); err != nil {
 		return err
 	}
+	r.warnOfOthers(ctx)
 	if err := r.warmUp(ctx); err != nil {
 		return err
 	}
@@ -179,6 +180,20 @@ func (r *Runner) settle(ctx context.Context) error {
 		return fmt.Errorf("ask the agent of %s for its services: %w", r.layout.Node, err)
 	}
 	return nil
+}
+
+// warnOfOthers names policies for the whole cluster: they may apply to the test's pods, and expectations
+// know nothing of them.
+func (r *Runner) warnOfOthers(ctx context.Context) {
+	list, err := r.p.Policies(ctx, r.layout.Node)
+	if err != nil {
+		return // the first test says it
+	}
+	for _, p := range list {
+		if p.Namespace == "" {
+			r.out.Warn("%s is in force; if it selects the test's pods, results are not what is expected", p)
+		}
+	}
 }
 
 // apiServersOutside are the API servers that are no nodes: the one place outside that every cluster has.

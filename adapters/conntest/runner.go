@@ -180,11 +180,7 @@ func (r *Runner) evidence(ctx context.Context, since time.Time, failures []conne
 			if !slices.Contains(nodes, n) {
 				nodes = append(nodes, n)
 			}
-			for _, p := range r.world.Pods {
-				if p.Name == f.Action.From {
-					addrs[n] = append(addrs[n], p.IPs...)
-				}
-			}
+			addrs[n] = append(addrs[n], r.involved(f.Action)...)
 		}
 	}
 	var out []string
@@ -197,6 +193,25 @@ func (r *Runner) evidence(ctx context.Context, since time.Time, failures []conne
 		out = append(out, "node "+n+":\n"+text)
 		r.out.Say("  🔎 node %s:", n)
 		r.out.Indented(text)
+	}
+	return out
+}
+
+// involved are the addresses that tell an action's flows from others': of the pods that were to answer, else
+// the target, and where only a name is known those of the source.
+func (r *Runner) involved(a connectivity.Action) (out []netip.Addr) {
+	for _, p := range r.world.Pods {
+		if slices.Contains(a.Answerers, p.Name.Name) || len(a.Answerers) == 0 && slices.Contains(p.IPs, a.Probe.Addr) {
+			out = append(out, p.IPs...)
+		}
+	}
+	if len(out) == 0 && a.Probe.Addr.IsValid() && a.ToRole != connectivity.RoleAPIServer {
+		return []netip.Addr{a.Probe.Addr}
+	}
+	for _, p := range r.world.Pods {
+		if len(out) == 0 && p.Name == a.From {
+			return p.IPs
+		}
 	}
 	return out
 }

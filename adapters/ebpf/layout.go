@@ -150,7 +150,8 @@ type rawFlowSide struct {
 	Route      uint8
 	DstMac     datapath.MAC
 	SrcMac     datapath.MAC
-	Pad        [6]uint8
+	Pad        [2]uint8
+	Tick       uint32
 	Tunnel     rawAddr
 }
 

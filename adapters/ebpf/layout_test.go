@@ -2,6 +2,7 @@ package ebpf
 
 import (
 	"fmt"
+	"net/netip"
 	"reflect"
 	"strings"
 	"testing"
@@ -13,6 +14,7 @@ import (
 	"github.com/weirnet/weir/bpf"
 	"github.com/weirnet/weir/core/datapath"
 	"github.com/weirnet/weir/core/identity"
+	"github.com/weirnet/weir/ports"
 )
 
 // goTypes are the types that stand for the maps' keys and values.
@@ -196,19 +198,31 @@ func instructionBudget(t *testing.T) map[string]uint32 {
 	return out
 }
 
+// What a node does not have is not verified: so each kind of node is loaded.
 func TestProgramsLoadWithinTheirBudget(t *testing.T) {
 	needBPF(t)
-	d, err := open(Config{BPFFS: newBPFFS(t), Sizes: smallSizes}, nil, ebpf.ProgramOptions{})
-	require.NoError(t, err)
-	defer d.Close()
-	budget := instructionBudget(t)
-	require.Len(t, d.progs, len(budget))
-	for name, p := range d.progs {
-		info, err := p.Info()
-		require.NoError(t, err)
-		n, ok := info.VerifiedInstructions()
-		require.True(t, ok, "the kernel does not count verified instructions (5.16 and later do)")
-		t.Logf("%-14s %6d of %6d", name, n, budget[name])
-		require.LessOrEqual(t, n, budget[name], "program %s", name)
+	newNetns(t).enter(t)
+	const lo = 1
+	for name, c := range map[string]Config{
+		"alone":   {},
+		"overlay": {OverlayIfindex: lo, Tunnel: ports.Tunnel{Device: lo, Address: netip.MustParseAddr("192.0.2.1"), Port: 8472}},
+		"direct":  {OverlayIfindex: lo, DirectIfindex: lo},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c.BPFFS, c.Sizes = newBPFFS(t), smallSizes
+			d, err := open(c, nil, ebpf.ProgramOptions{})
+			require.NoError(t, err)
+			defer d.Close()
+			budget := instructionBudget(t)
+			require.Len(t, d.progs, len(budget))
+			for name, p := range d.progs {
+				info, err := p.Info()
+				require.NoError(t, err)
+				n, ok := info.VerifiedInstructions()
+				require.True(t, ok, "the kernel does not count verified instructions (5.16 and later do)")
+				t.Logf("%-14s %6d of %6d", name, n, budget[name])
+				require.LessOrEqual(t, n, budget[name], "program %s", name)
+			}
+		})
 	}
 }

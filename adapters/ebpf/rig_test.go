@@ -297,7 +297,7 @@ func (r *rig) noFlows(t testing.TB) {
 // expireFlows lets all entries expire.
 func (r *rig) expireFlows(t testing.TB) {
 	t.Helper()
-	r.editFlows(t, func(f *rawFlow) { f.ExpiresNs = 1 })
+	r.editFlows(t, func(f *rawFlow) { f.ExpiresNs, f.Side[0].Tick, f.Side[1].Tick = 1, 0, 0 })
 }
 
 func (r *rig) editFlows(t testing.TB, edit func(*rawFlow)) {

@@ -13,7 +13,7 @@ import (
 const tcUnspec = 0xffffffff
 
 // direct makes the other node a neighbour on a device of its own.
-func (r *rig) direct(t *testing.T, x family) {
+func (r *rig) direct(t testing.TB, x family) {
 	t.Helper()
 	hop := netip.MustParseAddr("192.0.2.2")
 	if !x.a.Is4() {
@@ -29,7 +29,7 @@ func (r *rig) fromNetwork(t *testing.T, frame []byte) result {
 	return r.run(t, progFromNetwork, r.network, frame)
 }
 
-func (r *rig) toB(t *testing.T, frame []byte) result {
+func (r *rig) toB(t testing.TB, frame []byte) result {
 	t.Helper()
 	return r.run(t, progToPod, r.b.ifindex, frame)
 }
@@ -66,26 +66,81 @@ func TestDirectRouting(t *testing.T) {
 		require.True(t, closed.Reply)
 		require.Equal(t, [2]uint64{3, 5}, closed.Packets)
 		require.Equal(t, netip.AddrPortFrom(x.remote, 80), closed.Src)
-		r.fromNetwork(t, tcpFrame(x.remote, x.a, 80, 4000, datapath.TCPSyn)).silent(t, tcUnspec, "that would be another flow")
+		r.fromNetwork(t, tcpFrame(x.remote, x.a, 80, 4000, datapath.TCPSyn)).silent(t, tcUnspec, "that would be another flow, which A does not take")
 
-		r.editFlows(t, func(f *rawFlow) { f.ExpiresNs = 1 })
+		r.expireFlows(t)
 		r.fromNetwork(t, data).silent(t, tcUnspec, "an expired one neither")
 	})
 }
 
-func TestFromNetworkOpensNothing(t *testing.T) {
+func TestFromNetworkOpensFlowsOfNeighbours(t *testing.T) {
 	eachFamily(t, func(t *testing.T, r *rig, x family) {
 		r.direct(t, x)
-		for _, f := range [][]byte{
-			tcpFrame(x.remote, x.b, 5000, 80, datapath.TCPAck), udpFrame(x.remote, x.b, 5000, 53),
-			udpFrame(x.world, x.host, 5000, 53), echoFrame(x.remote, x.b, 7, false),
-		} {
-			out := r.fromNetwork(t, f)
-			out.silent(t, tcUnspec)
-			require.Equal(t, f, out.frame, "untouched")
-		}
-		r.noFlows(t)
+		syn := tcpFrame(x.remote, x.b, 5000, 80, datapath.TCPSyn)
+		first := r.fromNetwork(t, syn)
+		e := first.opened(t, tcRedirect, datapath.PointToEndpoint)
+		first.delivered(t, r.b)
+		require.Equal(t, syn[12:], first.frame[12:])
+		require.Equal(t, datapath.Ingress, e.Direction)
+		require.Equal(t, r.network, e.Ifindex)
+		require.EqualValues(t, remoteIdentity, e.SrcIdentity)
+		require.EqualValues(t, cookieRemote, e.IngressCookie)
+		require.Equal(t, r.b.id, e.DstEndpoint)
+		r.fromB(t, tcpFrame(x.b, x.remote, 80, 5000, datapath.TCPSyn|datapath.TCPAck)).silent(t, tcRedirect)
+		r.fromNetwork(t, tcpFrame(x.remote, x.b, 5000, 80, datapath.TCPAck)).silent(t, tcRedirect)
+		f := r.flow(t)
+		require.Equal(t, [2]uint64{2, 1}, f.Packets)
+		lives(t, f, datapath.LifetimeTCPEstablished)
 
+		r.fromNetwork(t, tcpFrame(x.remote, x.b, 5000, 80, datapath.TCPRst))
+		r.fromNetwork(t, syn).opened(t, tcRedirect, datapath.PointToEndpoint)
+		require.Equal(t, [2]uint64{1, 0}, r.flow(t).Packets, "the same ports again are a new flow")
+
+		r.setPolicy(t, r.b.id)
+		r.fromNetwork(t, syn).silent(t, tcUnspec, "it renews nothing")
+		r.toB(t, syn).dropped(t, datapath.ReasonPolicyDenied)
+		r.fromNetwork(t, syn).silent(t, tcUnspec, "nor does it bring back what policy cut")
+	})
+}
+
+func TestFromNetworkOpensNothingElse(t *testing.T) {
+	eachFamily(t, func(t *testing.T, r *rig, x family) {
+		r.direct(t, x)
+		allow := row{Key: datapath.PolicyKey{AnyProto: true}, Value: datapath.PolicyRow{Allow: true, Cookie: 9}}
+		leaves := func(f []byte, why string) {
+			t.Helper()
+			before, err := r.d.Counters()
+			require.NoError(t, err)
+			out := r.fromNetwork(t, f)
+			out.silent(t, tcUnspec, why)
+			require.Equal(t, f, out.frame, "untouched")
+			r.noFlows(t)
+			after, err := r.d.Counters()
+			require.NoError(t, err)
+			require.Equal(t, before, after, "not counted either")
+		}
+		leaves(tcpFrame(x.remote, x.b, 5000, 81, datapath.TCPSyn), "policy refuses it")
+		r.setPolicy(t, r.b.id, allow)
+		leaves(udpFrame(x.remote, x.host, 5000, 53), "for the node")
+		leaves(udpFrame(x.remote, x.free, 5000, 53), "for nobody")
+		leaves(udpFrame(x.world, x.b, 5000, 53), "from outside")
+		leaves(udpFrame(x.host, x.b, 5000, 53), "from this node, it says")
+		leaves(udpFrame(x.a, x.b, 5000, 53), "from a pod of this node, it says")
+		leaves(echoFrame(x.remote, x.b, 7, false), "not plain")
+		last := packet{src: x.remote, dst: x.b, proto: datapath.ProtoUDP, l4: udp(5000, 53, 16), hopLimit: 1}
+		leaves(last.frame(), "no hop left")
+
+		r.putPod(t, x.remote, r.a)
+		leaves(udpFrame(x.remote, x.b, 5000, 53), "from a pod that is here by now")
+		require.NoError(t, r.Endpoints.Delete(x.remote))
+		require.NoError(t, r.EndpointPolicy.Put(r.b.id, datapath.EndpointPolicy{Epoch: 1000}))
+		leaves(udpFrame(x.remote, x.b, 5000, 53), "there is no policy yet")
+	})
+}
+
+func TestFromNetworkServesWhatToPodOpened(t *testing.T) {
+	eachFamily(t, func(t *testing.T, r *rig, x family) {
+		r.direct(t, x)
 		r.toB(t, udpFrame(x.remote, x.b, 5000, 53)).opened(t, tcOK, datapath.PointToEndpoint)
 		r.fromB(t, udpFrame(x.b, x.remote, 53, 5000)).silent(t, tcRedirect, "the answer goes to the neighbour")
 		in := r.fromNetwork(t, udpFrame(x.remote, x.b, 5000, 53))
@@ -93,6 +148,8 @@ func TestFromNetworkOpensNothing(t *testing.T) {
 		in.delivered(t, r.b)
 		frags := packet{src: x.remote, dst: x.b, proto: datapath.ProtoUDP, l4: udp(5000, 53, 16), more: true, id: 9}
 		r.fromNetwork(t, frags.frame()).silent(t, tcUnspec, "a fragment takes the stack")
+		last := packet{src: x.remote, dst: x.b, proto: datapath.ProtoUDP, l4: udp(5000, 53, 16), hopLimit: 1}
+		r.fromNetwork(t, last.frame()).silent(t, tcUnspec, "a router would send it back")
 	})
 }
 

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 
@@ -97,6 +98,35 @@ func TestFastPathKeepsTheBooks(t *testing.T) {
 	})
 }
 
+// aTick is longer than a tick of any kernel's clock.
+const aTick = 50 * time.Millisecond
+
+// Within a tick the clock is not asked again; what it says later counts.
+func TestFastPathKnowsTheTime(t *testing.T) {
+	eachFamily(t, func(t *testing.T, r *rig, x family) {
+		data := tcpFrame(x.a, x.b, 4000, 80, datapath.TCPAck)
+		r.fromA(t, tcpFrame(x.a, x.b, 4000, 80, datapath.TCPSyn))
+		r.fromB(t, tcpFrame(x.b, x.a, 80, 4000, datapath.TCPSyn|datapath.TCPAck))
+		r.editFlows(t, func(f *rawFlow) { f.ExpiresNs -= 1000 * uint64(time.Second) })
+		time.Sleep(aTick)
+		r.fromA(t, data).silent(t, tcRedirect)
+		lives(t, r.flow(t), datapath.LifetimeTCPEstablished)
+
+		r.editFlows(t, func(f *rawFlow) { f.ExpiresNs = 1 })
+		time.Sleep(aTick)
+		r.fromA(t, data).opened(t, tcRedirect, datapath.PointToEndpoint)
+		lives(t, r.flow(t), datapath.LifetimeTCPSyn)
+
+		for range 20 { // most of them within a tick
+			_, err := r.d.FlushFlows()
+			require.NoError(t, err)
+			r.fromA(t, tcpFrame(x.a, x.b, 4000, 80, datapath.TCPSyn))
+			r.fromA(t, tcpFrame(x.a, x.b, 4000, 80, datapath.TCPRst))
+			lives(t, r.flow(t), datapath.LifetimeTCPClosing)
+		}
+	})
+}
+
 func TestFastPathAsksWhichNodeSent(t *testing.T) {
 	eachFamily(t, func(t *testing.T, r *rig, x family) {
 		f := udpFrame(x.remote, x.b, 5000, 53)
@@ -105,6 +135,18 @@ func TestFastPathAsksWhichNodeSent(t *testing.T) {
 		stranger := []uint32{remoteIdentity, 0xc0000209}
 		r.run(t, progFromOverlay, r.overlay, f, stranger...).dropped(t, datapath.ReasonUnknownSender)
 		r.run(t, progFromOverlay, r.overlay, f).dropped(t, datapath.ReasonTunnelKey)
+	})
+}
+
+func TestNodesAreNotAskedForTwice(t *testing.T) {
+	eachFamily(t, func(t *testing.T, r *rig, x family) {
+		syn := tcpFrame(x.remote, x.b, 5000, 80, datapath.TCPSyn)
+		r.fromOverlay(t, syn).opened(t, tcRedirect, datapath.PointToEndpoint)
+		r.fromOverlay(t, tcpFrame(x.remote, x.b, 5000, 80, datapath.TCPRst))
+		require.NoError(t, r.Nodes.Delete(otherNode))
+		r.fromOverlay(t, syn).opened(t, tcRedirect, datapath.PointToEndpoint)
+		r.expireFlows(t)
+		r.fromOverlay(t, syn).dropped(t, datapath.ReasonUnknownSender)
 	})
 }
 

@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/features"
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 )
@@ -118,6 +119,14 @@ func ifindexOf(t testing.TB, name string) uint32 {
 	require.NoError(t, err)
 	require.NoError(t, unix.IoctlIfreq(fd, unix.SIOCGIFINDEX, req))
 	return req.Uint32()
+}
+
+// kernelOlderThan compares the running kernel's version.
+func kernelOlderThan(t testing.TB, major, minor uint32) bool {
+	t.Helper()
+	code, err := features.LinuxVersionCode()
+	require.NoError(t, err)
+	return code < major<<16|minor<<8
 }
 
 // newBPFFS mounts a BPF file system for one test; what is pinned in it goes with it.

@@ -42,12 +42,25 @@ type Plain struct {
 	Other Place // of the second node
 
 	Node Place // the first node itself; its addresses are those that the other reaches it at
+
+	shortcut *shortcut
+}
+
+// Close ends the shortcuts, if there are any; the network stays. It may be called on nil.
+func (p *Plain) Close() {
+	if p != nil && p.shortcut != nil {
+		p.shortcut.close()
+	}
 }
 
 // PlainOptions shape a plain network.
 type PlainOptions struct {
 	MTU   int  // of the pods' links, in bytes
 	VXLAN bool // tunnel between the nodes; else they route
+
+	// Shortcut lets programs of one lookup take IPv4 packets past the stacks of nodes that route: what a program that did
+	// nothing else could reach. It needs kernel 6.6 (ports.ErrUnsupported), and lasts until Close.
+	Shortcut bool
 }
 
 // BuildPlain makes a plain network beside the lab; Down removes it. The name (a few letters) tells several
@@ -162,6 +175,11 @@ func (b *plainBuilder) build() (*Plain, error) {
 		node  int
 	}{{&p.A, 0}, {&p.B, 0}, {&p.Other, 1}} {
 		if *at.place, err = b.pod(nodes[at.node], at.node, i); err != nil {
+			return nil, err
+		}
+	}
+	if b.o.Shortcut {
+		if err := b.takeShortcuts(nodes, links, p); err != nil {
 			return nil, err
 		}
 	}

@@ -8,12 +8,14 @@ import (
 	"errors"
 	"io"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/stretchr/testify/require"
 
+	"github.com/weirnet/weir/adapters/internal/netns"
 	"github.com/weirnet/weir/adapters/lab/load"
 	"github.com/weirnet/weir/core/cluster"
 	"github.com/weirnet/weir/ports"
@@ -38,6 +40,13 @@ func TestPlain(t *testing.T) {
 	require.NoError(t, err)
 	routed, err := l.BuildPlain("r", PlainOptions{MTU: 1500})
 	require.NoError(t, err)
+	short, err := l.BuildPlain("s", PlainOptions{MTU: 1500, Shortcut: true})
+	if errors.Is(err, ports.ErrUnsupported) {
+		short = routed // only newer kernels have what it takes
+	} else {
+		require.NoError(t, err)
+		defer short.Close()
+	}
 	left, right, err := l.BuildPair("p", 1400)
 	require.NoError(t, err)
 	for name, tc := range map[string]struct {
@@ -48,6 +57,7 @@ func TestPlain(t *testing.T) {
 		"tunnelled":       {tunnelled.A, tunnelled.Other, 1450},
 		"tunnelled, back": {tunnelled.Other, tunnelled.A, 1450},
 		"routed":          {routed.A, routed.Other, 1500},
+		"shortcut":        {short.A, short.Other, 1500},
 		"pair":            {left, right, 1400},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -66,8 +76,32 @@ func TestPlain(t *testing.T) {
 	}
 	require.Positive(t, sentBy(t, l.netnsPrefix()+"plain-v-node1", "vxlan0"), "what was to be tunnelled")
 	require.Negative(t, sentBy(t, l.netnsPrefix()+"plain-r-node1", "vxlan0"), "no such device where nodes route")
+	if short != routed {
+		through := func() string {
+			out, err := inspectStack(l.netnsPrefix() + "plain-s-node2")
+			require.NoError(t, err)
+			return out
+		}
+		before := through()
+		streamBetween(t, l, short.A, short.Other, netip.AddrPortFrom(short.Other.IP(4), 7000))
+		require.Equal(t, before, through(), "the nodes' stacks forward nothing")
+	}
 	require.False(t, Place{}.IP(4).IsValid())
 	require.Error(t, left.Set(Setting{"ipv4/no_such_setting", "1"}))
+}
+
+// inspectStack tells how many packets a namespace's IPv4 stack forwarded.
+func inspectStack(space string) (out string, err error) {
+	err = netns.Do(netns.Path(space), func() error {
+		text, err := os.ReadFile("/proc/thread-self/net/snmp")
+		for _, line := range strings.Split(string(text), "\n") {
+			if f := strings.Fields(line); len(f) > 6 && f[0] == "Ip:" {
+				out = f[6] // the second such line has the numbers
+			}
+		}
+		return err
+	})
+	return out, err
 }
 
 // sentBy gives the bytes that a device sent; -1 if there is none.

@@ -36,6 +36,7 @@ static __always_inline bool read_plain(struct __sk_buff *ctx, struct pkt *p, __u
 		p->key.proto = h->proto;
 		p->family = 4;
 		p->ecn = h->tos & ECN_MASK;
+		p->hop_limit = h->ttl;
 		src = addr_from_ipv4(h->src);
 		dst = addr_from_ipv4(h->dst);
 		payload = bpf_ntohs(h->total) - IPV4_HLEN; /* a shorter total becomes longer than any frame */
@@ -48,6 +49,7 @@ static __always_inline bool read_plain(struct __sk_buff *ctx, struct pkt *p, __u
 		p->key.proto = h->next;
 		p->family = 6;
 		p->ecn = bpf_ntohl(h->version_class_label) >> 20 & ECN_MASK;
+		p->hop_limit = h->hop_limit;
 		src = h->src;
 		dst = h->dst;
 		if (addr_is_ipv4(&src) || addr_is_ipv4(&dst))
@@ -73,7 +75,8 @@ static __always_inline bool read_plain(struct __sk_buff *ctx, struct pkt *p, __u
 		return false;
 	}
 	set_addrs(p, &src, &dst);
-	set_ports(p, bpf_ntohs(l4->sport), bpf_ntohs(l4->dport));
+	p->port = bpf_ntohs(l4->dport);
+	set_ports(p, bpf_ntohs(l4->sport), p->port);
 	return true;
 }
 
@@ -87,6 +90,14 @@ static __always_inline void report_closed(struct pkt *p, struct flow *f)
 	w->pkt = *p;
 	w->pkt.about = ABOUT_ENTRY;
 	emit_flow(&w->pkt, f, EVENT_CLOSE);
+}
+
+/* Enters a packet that was sent on its way into the books. */
+static __always_inline void note_fast(struct pkt *p, struct flow *f, enum direction d)
+{
+	if (flow_note(f, p->sender, p->len, p->tcp_flags))
+		report_closed(p, f);
+	count_packet(REASON_NONE, d, p->len);
 }
 
 /* Rewrites the Ethernet addresses of a frame that read_plain has read. */
@@ -124,7 +135,24 @@ static __always_inline int send_fast(struct __sk_buff *ctx, struct pkt *p, struc
 	return TC_ACT_OK;
 }
 
-/* Forwards the packet by its flow entry and returns the program's result, or LEAVE. */
+/* Keeps what was read of a packet for the slow path. */
+static __always_inline int open_fast(const struct pkt *p)
+{
+	struct work *w = get_work();
+
+	if (!w)
+		return LEAVE;
+	w->pkt = *p;
+	return OPEN;
+}
+
+/* Whether a packet begins a flow whatever was there before. */
+static __always_inline bool is_first(const struct pkt *p, const struct flow *f)
+{
+	return !f || (f->state == FLOW_TCP_CLOSING && is_opening(p));
+}
+
+/* Forwards the packet by its flow entry and returns the program's result, LEAVE, or OPEN. */
 static __always_inline int go_fast(struct __sk_buff *ctx, enum hook hook)
 {
 	struct pkt p;
@@ -135,9 +163,12 @@ static __always_inline int go_fast(struct __sk_buff *ctx, enum hook hook)
 	begin(ctx, &p, hook);
 	if (!read_plain(ctx, &p, 0, ctx->protocol))
 		return LEAVE;
-	f = find_flow(&p.key);
-	if (!f)
+	if (hook == HOOK_FROM_NETWORK && p.hop_limit <= 1)
 		return LEAVE;
+	f = find_flow_of(&p);
+	/* from_overlay has a question about an entry that is over. */
+	if (hook == HOOK_FROM_OVERLAY ? !f : is_first(&p, f))
+		return open_fast(&p);
 	if (hook == HOOK_FROM_OVERLAY) {
 		struct verdict v = read_tunnel(ctx, &p);
 
@@ -150,9 +181,7 @@ static __always_inline int go_fast(struct __sk_buff *ctx, enum hook hook)
 	code = hook == HOOK_TO_POD ? TC_ACT_OK : send_fast(ctx, &p, f, to);
 	if (code == LEAVE)
 		return LEAVE;
-	if (flow_note(f, p.sender, p.len, p.tcp_flags))
-		report_closed(&p, f);
-	count_packet(REASON_NONE, route_direction(&p, to), p.len);
+	note_fast(&p, f, route_direction(&p, to));
 	return code;
 }
 
@@ -173,7 +202,7 @@ static __always_inline int go_through(struct __sk_buff *ctx)
 	p.ifindex = p.entered = overlay_ifindex;
 	if (!read_outer(ctx, &p, &ethertype) || !read_plain(ctx, &p, sizeof(struct outer), ethertype))
 		return LEAVE;
-	f = find_flow(&p.key);
+	f = find_flow_of(&p);
 	if (!f || !addr_equal(&side_of(f, p.sender)->tunnel, &p.underlay) || flow_usage(&p, f) != SERVE)
 		return LEAVE;
 	to = side_of(f, p.sender ^ 1);
@@ -181,8 +210,6 @@ static __always_inline int go_through(struct __sk_buff *ctx)
 		return LEAVE;
 	if (!write_macs(ctx, to->dst_mac))
 		return TC_ACT_SHOT; /* cannot be: there was an Ethernet header */
-	if (flow_note(f, p.sender, p.len, p.tcp_flags))
-		report_closed(&p, f);
-	count_packet(REASON_NONE, INGRESS, p.len);
+	note_fast(&p, f, INGRESS);
 	return bpf_redirect_peer(to->out_ifindex, 0);
 }

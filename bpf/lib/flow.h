@@ -56,7 +56,8 @@ struct flow_side {
 	__u8 route;      /* enum route */
 	__u8 dst_mac[6]; /* ROUTE_PEER: the pod's, then the veth's host side; one write of 12 bytes */
 	__u8 src_mac[6];
-	__u8 pad[6];
+	__u8 pad[2];
+	__u32 tick; /* when a packet of this side last renewed the lifetime; see now_tick */
 	struct addr tunnel; /* ROUTE_TUNNEL, ROUTE_DIRECT: the other node */
 };
 
@@ -82,6 +83,15 @@ static __always_inline __u64 now_ns(void)
 }
 
 /*
+ * The kernel's count of clock ticks, for the price of one load. now_ns moves with it, so nothing that it decides changes
+ * within a tick.
+ */
+static __always_inline __u32 now_tick(void)
+{
+	return bpf_jiffies64();
+}
+
+/*
  * One side of an entry. The index is masked where it is used: the compiler knows that it is 0 or 1, but
  * the verifier has forgotten.
  */
@@ -104,6 +114,12 @@ static __always_inline __u64 lifetime_ns(__u32 state)
 	return LIFETIME_OTHER_S * NSEC_PER_SEC;
 }
 
+/* Whether the entry of a packet from side i is not expired. One that was renewed in this tick cannot be. */
+static __always_inline bool flow_is_live(struct flow *f, __u32 i)
+{
+	return side_of(f, i)->tick == now_tick() || f->expires_ns > now_ns();
+}
+
 /*
  * Notes a forwarded packet of side i. Returns true if it is the one that closed the flow: the state
  * changes by compare-and-swap, so that of two processors only one reports it.
@@ -111,7 +127,7 @@ static __always_inline __u64 lifetime_ns(__u32 state)
 static __always_inline bool flow_note(struct flow *f, __u32 i, __u32 len, __u8 tcp_flags)
 {
 	struct flow_side *s = side_of(f, i), *other = side_of(f, i ^ 1);
-	__u32 state = f->state, next = state;
+	__u32 state = f->state, next = state, tick = now_tick();
 	bool closed = false;
 
 	__sync_fetch_and_add(&s->packets, 1);
@@ -129,6 +145,9 @@ static __always_inline bool flow_note(struct flow *f, __u32 i, __u32 len, __u8 t
 		else
 			next = state;
 	}
-	f->expires_ns = now_ns() + lifetime_ns(next);
+	if (s->tick != tick || next != state) {
+		f->expires_ns = now_ns() + lifetime_ns(next);
+		s->tick = tick;
+	}
 	return closed;
 }

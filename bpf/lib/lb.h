@@ -44,16 +44,19 @@ static __always_inline struct backend *find_backend(__u32 id, const struct addr 
 }
 
 /* Picks a backend: the client's last one while its affinity holds, else a random slot. */
-static __always_inline struct backend *pick_backend(struct service *s, const struct addr *frontend,
-						    __u64 netns_cookie)
+static __always_inline struct backend *pick_backend(struct bpf_sock_addr *ctx, struct service *s,
+						    const struct addr *frontend)
 {
-	struct affinity_key client = {.netns_cookie = netns_cookie, .service = s->id};
+	struct affinity_key client = {.service = s->id};
 	struct backend *b = NULL;
-	struct affinity last = {.used_ns = now_ns()};
+	struct affinity last = {};
 
 	if (s->affinity_s && s->count) {
-		struct affinity *row = bpf_map_lookup_elem(&affinity_v1, &client);
+		struct affinity *row;
 
+		client.netns_cookie = bpf_get_netns_cookie(ctx);
+		last.used_ns = now_ns();
+		row = bpf_map_lookup_elem(&affinity_v1, &client);
 		if (row && last.used_ns - row->used_ns < s->affinity_s * NSEC_PER_SEC) {
 			last.backend = row->backend;
 			b = find_backend(row->backend, frontend);
@@ -73,19 +76,23 @@ static __always_inline struct backend *pick_backend(struct service *s, const str
 	return b;
 }
 
-/* Turns the peer of a call into a backend, and notes the frontend for answers. */
-static __noinline int balance(struct peer *peer, __u64 socket_cookie, __u64 netns_cookie)
+/*
+ * Turns the peer of a call into a backend, and notes the frontend for answers. Most calls are for no service: what only
+ * services need is asked for last.
+ */
+static __noinline int balance(struct bpf_sock_addr *ctx, struct peer *peer)
 {
 	struct service *s = find_service(&peer->addr, peer->port, peer->proto);
 	struct sock_rev frontend = {.addr = peer->addr, .port = peer->port};
-	struct sock_rev_key key = {.cookie = socket_cookie, .proto = peer->proto};
+	struct sock_rev_key key = {.proto = peer->proto};
 	struct backend *b;
 
 	if (!s)
 		return LB_NONE;
-	b = pick_backend(s, &peer->addr, netns_cookie);
+	b = pick_backend(ctx, s, &peer->addr);
 	if (!b)
 		return LB_REFUSE;
+	key.cookie = bpf_get_socket_cookie(ctx);
 	key.addr = peer->addr = b->addr;
 	key.port = peer->port = b->port;
 	bpf_map_update_elem(&sock_rev_v1, &key, &frontend, BPF_ANY);

@@ -20,11 +20,18 @@ static __always_inline bool flow_is_current(const struct flow *f)
 	return f->epoch == get_epoch() && side_is_current(&f->side[0]) && side_is_current(&f->side[1]);
 }
 
-/* The live entry of a packet's flow, or NULL: an expired one counts as absent. */
+/* The live entry of a flow, or NULL: an expired one counts as absent. */
 static __always_inline struct flow *find_flow(const struct flow_key *key)
 {
 	struct flow *f = bpf_map_lookup_elem(&flows_v1, key);
 	return f && f->expires_ns > now_ns() ? f : NULL;
+}
+
+/* The same for a packet of the flow. */
+static __always_inline struct flow *find_flow_of(const struct pkt *p)
+{
+	struct flow *f = bpf_map_lookup_elem(&flows_v1, &p->key);
+	return f && flow_is_live(f, p->sender) ? f : NULL;
 }
 
 /* The direction that a packet to this side counts for. */

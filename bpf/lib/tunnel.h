@@ -42,13 +42,19 @@ static __always_inline int send_direct(const struct addr *node)
 	if (!direct_ifindex)
 		return TC_ACT_OK;
 	if (addr_is_ipv4(node)) {
-		hop.nh_family = 2; /* AF_INET */
+		hop.nh_family = AF_INET;
 		hop.ipv4_nh = node->w[3];
 	} else {
-		hop.nh_family = 10; /* AF_INET6 */
+		hop.nh_family = AF_INET6;
 		__builtin_memcpy(hop.ipv6_nh, node, sizeof(*node));
 	}
 	return bpf_redirect_neigh(direct_ifindex, &hop, sizeof(hop), 0);
+}
+
+/* The identity that a VNI stands for: nobody else is this node. */
+static __always_inline __u32 vni_identity(__u32 vni)
+{
+	return vni <= IDENTITY_HOST ? IDENTITY_REMOTE_NODE : vni;
 }
 
 /* Reads the tunnel key into vni and underlay. */
@@ -69,9 +75,7 @@ static __always_inline struct verdict read_tunnel(struct __sk_buff *ctx, struct 
 	} else {
 		return drop(REASON_TUNNEL_KEY, INGRESS);
 	}
-	p->vni = key.tunnel_id;
-	if (p->vni <= IDENTITY_HOST)
-		p->vni = IDENTITY_REMOTE_NODE;
+	p->vni = vni_identity(key.tunnel_id);
 	return go_on();
 }
 

@@ -24,6 +24,10 @@
 /* How a packet's type (skb->pkt_type) says "for us". */
 #define PACKET_HOST 0
 
+/* From sys/socket.h, which has more than programs may use. */
+#define AF_INET 2
+#define AF_INET6 10
+
 enum direction {
 	INGRESS = 0,
 	EGRESS = 1,

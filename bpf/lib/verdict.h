@@ -4,8 +4,12 @@
 
 #include "types.h"
 
-/* A shortcut's word for a packet that is not its business. No program returns this. */
+/*
+ * A shortcut's words for a packet that is not its business, and for one that it has read into the work's pkt and that
+ * no entry knows. No program returns these.
+ */
 #define LEAVE (-2)
+#define OPEN (-3)
 
 enum action {
 	GO_ON = 0,   /* nothing decided; the next step looks at the packet */

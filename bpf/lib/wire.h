@@ -57,13 +57,16 @@ static __always_inline __be16 outer_port(const struct flow_key *k)
 	return bpf_htons(0xc000 | (h * 0x9E3779B1u) >> 18);
 }
 
-#define AF_INET 2
 #define LOOPBACK_IFINDEX 1
+#define IPV4_MAX_LEN 65535
 
 /*
  * Asks the kernel's routes for the way to another node, as for a packet of this node's own, and whether the packet, or
  * each segment that it stands for, fits there with the outer headers. Nothing is remembered: routes, neighbours and
  * MTU may change at any time. False: it does not leave by the underlay device, or not like this.
+ *
+ * The length that all segments have together must fit into the outer header, too: whoever takes the packet unsegmented
+ * believes it.
  */
 static __always_inline bool find_way(struct __sk_buff *ctx, const struct pkt *p, const struct addr *remote,
 				     struct bpf_redir_neigh *hop)
@@ -76,6 +79,8 @@ static __always_inline bool find_way(struct __sk_buff *ctx, const struct pkt *p,
 		.ipv4_dst = remote->w[3],
 	};
 
+	if (p->len - ETH_HLEN + sizeof(struct outer) > IPV4_MAX_LEN)
+		return false;
 	if (bpf_fib_lookup(ctx, &fib, sizeof(fib), 0) != BPF_FIB_LKUP_RET_SUCCESS || fib.ifindex != underlay_ifindex)
 		return false;
 	hop->nh_family = fib.family;
@@ -143,9 +148,7 @@ static __always_inline bool read_outer(struct __sk_buff *ctx, struct pkt *p, __b
 	if (o->udp.checksum || o->vxlan_flags != bpf_htonl(VXLAN_FLAGS))
 		return false;
 	p->underlay = addr_from_ipv4(o->ip.src);
-	p->vni = bpf_ntohl(o->vni) >> 8;
-	if (p->vni <= IDENTITY_HOST)
-		p->vni = IDENTITY_REMOTE_NODE;
+	p->vni = vni_identity(bpf_ntohl(o->vni) >> 8);
 	p->len -= sizeof(*o);
 	*ethertype = o->ethertype;
 	return true;

@@ -17,10 +17,11 @@ import (
 func newBPFPolicyGetCommand(g *globals) *cobra.Command {
 	var all, numeric bool
 	c := &cobra.Command{
-		Use:     "get ID|NAMESPACE/POD",
+		Use:     "get [ID|NAMESPACE/POD]",
 		Aliases: []string{"list"},
 		Short:   "Show the policy rows that the kernel judges an endpoint by",
-		Long: `Show the policy rows that the kernel judges an endpoint by, each with the rule it comes from.
+		Long: `Show the policy rows that the kernel judges an endpoint by, each with the rule it comes from; without
+an endpoint, those of all endpoints of the node.
 
 The kernel holds rows for classes of peers; here every peer of a class has its own line, and ANY is
 every peer that no longer line covers. Of several lines that cover a packet, one that names the peer
@@ -35,9 +36,10 @@ port (16) that must be equal. The kernel does not count packets by row.`,
 	c.Flags().BoolVarP(&numeric, "numeric", "n", false, "show identities as numbers instead of labels")
 	out := outputFlag(c, "json")
 	c.RunE = func(c *cobra.Command, a []string) error {
-		if all == (len(a) == 1) {
-			return usagef("name one endpoint, or give --all")
+		if all && len(a) == 1 {
+			return usagef("an endpoint and --all exclude each other")
 		}
+		all := len(a) == 0
 		agent := g.agent()
 		eps, err := agent.Endpoints(c.Context())
 		if err != nil {

@@ -178,6 +178,28 @@ func TestConnectivityFlags(t *testing.T) {
 	require.Contains(t, out, "client-egress-to-cidr-deny")
 }
 
+// A policy of somebody else that is in the way is named, and what it drops is told.
+func TestConnectivityWarnsOfOthersPolicies(t *testing.T) {
+	p, c := newPlayground(t, 2)
+	_, err := c.Apply(`
+apiVersion: cilium.io/v2
+kind: CiliumClusterwideNetworkPolicy
+metadata: {name: in-the-way}
+spec: {endpointSelector: {matchLabels: {name: echo-other-node}}, ingress: [{}]}
+`)
+	require.NoError(t, err)
+	f := connectivityFlags{}
+	f.Namespace, f.PolicyTimeout = connectivity.DefaultNamespace, 100*time.Millisecond
+	f.Filter, err = connectivity.NewFilter([]string{"no-policies/pod-to-pod$"})
+	require.NoError(t, err)
+	var buf bytes.Buffer
+	err = f.run(t.Context(), newGlobals(strings.NewReader(""), &buf, &buf), p)
+	require.ErrorContains(t, err, "1 tests failed")
+	require.Contains(t, buf.String(), "⚠️  CiliumClusterwideNetworkPolicy in-the-way is in force")
+	require.Contains(t, buf.String(), "going on, so that the tests show what is wrong")
+	require.Contains(t, buf.String(), "expected to be allowed, but was: no answer")
+}
+
 // An agent that never takes a policy in is named, and the policies go away all the same.
 func TestConnectivityWithoutAnAgent(t *testing.T) {
 	p, c := newPlayground(t, 2)

@@ -16,12 +16,12 @@ import (
 )
 
 func newEndpointCommand(g *globals) *cobra.Command {
-	return group(&cobra.Command{
+	return forAgents(group(&cobra.Command{
 		Use:     "endpoint",
 		Aliases: []string{"ep"},
 		Short:   "Show the endpoints of the node",
 		Example: "  weir endpoint list\n  weir endpoint get shop/frontend-1",
-	}, newEndpointListCommand(g), newEndpointGetCommand(g))
+	}, newEndpointListCommand(g), newEndpointGetCommand(g)))
 }
 
 func newEndpointListCommand(g *globals) *cobra.Command {

@@ -12,6 +12,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/weirnet/weir/adapters/api"
+	"github.com/weirnet/weir/adapters/helm"
+	"github.com/weirnet/weir/adapters/kubernetes/cluster"
 	"github.com/weirnet/weir/adapters/kubernetes/playground"
 	"github.com/weirnet/weir/ports"
 )
@@ -26,27 +28,45 @@ const (
 // globals is what all subcommands share: where to read and write, and how to reach the agent.
 type globals struct {
 	socket   string
-	node     string // of the lab, instead of a socket
+	node     string // of the lab or the cluster, instead of a socket
+	program  string // the name this program was called by
+	args     []string
+	kube     kubeFlags
+	remote   bool // agents are asked by commands in their pods, not through a socket
 	in       io.Reader
 	out, err io.Writer
 	now      func() time.Time
 	getenv   func(string) string
 	connect  func(socket string) ports.Inspector
 	// playground connects to a cluster for the connectivity test.
-	playground func(playground.Options) (ports.Playground, error)
+	playground  func(playground.Options) (ports.Playground, error)
+	openCluster func(cluster.Options) (clusterAccess, error)
+	openHelm    func(helm.Target) (helmAccess, error)
 }
 
 func newGlobals(in io.Reader, out, err io.Writer) *globals {
-	return &globals{in: in, out: out, err: err, now: time.Now, getenv: os.Getenv,
-		connect:    func(socket string) ports.Inspector { return api.NewClient(socket) },
-		playground: func(o playground.Options) (ports.Playground, error) { return playground.Open(o) }}
+	return &globals{in: in, out: out, err: err, now: time.Now, getenv: os.Getenv, program: weirProgram,
+		connect:     func(socket string) ports.Inspector { return api.NewClient(socket) },
+		playground:  func(o playground.Options) (ports.Playground, error) { return playground.Open(o) },
+		openCluster: func(o cluster.Options) (clusterAccess, error) { return cluster.Open(o) },
+		openHelm:    func(t helm.Target) (helmAccess, error) { return helm.Open(t, nil) },
+	}
 }
 
+// sockets are where an agent listens: one started by hand or by a service manager, and one in a pod.
+var sockets = []string{api.DefaultSocket, "/var/run/cilium/weir.sock"}
+
+// defaultSocket is the first one that is there.
 func (g *globals) defaultSocket() string {
 	if s := g.getenv(api.SocketEnv); s != "" {
 		return s
 	}
-	return api.DefaultSocket
+	for _, s := range sockets {
+		if _, err := os.Stat(s); err == nil {
+			return s
+		}
+	}
+	return sockets[0]
 }
 
 // agent connects to the agent. Nothing is sent yet, so it cannot fail.
@@ -65,9 +85,16 @@ var errNo = errors.New("no")
 // report prints an error of a command and returns the exit status.
 func (g *globals) report(cmd *cobra.Command, err error) int {
 	var usage usageError
+	var missing unavailableError
+	var done doneError
 	switch {
 	case err == nil:
 		return exitOK
+	case errors.As(err, &done):
+		return done.code
+	case errors.As(err, &missing):
+		fmt.Fprintf(g.err, "%s: %v\n", cmd.CommandPath(), missing)
+		return exitFailed
 	case errors.Is(err, errNo):
 		return exitFailed
 	case errors.As(err, &usage):
@@ -83,6 +110,29 @@ func (g *globals) report(cmd *cobra.Command, err error) int {
 	}
 	fmt.Fprintf(g.err, "%s: %v\n", cmd.CommandPath(), err)
 	return exitFailed
+}
+
+// unavailableError says that weir does not have a feature whose command or value is known.
+type unavailableError struct{ what string }
+
+func (e unavailableError) Error() string { return "not available: " + e.what }
+
+func unavailablef(format string, args ...any) error {
+	return unavailableError{fmt.Sprintf(format, args...)}
+}
+
+// doneError ends a command early: another program has done its work and gave this exit status.
+type doneError struct{ code int }
+
+func (e doneError) Error() string { return fmt.Sprintf("done, exit status %d", e.code) }
+
+// flagError is what is wrong with a flag: usually the person who typed it.
+func flagError(err error) error {
+	var missing unavailableError
+	if errors.As(err, &missing) {
+		return missing
+	}
+	return usageError{err}
 }
 
 // group makes a command that only has subcommands: without one it prints its help, with an unknown

@@ -11,12 +11,12 @@ import (
 )
 
 func newIdentityCommand(g *globals) *cobra.Command {
-	return group(&cobra.Command{
+	return forAgents(group(&cobra.Command{
 		Use:     "identity",
 		Aliases: []string{"id"},
 		Short:   "Show security identities",
 		Example: "  weir identity list",
-	}, newIdentityListCommand(g))
+	}, newIdentityListCommand(g)))
 }
 
 func newIdentityListCommand(g *globals) *cobra.Command {

@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -13,6 +12,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/weirnet/weir/adapters/api"
+	kube "github.com/weirnet/weir/adapters/kubernetes/cluster"
 	"github.com/weirnet/weir/adapters/lab"
 	"github.com/weirnet/weir/adapters/lab/bench"
 	"github.com/weirnet/weir/core/cluster"
@@ -75,21 +75,24 @@ func chooseable(names []string) []string {
 	return slices.DeleteFunc(names, func(n string) bool { return n == bench.DefaultName })
 }
 
-// findNode turns --node into the socket of that node's agent.
-func (g *globals) findNode() error {
+// findNode turns --node into the socket of that node's agent, if it is a node of the lab. It may be one of
+// the cluster instead, if there is a way to one.
+func (g *globals) findNode() (ofLab bool, err error) {
 	if g.node == "" {
-		return nil
+		return false, nil
+	}
+	if socket, ok := g.labSocket(); ok {
+		g.socket = socket
+		return true, nil
+	}
+	if g.program == agentProgram || g.kube.context != "" || g.kube.kubeconfig != "" || kube.Configured(g.getenv) {
+		return false, nil
 	}
 	l, err := (&labFlags{g: g}).lab()
 	if err != nil {
-		return err
+		return false, err
 	}
-	socket := l.Socket(g.node)
-	if _, err := os.Stat(filepath.Dir(socket)); err != nil {
-		return usagef("lab %q has no node %q (weir lab status lists them)", l.Name(), g.node)
-	}
-	g.socket = socket
-	return nil
+	return false, usagef("lab %q has no node %q (weir lab status lists them)", l.Name(), g.node)
 }
 
 func addRoutingFlag(c *cobra.Command, routing *string) {

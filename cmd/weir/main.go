@@ -9,32 +9,18 @@ import (
 	"context"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"syscall"
 
 	"github.com/spf13/cobra"
 )
 
-// commands are the subcommands in the order in which help lists them.
-var commands = []func(*globals) *cobra.Command{
-	newStatusCommand,
-	newObserveCommand,
-	newPolicyCommand,
-	newEndpointCommand,
-	newIdentityCommand,
-	newServiceCommand,
-	newNodeCommand,
-	newBPFCommand,
-	newConnectivityCommand,
-	newLabCommand,
-	newDemoCommand,
-	newVersionCommand,
-	newCompletionCommand,
-}
-
 func main() {
 	runLabHelper()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, newGlobals(os.Stdin, os.Stdout, os.Stderr), os.Args[1:])
+	g := newGlobals(os.Stdin, os.Stdout, os.Stderr)
+	g.program = programName(filepath.Base(os.Args[0]))
+	code := run(ctx, g, os.Args[1:])
 	stop()
 	os.Exit(code)
 }
@@ -43,38 +29,29 @@ func main() {
 func run(ctx context.Context, g *globals, args []string) int {
 	root := newRootCommand(g)
 	root.SetArgs(args)
+	g.args = args
 	return g.report(root.ExecuteContextC(ctx))
 }
 
 func newRootCommand(g *globals) *cobra.Command {
-	root := &cobra.Command{
-		Use:   "weir",
-		Short: "Look into a weir node, and judge policies without one",
-		Long: `weir shows what the agent of a node knows and what its kernel does: endpoints, identities,
-services, policies, kernel tables, and every new or dropped flow with the rule that decided.
-'weir policy matrix' and 'weir policy verdict' judge a directory of manifests, without agent or
-cluster.
-
-Exit status: 0 success or yes; 1 failure or no; 2 wrong usage.`,
-		Example: `  weir status
-  weir observe --verdict DROPPED --print-policy-names
-  weir --node node1 endpoint list
-  weir policy matrix -f ./manifests`,
-	}
+	p := programs[g.program]
+	root := &cobra.Command{Use: g.program, Short: p.short, Long: p.long, Example: p.example}
 	group(root)
 	root.SilenceErrors, root.SilenceUsage = true, true
 	root.CompletionOptions.DisableDefaultCmd = true
-	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return usageError{err} })
+	root.SetFlagErrorFunc(func(_ *cobra.Command, err error) error { return flagError(err) })
 	root.SetOut(g.out)
 	root.SetErr(g.err)
 	root.SetIn(g.in)
 	root.PersistentFlags().StringVar(&g.socket, "socket", g.defaultSocket(),
 		"the agent's unix socket; the environment variable WEIR_SOCKET sets the default")
 	root.PersistentFlags().StringVar(&g.node, "node", "",
-		"talk to the agent of this node of the lab (the only lab there is, or $"+labEnv+")")
-	root.PersistentPreRunE = func(*cobra.Command, []string) error { return g.findNode() }
-	for _, c := range commands {
+		"talk to the agent of this node: of the cluster, or of the lab (the only lab there is, or $"+labEnv+")")
+	g.kube.register(root.PersistentFlags(), g.getenv)
+	root.PersistentPreRunE = func(c *cobra.Command, _ []string) error { return g.before(c) }
+	for _, c := range p.commands {
 		root.AddCommand(c(g))
 	}
+	addNamespaceFlags(root, &g.kube)
 	return root
 }

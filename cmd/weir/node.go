@@ -8,11 +8,11 @@ import (
 )
 
 func newNodeCommand(g *globals) *cobra.Command {
-	return group(&cobra.Command{
+	return forAgents(group(&cobra.Command{
 		Use:     "node",
 		Short:   "Show the nodes of the cluster",
 		Example: "  weir node list",
-	}, newNodeListCommand(g))
+	}, newNodeListCommand(g)))
 }
 
 func newNodeListCommand(g *globals) *cobra.Command {

@@ -2,7 +2,6 @@ package main
 
 import (
 	"bufio"
-	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -47,10 +46,7 @@ either end of a flow. --not turns the next filter round: flows that match it are
 		if o.inputFile != "" {
 			err = g.observeFile(o.inputFile, q, p)
 		} else {
-			err = g.agent().Observe(c.Context(), q, p.print)
-			if q.Follow && errors.Is(err, context.Canceled) {
-				err = nil // Ctrl-C is how one stops following
-			}
+			err = g.observe(c, q, append(passedOn(g.args, c), "-o", "json"), p.print)
 		}
 		return errors.Join(err, p.flush())
 	}
@@ -157,6 +153,11 @@ func (g *globals) observeFile(path string, q flow.Query, p flowPrinter) error {
 	if skipped > 0 {
 		fmt.Fprintf(g.err, "%d line(s) left out: %v\n", skipped, flow.ErrNotRecorded)
 	}
+	return selectFlows(entries, q, p.print)
+}
+
+// selectFlows delivers what a query selects from recorded flows.
+func selectFlows(entries []flow.Entry, q flow.Query, deliver func(flow.Entry) error) error {
 	match, err := flow.CompileQuery(q)
 	if err != nil {
 		return err
@@ -167,7 +168,7 @@ func (g *globals) observeFile(path string, q flow.Query, p flowPrinter) error {
 	}
 	selected, _ := ring.Select(q, match)
 	for _, e := range selected {
-		if err := p.print(e); err != nil {
+		if err := deliver(e); err != nil {
 			return err
 		}
 	}
@@ -175,6 +176,43 @@ func (g *globals) observeFile(path string, q flow.Query, p flowPrinter) error {
 }
 
 func readFlows(r io.Reader) (entries []flow.Entry, skipped int, err error) {
+	err = eachLine(r, func(line int, text []byte) error {
+		var e flow.Entry
+		err := json.Unmarshal(text, &e)
+		switch {
+		case errors.Is(err, flow.ErrNotRecorded):
+			skipped++
+		case err != nil:
+			return fmt.Errorf("line %d: %w", line, err)
+		default:
+			entries = append(entries, e)
+		}
+		return nil
+	})
+	if err != nil {
+		return nil, 0, err
+	}
+	return entries, skipped, nil
+}
+
+// eachFlow hands flows on as they come.
+func eachFlow(r *io.PipeReader, take func(flow.Entry)) error {
+	err := eachLine(r, func(line int, text []byte) error {
+		var e flow.Entry
+		if err := json.Unmarshal(text, &e); err != nil {
+			if errors.Is(err, flow.ErrNotRecorded) {
+				return nil
+			}
+			return fmt.Errorf("line %d: %w", line, err)
+		}
+		take(e)
+		return nil
+	})
+	r.CloseWithError(err) // whoever writes must not wait for a reader that is gone
+	return err
+}
+
+func eachLine(r io.Reader, do func(line int, text []byte) error) error {
 	s := bufio.NewScanner(r)
 	s.Buffer(nil, 1<<20)
 	line := 1
@@ -182,19 +220,12 @@ func readFlows(r io.Reader) (entries []flow.Entry, skipped int, err error) {
 		if len(s.Bytes()) == 0 {
 			continue
 		}
-		var e flow.Entry
-		err := json.Unmarshal(s.Bytes(), &e)
-		switch {
-		case errors.Is(err, flow.ErrNotRecorded):
-			skipped++
-		case err != nil:
-			return nil, 0, fmt.Errorf("line %d: %w", line, err)
-		default:
-			entries = append(entries, e)
+		if err := do(line, s.Bytes()); err != nil {
+			return err
 		}
 	}
 	if err := s.Err(); err != nil {
-		return nil, 0, fmt.Errorf("line %d: %w", line, err)
+		return fmt.Errorf("line %d: %w", line, err)
 	}
-	return entries, skipped, nil
+	return nil
 }

@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -73,6 +74,9 @@ func (ff *filterFlags) register(c *cobra.Command) {
 	not.NoOptDefVal = "true"
 }
 
+// requestProtocols are those that Hubble knows from looking into requests.
+var requestProtocols = []string{"dns", "http", "http2", "kafka"}
+
 // filterValue is a filter flag. Values are checked as they are read, so that the complaint names the
 // flag.
 type filterValue struct {
@@ -91,6 +95,9 @@ func (v *filterValue) Set(s string) error {
 		values = strings.Split(s, ",")
 	}
 	for _, one := range values {
+		if v.field.Name == "protocol" && slices.Contains(requestProtocols, strings.ToLower(one)) {
+			return unavailablef("flows of %s: requests are not looked into, so only protocols such as tcp and udp are known", strings.ToUpper(one))
+		}
 		var scratch flow.Filter
 		if err := v.field.Add(&scratch, flow.Source, one); err != nil {
 			return err

@@ -12,5 +12,5 @@ func newPolicyCommand(g *globals) *cobra.Command {
   weir policy matrix -f ./manifests
   weir policy verdict -f ./manifests --from shop/frontend --to shop/backend --port 8080
   weir policy test -f ./manifests --expect expectations.yaml`,
-	}, newPolicyGetCommand(g), newPolicyMatrixCommand(g), newPolicyVerdictCommand(g), newPolicyTestCommand(g))
+	}, forAgents(newPolicyGetCommand(g)), newPolicyMatrixCommand(g), newPolicyVerdictCommand(g), newPolicyTestCommand(g))
 }

@@ -8,12 +8,12 @@ import (
 )
 
 func newServiceCommand(g *globals) *cobra.Command {
-	return group(&cobra.Command{
+	return forAgents(group(&cobra.Command{
 		Use:     "service",
 		Aliases: []string{"svc"},
 		Short:   "Show services and their backends",
 		Example: "  weir service list",
-	}, newServiceListCommand(g))
+	}, newServiceListCommand(g)))
 }
 
 func newServiceListCommand(g *globals) *cobra.Command {

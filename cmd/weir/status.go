@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"math/big"
@@ -17,43 +18,96 @@ import (
 
 func newStatusCommand(g *globals) *cobra.Command {
 	var brief, verbose bool
+	f := &clusterStatusFlags{}
 	c := &cobra.Command{
 		Use:   "status",
-		Short: "Show the health of the agent and its kernel tables",
-		Long: `Show the health of the agent, what the kernel offers, and what is wrong. The exit status is 1
-if the agent is not healthy or cannot be reached.`,
+		Short: "Show the health of an agent and its kernel tables, or of a whole cluster",
+		Long: `Where an agent's socket is there, or --socket or --node names an agent: show the health of that agent, what the
+kernel offers, and what is wrong. Elsewhere: show the health of the cluster of the kubeconfig, that is, of its agents and
+its operator, and which pods are served.
+
+The exit status is 1 if something is wrong or cannot be reached. --wait waits until nothing is.`,
 		Example: `  weir status
-  weir status --verbose          # with every table, kernel feature and packet counter
-  weir status --brief            # OK, or what is wrong
+  weir status --wait             # until agents and operator are ready
+  weir status --verbose          # of an agent: with every table, kernel feature and packet counter
+  weir status --brief            # of an agent: OK, or what is wrong
   weir status -o json | jq .tables`,
 		Args: args(cobra.NoArgs),
 	}
-	c.Flags().BoolVar(&brief, "brief", false, "print OK, or the first problem")
-	c.Flags().BoolVar(&verbose, "verbose", false, "also print tables, kernel features and counters")
-	out := outputFlag(c, "json")
+	c.Flags().BoolVar(&brief, "brief", false, "agent: print OK, or the first problem")
+	c.Flags().BoolVar(&verbose, "verbose", false, "agent: also print tables, kernel features and counters")
+	c.Flags().BoolVar(&f.wait, "wait", false, "wait until everything is well")
+	c.Flags().DurationVar(&f.waitDuration, "wait-duration", 5*time.Minute, "how long to wait")
+	c.Flags().BoolVar(&f.ignoreWarnings, "ignore-warnings", false, "cluster: warnings are no failure")
+	c.Flags().IntVar(&f.workers, "worker-count", 5, "cluster: how many agents to ask at the same time")
+	c.Flags().BoolVar(&f.interactive, "interactive", false, "cluster: show the state again and again while waiting")
+	out := outputFlag(c, "json", "summary")
 	c.RunE = func(c *cobra.Command, _ []string) error {
-		ctx, cancel := context.WithTimeout(c.Context(), 10*time.Second)
-		defer cancel()
-		s, err := g.agent().Status(ctx)
-		if err != nil {
-			return err
+		f.json = out.json()
+		if g.remote && g.node != "" {
+			return g.forward(c)
 		}
-		switch {
-		case out.json():
-			err = printJSON(g.out, s)
-		case brief && s.Healthy:
-			_, err = fmt.Fprintln(g.out, "OK")
-		case brief:
-			_, err = fmt.Fprintf(g.out, "error in %s\n", strings.Join(orUnknown(s.Problems), "; "))
-		default:
-			err = writeStatus(g.out, s, verbose, g.now())
+		if g.remote {
+			cl, err := g.cluster()
+			if err != nil {
+				return err
+			}
+			return g.clusterStatus(c.Context(), f, cl)
 		}
-		if err == nil && !s.Healthy {
-			return errNo
+		deadline := g.now().Add(f.waitDuration)
+		for {
+			err := g.agentStatus(c.Context(), out, brief, verbose, f.wait && g.now().Before(deadline))
+			if !errors.Is(err, errAgain) {
+				return err
+			}
+			if err := g.sleep(c.Context(), time.Second); err != nil {
+				return err
+			}
 		}
-		return err
 	}
 	return c
+}
+
+// errAgain says that an agent is not well and that there is time left to wait for it.
+var errAgain = errors.New("not well yet")
+
+// agentStatus prints the health of one agent, unless it is not well and patience is left.
+func (g *globals) agentStatus(ctx context.Context, out *output, brief, verbose, patient bool) error {
+	asking, cancel := context.WithTimeout(ctx, 10*time.Second)
+	defer cancel()
+	s, err := g.agent().Status(asking)
+	if patient && ctx.Err() == nil && (err != nil || !s.Healthy) {
+		return errAgain
+	}
+	if err != nil {
+		return err
+	}
+	switch {
+	case out.json():
+		err = printJSON(g.out, s)
+	case brief && s.Healthy:
+		_, err = fmt.Fprintln(g.out, "OK")
+	case brief:
+		_, err = fmt.Fprintf(g.out, "error in %s\n", strings.Join(orUnknown(s.Problems), "; "))
+	default:
+		err = writeStatus(g.out, s, verbose, g.now())
+	}
+	if err == nil && !s.Healthy {
+		return errNo
+	}
+	return err
+}
+
+// sleep waits unless the context ends first.
+func (g *globals) sleep(ctx context.Context, d time.Duration) error {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-t.C:
+		return nil
+	}
 }
 
 func orUnknown(problems []string) []string {

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"runtime"
 	"runtime/debug"
@@ -73,14 +74,16 @@ failure here: its version is shown as unknown, with the reason.`,
 		if !client {
 			ctx, cancel := context.WithTimeout(c.Context(), 5*time.Second)
 			defer cancel()
-			if s, err := g.agent().Status(ctx); err != nil {
+			var err error
+			if v.Daemon, err = g.daemonVersion(ctx); err != nil {
 				v.Error = err.Error()
-			} else {
-				v.Daemon = s.Version
 			}
 		}
-		if out.json() {
+		switch {
+		case out.json():
 			return printJSON(g.out, v)
+		case g.program == ciliumProgram && (client || g.remote):
+			return g.printClusterVersion(v, client)
 		}
 		fmt.Fprintf(g.out, "Client: %s\n", v.Client)
 		switch {
@@ -93,4 +96,46 @@ failure here: its version is shown as unknown, with the reason.`,
 		return nil
 	}
 	return c
+}
+
+// daemonVersion is the agent's version, or the images of the cluster's agents.
+func (g *globals) daemonVersion(ctx context.Context) (string, error) {
+	if !g.remote {
+		s, err := g.agent().Status(ctx)
+		return s.Version, err
+	}
+	cl, err := g.cluster()
+	if err != nil {
+		return "", err
+	}
+	o, err := cl.Overview(ctx)
+	if err != nil {
+		return "", err
+	}
+	tags := map[string]bool{}
+	for _, p := range agentPods(o.Components) {
+		for _, image := range p.Images {
+			tags[image[strings.LastIndexByte(image, '/')+1:]] = true
+		}
+	}
+	if len(tags) == 0 {
+		return "", errors.New("no agent runs in namespace " + cl.Namespace())
+	}
+	return strings.Join(sortedKeys(tags), ", "), nil
+}
+
+// printClusterVersion prints the lines of Cilium's cluster command line.
+func (g *globals) printClusterVersion(v versionInfo, client bool) error {
+	b := v.Client
+	fmt.Fprintf(g.out, "cilium-cli: %s compiled with %s on %s\n", b.Version, b.Go, b.Platform)
+	fmt.Fprintf(g.out, "cilium image (default): %s\ncilium image (stable): %s\n", b.Version, b.Version)
+	if client {
+		return nil
+	}
+	running := v.Daemon
+	if v.Error != "" {
+		running = "unknown. Unable to obtain cilium version. Reason: " + v.Error
+	}
+	_, err := fmt.Fprintf(g.out, "cilium image (running): %s\n", running)
+	return err
 }

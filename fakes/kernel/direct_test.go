@@ -1,6 +1,7 @@
 package kernel_test
 
 import (
+	"errors"
 	"net/netip"
 	"testing"
 
@@ -70,7 +71,9 @@ func TestNeighboursAreSentToDirectly(t *testing.T) {
 		end := w.fromNetwork().passes(t, packet.TCP(at(c.job, 80), at(c.web, 4000), rst), kernel.RedirectPeer)
 		require.Equal(t, []datapath.EventType{datapath.EventClose}, eventTypes(end))
 		require.True(t, end.Events[0].Reply)
-		w.fromNetwork().leaves(t, packet.TCP(at(c.job, 80), at(c.web, 4000), syn))
+		again := w.fromNetwork().passes(t, packet.TCP(at(c.job, 80), at(c.web, 4000), syn), kernel.RedirectPeer)
+		require.Equal(t, []datapath.EventType{datapath.EventNew}, eventTypes(again), "the old flow is over")
+		require.False(t, again.Events[0].Reply)
 	}
 	w.host().passes(t, packet.UDP(at(router1, 1), at(job4, 53), ""), kernel.Pass)
 }
@@ -96,8 +99,6 @@ func TestFromNetworkLeavesWhatIsNotPlain(t *testing.T) {
 func TestFromNetworkLeavesWhatNoEntryServes(t *testing.T) {
 	w := newDirectWorld(t)
 	answer := packet.UDP(at(job4, 53), at(web4, 4000), "")
-	w.fromNetwork().leaves(t, answer)
-	w.noFlows(w.one)
 	w.fromWeb().passes(t, packet.UDP(at(web4, 4000), at(job4, 53), ""), kernel.Direct)
 	w.fromNetwork().passes(t, answer, kernel.RedirectPeer)
 
@@ -109,6 +110,95 @@ func TestFromNetworkLeavesWhatNoEntryServes(t *testing.T) {
 	w.policyOf(w.one, epWeb, newPolicy(1), rows{{Direction: datapath.Ingress, AnyProto: true}: {Allow: true}})
 	w.fromWeb().refuses(t, packet.UDP(at(web4, 4000), at(job4, 53), ""), datapath.ReasonPolicyDenied)
 	w.fromNetwork().leaves(t, answer)
+}
+
+// What from_network opens is what to_pod would have opened.
+func TestFromNetworkOpensFlowsOfNeighbours(t *testing.T) {
+	for name, p := range map[string]packet.Packet{
+		"IPv4 TCP": packet.TCP(at(job4, 4000), at(web4, 80), syn), "IPv6 TCP": packet.TCP(at(job6, 4000), at(web6, 80), syn),
+		"IPv4 UDP": packet.UDP(at(job4, 4000), at(web4, 53), "x"), "middle": packet.TCP(at(job4, 4000), at(web4, 80), ack),
+	} {
+		t.Run(name, func(t *testing.T) {
+			w, stack := newDirectWorld(t), newDirectWorld(t)
+			res, same := w.fromNetwork().passes(t, p, kernel.RedirectPeer), stack.toWeb().passes(t, p, kernel.Pass)
+			require.Equal(t, uint32(ifWeb), res.Ifindex)
+			dst, src := ethernet(res.Frame)
+			require.Equal(t, [2]datapath.MAC{podMAC(epWeb), nodeMAC(epWeb)}, [2]datapath.MAC{dst, src})
+			require.Equal(t, p.Bytes()[12:], res.Frame[12:])
+			require.Equal(t, cookieOpen, res.Ingress)
+
+			same.Events[0].Ifindex = network
+			require.Equal(t, same.Events, res.Events)
+			require.Equal(t, datapath.EventNew, res.Events[0].Type)
+			require.Equal(t, stack.flow(stack.one), w.flow(w.one))
+			one, err := w.one.Counters()
+			w.ok(err)
+			other, err := stack.one.Counters()
+			w.ok(err)
+			require.Equal(t, other, one)
+
+			require.Empty(t, w.fromNetwork().passes(t, p, kernel.RedirectPeer).Events)
+			answer := p.With(func(p *packet.Packet) { p.Src, p.Dst, p.SPort, p.DPort, p.Flags = p.Dst, p.Src, p.DPort, p.SPort, ack })
+			require.Empty(t, w.fromWeb().passes(t, answer, kernel.Direct).Events)
+		})
+	}
+}
+
+func TestFromNetworkOpensNothingElse(t *testing.T) {
+	first := packet.TCP(at(job4, 4000), at(web4, 80), syn)
+	to := func(a netip.Addr) packet.Packet { return first.With(func(p *packet.Packet) { p.Dst = a }) }
+	from := func(a netip.Addr) packet.Packet { return first.With(func(p *packet.Packet) { p.Src = a }) }
+	for name, c := range map[string]struct {
+		packet  packet.Packet
+		prepare func(w *world)
+	}{
+		"to the node":            {packet: to(router1)},
+		"to nobody":              {packet: to(ip("10.1.0.77"))},
+		"from a pod here":        {packet: from(db4)},
+		"from the node":          {packet: from(router1)},
+		"from outside":           {packet: from(outside4)},
+		"with no hop left":       {packet: first.With(func(p *packet.Packet) { p.TTL = 1 })},
+		"that is an ICMP echo":   {packet: packet.Echo(job4, web4, 7, false)},
+		"from behind the tunnel": {first, func(w *world) { w.know(job4, datapath.IPCache{Identity: idJob, Tunnel: node2v4}) }},
+		"from behind the stack":  {first, func(w *world) { w.know(job4, datapath.IPCache{Identity: idJob}) }},
+		"from a pod that came here and has its old row": {first, func(w *world) {
+			w.ok(w.one.Tables().Endpoints.Put(job4, datapath.Endpoint{ID: epJob, Identity: idJob, Ifindex: ifJob}))
+		}},
+		"that policy refuses": {first, func(w *world) {
+			w.policyOf(w.one, epWeb, newPolicy(1), rows{{Direction: datapath.Egress, AnyProto: true}: {Allow: true}})
+		}},
+		"before there is a policy": {first, func(w *world) { w.enforce(w.one, epWeb, 0) }},
+		"that finds no memory": {first, func(w *world) {
+			w.one.Fail(func(op, table string, _ any) error {
+				if op == "insert" && table == "flows" {
+					return errors.New("out of memory")
+				}
+				return nil
+			})
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newDirectWorld(t)
+			if c.prepare != nil {
+				c.prepare(w)
+			}
+			w.fromNetwork().leaves(t, c.packet)
+			w.noFlows(w.one)
+		})
+	}
+}
+
+func (w *world) know(a netip.Addr, row datapath.IPCache) {
+	w.t.Helper()
+	w.ok(w.one.Tables().IPCache.Put(netip.PrefixFrom(a, a.BitLen()), row))
+}
+
+func TestFromNetworkAsksForHops(t *testing.T) {
+	w := newDirectWorld(t)
+	p := packet.UDP(at(job4, 4000), at(web4, 53), "")
+	w.fromNetwork().passes(t, p, kernel.RedirectPeer)
+	w.fromNetwork().leaves(t, p.With(func(p *packet.Packet) { p.TTL = 1 }))
+	w.fromNetwork().passes(t, p.With(func(p *packet.Packet) { p.TTL = 2 }), kernel.RedirectPeer)
 }
 
 func TestFromNetworkBelievesNobodyToBeThisNode(t *testing.T) {

@@ -105,12 +105,19 @@ func (k *Kernel) Inject(h Hook, ifindex uint32, frame []byte, m Meta) Result {
 	r := &run{k: k, now: k.clock.Now(), hook: h, ifindex: ifindex, meta: m, frame: frame}
 	if h == FromNetwork {
 		r.fromNetwork()
-		return r.res
+	} else {
+		r.decide()
 	}
+	r.res.Egress, r.res.Ingress = r.outcome.egressCookie, r.outcome.ingressCookie
+	return r.res
+}
+
+// decide is what all hooks do but the one that leaves packets to the others.
+func (r *run) decide() {
 	var drop datapath.Reason
-	r.p, drop = parse(frame, m.VLAN)
+	r.p, drop = parse(r.frame, r.meta.VLAN)
 	if drop == 0 {
-		r.lost = !k.completeFragment(&r.p)
+		r.lost = !r.k.completeFragment(&r.p)
 	}
 	r.src.addr, r.dst.addr = r.p.src, r.p.dst
 	switch {
@@ -118,17 +125,15 @@ func (k *Kernel) Inject(h Hook, ifindex uint32, frame []byte, m Meta) Result {
 		r.drop(drop)
 	case r.p.arp:
 		r.pass()
-	case h == FromPod:
+	case r.hook == FromPod:
 		r.fromPod()
-	case h == FromOverlay:
+	case r.hook == FromOverlay:
 		r.fromOverlay()
-	case h == ToPod:
+	case r.hook == ToPod:
 		r.toPod()
 	default:
 		r.fromHost()
 	}
-	r.res.Egress, r.res.Ingress = r.outcome.egressCookie, r.outcome.ingressCookie
-	return r.res
 }
 
 func (r *run) fromPod() {
@@ -229,17 +234,21 @@ func (r *run) fromHost() {
 	r.send(route{kind: toOverlay, remote: row.Tunnel}, identity.RemoteNode)
 }
 
-// fromNetwork takes a shortcut past the stack where a flow's entry leads to a pod, and leaves everything else
-// alone: not counted, not judged.
+// fromNetwork takes a shortcut past the stack where a flow leads from a neighbour to a pod, and leaves everything
+// else alone: not counted, not reported.
 func (r *run) fromNetwork() {
 	r.res.Action, r.res.Frame = Pass, append([]byte(nil), r.frame...)
 	p, drop := parse(r.frame, r.meta.VLAN)
-	if r.meta.Stray || drop != 0 || !p.plain() {
+	if r.meta.Stray || drop != 0 || !p.plain() || p.hopLimit <= 1 {
 		return
 	}
 	r.p = p
 	e, from := r.entry()
-	if e == nil || e.denied || e.state == stateClosing && p.opensTCP() || !r.k.current(e) {
+	if e == nil || e.state == stateClosing && p.opensTCP() {
+		r.openFromNeighbour()
+		return
+	}
+	if e.denied || !r.k.current(e) {
 		return
 	}
 	sender, receiver := &e.side[from], &e.side[1-from]
@@ -248,6 +257,19 @@ func (r *run) fromNetwork() {
 	}
 	r.reply = from == 1
 	r.forward(e, from)
+}
+
+// openFromNeighbour judges the first packet of a flow that comes from a pod of a neighbour. What to_pod would drop is
+// left to it.
+func (r *run) openFromNeighbour() {
+	_, here := r.k.endpoints.rows[r.p.src]
+	row, _ := r.k.lookupIPCache(r.p.src)
+	if here || !row.NextHop.IsValid() {
+		return
+	}
+	if key, e, drop := r.judgeNew(); drop == 0 && !e.outcome.refused && r.k.insertFlow(key, e) {
+		r.forward(e, 0, datapath.EventNew)
+	}
 }
 
 // in is where the packet entered, as entries record it.
@@ -313,36 +335,42 @@ func (r *run) recall(e *entry, from int) {
 
 // open judges the first packet of a flow.
 func (r *run) open() {
+	key, e, drop := r.judgeNew()
+	r.outcome = e.outcome
+	switch {
+	case drop != 0:
+		r.drop(drop)
+	case e.outcome.refused:
+		r.dropRefused()
+	case !r.k.insertFlow(key, e):
+		r.drop(datapath.ReasonFlowInsert)
+	default:
+		r.forward(e, 0, datapath.EventNew)
+	}
+}
+
+// judgeNew makes an entry for the first packet of a flow, with what policy says; the reason is why there is
+// nothing to judge. It changes nothing but r.src and r.dst.
+func (r *run) judgeNew() (key datapath.FlowKey, e *entry, drop datapath.Reason) {
 	r.reply = false
 	key, fromB := r.key()
-	e := &entry{
+	e = &entry{
 		proto: r.p.proto, policyPort: r.p.policyPort(), initiatorB: fromB,
 		seenNonSYN: r.p.proto == datapath.ProtoTCP && r.p.flags&datapath.TCPSyn == 0 && r.p.fragment != laterFragment,
 	}
 	if e.proto == datapath.ProtoTCP {
 		e.state = stateSyn
 	}
-	var drop datapath.Reason
 	if r.src, drop = r.resolve(seat{addr: r.p.src, port: r.p.sport, initiator: true, sender: true}); drop == 0 {
 		r.dst, drop = r.resolve(seat{addr: r.p.dst, port: r.p.dport, receiver: true})
 	}
 	if drop != 0 {
-		r.drop(drop)
-		return
+		return key, e, drop
 	}
 	e.side = [2]side{r.src, r.dst}
 	r.k.stamp(e)
 	e.outcome = r.k.judgeFlow(e)
-	r.outcome = e.outcome
-	if r.outcome.refused {
-		r.dropRefused()
-		return
-	}
-	if !r.k.insertFlow(key, e) {
-		r.drop(datapath.ReasonFlowInsert)
-		return
-	}
-	r.forward(e, 0, datapath.EventNew)
+	return key, e, 0
 }
 
 // renew judges a flow again whose recorded decision may not hold any more.

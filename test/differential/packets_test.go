@@ -197,6 +197,9 @@ func (g *gen) say(t talk) {
 	if g.rarely(6) { // less than a header, or just one
 		p.L4 = make([]byte, g.IntN(21))
 	}
+	if hook == kernel.FromNetwork && g.chance(8) {
+		p.TTL = oneOf[uint8](g, 1, 1, 2, 255)
+	}
 	g.decorate(&p)
 	i := injection{Hook: hook, Note: "packet"}
 	g.place(&i, from, to)

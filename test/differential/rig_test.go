@@ -88,6 +88,7 @@ type rig struct {
 	used     uint32   // offset of the time in a row of affinity
 	sockets  *sockets // nil: none, and no socket hooks
 	expires  uint32   // offset of the time in a flow entry
+	ticks    []uint32 // offsets of when each side renewed it
 	events   chan datapath.Event
 	marks    int                     // that were sent, but not read yet
 	undo     map[string]func() error // deletes of the rows that were written since reset
@@ -190,6 +191,7 @@ func (r *rig) load(t *testing.T, dir string) {
 			switch name {
 			case bpf.FromPodMapFlowsV1:
 				r.flows, r.expires = m, offsetOf(t, ms.Value, "expires_ns")
+				r.ticks = ticksOf(t, ms.Value)
 			case bpf.FromPodMapFragsV1:
 				r.frags = m
 			}
@@ -215,7 +217,7 @@ func pinned(t *testing.T, dir, name string) *ebpf.Map {
 	return m
 }
 
-// offsetOf finds a field of 8 bytes.
+// offsetOf finds a field.
 func offsetOf(t *testing.T, typ btf.Type, field string) uint32 {
 	t.Helper()
 	s, ok := btf.UnderlyingType(typ).(*btf.Struct)
@@ -227,6 +229,24 @@ func offsetOf(t *testing.T, typ btf.Type, field string) uint32 {
 	}
 	t.Fatalf("%v has no field %s", typ, field)
 	return 0
+}
+
+// ticksOf finds the field "tick" of both sides of a flow entry.
+func ticksOf(t *testing.T, flow btf.Type) (out []uint32) {
+	t.Helper()
+	s, ok := btf.UnderlyingType(flow).(*btf.Struct)
+	require.True(t, ok, "%v", flow)
+	for _, m := range s.Members {
+		if sides, ok := btf.UnderlyingType(m.Type).(*btf.Array); ok && m.Name == "side" {
+			size, err := btf.Sizeof(sides.Type)
+			require.NoError(t, err)
+			for i := range sides.Nelems {
+				out = append(out, m.Offset.Bytes()+i*uint32(size)+offsetOf(t, sides.Type, "tick"))
+			}
+		}
+	}
+	require.Len(t, out, 2)
+	return out
 }
 
 // listen starts the reader of events. It ends when the datapath is closed.
@@ -395,6 +415,9 @@ func (r *rig) age(d time.Duration) error {
 		at := value[r.expires:]
 		before := native.Uint64(at)
 		native.PutUint64(at, before-min(before, uint64(d)))
+		for _, tick := range r.ticks {
+			native.PutUint32(value[tick:], 0) // that was another time
+		}
 		return r.flows.Put(key, value)
 	})
 }

@@ -70,6 +70,9 @@ func lookAt(i *injection) look {
 	default:
 		x.is("other Ethernet type")
 	}
+	if p, err := packet.Read(b); err == nil && p.TTL <= 1 && i.Hook == kernel.FromNetwork && i.forThisMachine() {
+		x.is("no hop left at from_network")
+	}
 	return x
 }
 

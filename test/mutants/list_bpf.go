@@ -154,8 +154,8 @@ var bpfMutants = []mutant{
 	},
 	{
 		name: "bpf/host-vni", file: "bpf/lib/tunnel.h", by: inBPF,
-		old: "if (p->vni <= IDENTITY_HOST)",
-		new: "if (p->vni < IDENTITY_HOST)",
+		old: "return vni <= IDENTITY_HOST ? IDENTITY_REMOTE_NODE : vni;",
+		new: "return vni < IDENTITY_HOST ? IDENTITY_REMOTE_NODE : vni;",
 		why: "another node passes as this one",
 	},
 	{
@@ -202,8 +202,8 @@ var bpfMutants = []mutant{
 	},
 	{
 		name: "bpf/sock-rev-key", file: "bpf/lib/lb.h", by: inBPF,
-		old: "struct sock_rev_key key = {.cookie = socket_cookie, .proto = peer->proto};",
-		new: "struct sock_rev_key key = {.cookie = socket_cookie ? netns_cookie : 0, .proto = peer->proto};",
+		old: "key.cookie = bpf_get_socket_cookie(ctx);",
+		new: "key.cookie = bpf_get_netns_cookie(ctx);",
 		why: "a socket is shown the service that another socket dialled",
 	},
 	{

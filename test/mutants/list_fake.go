@@ -124,8 +124,8 @@ var fakeMutants = []mutant{
 	},
 	{
 		name: "fake/event-missing", file: "fakes/kernel/hooks.go", by: inFake,
-		old: "r.forward(e, 0, datapath.EventNew)",
-		new: "r.forward(e, 0)",
+		old: "default:\n\t\tr.forward(e, 0, datapath.EventNew)",
+		new: "default:\n\t\tr.forward(e, 0)",
 		why: "new flows are not observed",
 	},
 	{

@@ -118,8 +118,8 @@ var runtimeMutants = []mutant{
 	},
 	{
 		name: "runtime/ready-before-adopted", file: "adapters/runtime/agent.go", by: inRuntime,
-		old: "a.forgetLinks()\n\t\t\ta.ready.Store(true)",
-		new: "a.forgetLinks()",
+		old: "a.keepMasquerade(now)\n\t\t\ta.ready.Store(true)",
+		new: "a.keepMasquerade(now)",
 		why: "an agent that works says that it is not ready",
 	},
 	{

@@ -3,7 +3,9 @@ package playground
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
+	"strings"
 	"time"
 
 	"github.com/weirnet/weir/core/lb"
@@ -64,13 +66,27 @@ func (p *Playground) ServesNodePorts(ctx context.Context, node string) (bool, er
 	return false, nil
 }
 
+// flowsShown bounds the flows of a node that Evidence quotes: the latest tell what is wrong.
+const flowsShown = "20"
+
 // Evidence implements ports.Playground.
 func (p *Playground) Evidence(ctx context.Context, node string, since time.Time, addrs []netip.Addr) (string, error) {
-	args := []string{"observe", "--print-policy-names", "--since", since.UTC().Format(time.RFC3339), "--last", "40"}
+	args := []string{"observe", "--print-policy-names", "--since", since.UTC().Format(time.RFC3339), "--last", flowsShown}
 	for _, a := range addrs {
 		args = append(args, "--ip", a.String())
 	}
 	flows, err1 := p.ask(ctx, node, args...)
-	endpoints, err2 := p.ask(ctx, node, "endpoint", "list")
-	return string(flows) + "\n" + string(endpoints), errors.Join(err1, err2)
+	var endpoints []ports.EndpointInfo
+	err2 := p.askJSON(ctx, node, &endpoints, "endpoint", "list")
+	return string(flows) + describe(endpoints), errors.Join(err1, err2)
+}
+
+// describe writes a line for each endpoint.
+func describe(endpoints []ports.EndpointInfo) string {
+	word := map[bool]string{true: "enforced", false: "open"}
+	var b strings.Builder
+	for _, e := range endpoints {
+		fmt.Fprintf(&b, "endpoint %d %s %v identity %s %s: ingress %s, egress %s\n", e.ID, e.Pod, e.IPs, e.Identity, e.State, word[e.Ingress], word[e.Egress])
+	}
+	return b.String()
 }

@@ -89,6 +89,7 @@ func Open(o Options) (*Playground, error) {
 	p.config = rest.CopyConfig(p.config)
 	p.config.QPS, p.config.Burst = 100, 200
 	p.config.UserAgent = Manager
+	p.config.WarningHandler = rest.NoWarnings{} // that externalIPs are deprecated is known: they are tested for those who have them
 	var err error
 	if p.client, err = kubernetes.NewForConfig(p.config); err != nil {
 		return nil, fmt.Errorf("connect to the cluster: %w", err)

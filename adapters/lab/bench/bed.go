@@ -22,6 +22,7 @@ type bed struct {
 
 	routed, tunnelled *lab.Plain // nil: not made yet
 	pair              [2]lab.Place
+	short             *lab.Plain
 
 	proxied                 *lab.Plain // with kube-proxy; nil: not made yet
 	proxy                   *kubeProxy // nil: none runs
@@ -100,6 +101,23 @@ func (b *bed) limit() (from, to lab.Place, err error) {
 	return b.pair[0], b.pair[1], nil
 }
 
+// shortcut gives a plain network whose nodes route, but have programs that do one lookup to spare them.
+func (b *bed) shortcut() (*lab.Plain, error) {
+	if b.short == nil {
+		mtu, err := b.client.MTU()
+		if err != nil {
+			return nil, err
+		}
+		p, err := b.lab.BuildPlain("s", lab.PlainOptions{MTU: mtu, Shortcut: true})
+		if err != nil {
+			return nil, err
+		}
+		b.short = p
+		return p, p.A.Set(tuning...)
+	}
+	return b.short, nil
+}
+
 func straight(from, to lab.Place, family int) ends {
 	at := netip.AddrPortFrom(to.IP(family), port)
 	return ends{from: from, to: to, listen: at, dial: at}
@@ -114,11 +132,17 @@ func (b *bed) ends(ctx context.Context, c Case) (own, baseline ends, err error) 
 			return own, baseline, err
 		}
 	}
-	switch c.Via {
-	case ViaLimit:
+	switch {
+	case c.Via == ViaLimit && c.Place == PlaceNative:
+		short, err := b.shortcut()
+		if err != nil {
+			return own, baseline, err
+		}
+		return straight(short.A, short.Other, c.Family), straight(raw.A, raw.Other, c.Family), nil
+	case c.Via == ViaLimit:
 		from, to, err := b.limit()
 		return straight(from, to, c.Family), straight(raw.A, raw.B, c.Family), err
-	case ViaPlain:
+	case c.Via == ViaPlain:
 		return straight(raw.A, raw.Other, c.Family), straight(raw.A, raw.B, c.Family), nil
 	}
 	to, service := b.server, nearService

@@ -127,6 +127,7 @@ func (r *runner) inLab(ctx context.Context, routing Routing, cases []Case, keep 
 	}
 	defer b.stopFollowing()
 	defer b.stopProxy()
+	defer func() { b.short.Close() }()
 	if err != nil {
 		return err
 	}
@@ -181,7 +182,10 @@ func (r *runner) compare(ctx context.Context, b *bed, c Case) Result {
 	if err == nil && b.now.export && b.followErr != nil {
 		err = b.followErr
 	}
-	if err != nil {
+	switch {
+	case errors.Is(err, ports.ErrUnsupported):
+		result.Skipped = err.Error()
+	case err != nil:
 		result.Failed = err.Error()
 	}
 	return result
@@ -190,6 +194,8 @@ func (r *runner) compare(ctx context.Context, b *bed, c Case) Result {
 // ownName says what a case is about, in the table.
 func ownName(c Case) string {
 	switch {
+	case c.Via == ViaLimit && c.Place == PlaceNative:
+		return "one lookup"
 	case c.Via == ViaLimit:
 		return "one link"
 	case c.Via == ViaPlain && c.Place == PlaceVXLAN:

@@ -122,13 +122,14 @@ func TestCases(t *testing.T) {
 	}
 	chosen, err := Select("", false)
 	require.NoError(t, err)
-	withTarget := 0
+	limits := 0
 	for _, c := range chosen {
-		if c.Target > 0 {
-			withTarget++
+		if c.Via == ViaLimit {
+			limits++
 		}
+		require.Equal(t, c.Via != ViaLimit, c.Target > 0, "%s: all by default but the limits have a target", c.Name)
 	}
-	require.Equal(t, len(chosen)-1, withTarget, "all by default but the limit have a target")
+	require.Equal(t, 4, limits)
 	every, err := Select(".", true)
 	require.NoError(t, err)
 	require.Len(t, every, len(all))

@@ -29,7 +29,7 @@ const (
 const (
 	ViaDirect  = "direct"  // the server's own address
 	ViaService = "service" // the ClusterIP of a service whose only backend it is
-	ViaLimit   = "limit"   // no network at all: one link between two namespaces
+	ViaLimit   = "limit"   // one link between two namespaces; between nodes, programs that do one lookup
 	ViaPlain   = "plain"   // the kernel's own forwarding between nodes
 	// ViaKubeProxy is ViaService, compared with the same number of services in a plain network whose nodes
 	// have kube-proxy. It takes its program (Options.KubeProxy).
@@ -128,6 +128,9 @@ func Cases() []Case {
 	for _, family := range []int{4, 6} {
 		for _, t := range allTraffic {
 			add(Case{Kind: t.kind, Flows: t.flows, Place: PlaceSame, Via: ViaLimit, Family: family, Baseline: RawSame})
+			if family == 4 {
+				add(Case{Kind: t.kind, Flows: t.flows, Place: PlaceNative, Via: ViaLimit, Family: family, Baseline: RawRoute})
+			}
 			add(Case{Kind: t.kind, Flows: t.flows, Place: PlaceVXLAN, Via: ViaPlain, Family: family, Baseline: RawSame})
 			add(Case{Kind: t.kind, Flows: t.flows, Place: PlaceNative, Via: ViaPlain, Family: family, Baseline: RawSame})
 		}
@@ -196,6 +199,8 @@ func isDefault(c Case) bool {
 	}
 	among := func(kinds ...load.Kind) bool { return slices.Contains(kinds, c.Kind) }
 	switch {
+	case c.Via == ViaLimit && c.Place == PlaceNative:
+		return among(load.TCPRR, load.TCPCRR, load.TCPStream)
 	case c.Via == ViaLimit:
 		return among(load.TCPRR)
 	case c.Via == ViaPlain || c.Policies != 1:
