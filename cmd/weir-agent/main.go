@@ -53,7 +53,7 @@ func run(o *options) error {
 	if err := o.load(); err != nil {
 		return err
 	}
-	if err := preflight(os.Stdout); err != nil {
+	if err := preflight(os.Stdout, o.settings.Cgroup != ""); err != nil {
 		return err
 	}
 	app := fx.New(wiring(o))

@@ -54,6 +54,9 @@ func TestPreflight(t *testing.T) {
 	features := []ports.Feature{{Name: "bpf", Required: true, Supported: true}, {Name: "tcx", Detail: "clsact is used"}}
 	require.NoError(t, printPreflight(&out, "6.1.0", features))
 	assert.Equal(t, "Kernel 6.1.0\nFEATURE  REQUIRED  FOUND  MEANING\nbpf      yes       yes    \ntcx      no        no     clsact is used\n", out.String())
+	sock := []ports.Feature{{Name: "cgroup sock_addr"}}
+	assert.NoError(t, printPreflight(io.Discard, "6.1.0", needs(sock, false)))
+	assert.ErrorContains(t, printPreflight(io.Discard, "6.1.0", needs(sock, true)), "cgroup sock_addr")
 	features = append(features, ports.Feature{Name: "ringbuf", Required: true, Detail: "events cannot be reported"}, ports.Feature{Name: "lpm", Required: true})
 	out.Reset()
 	err := printPreflight(&out, "4.19.0", features)

@@ -14,17 +14,32 @@ import (
 )
 
 func preflightCommand() *cobra.Command {
-	return &cobra.Command{
+	var sockets bool
+	c := &cobra.Command{
 		Use:   "preflight",
 		Short: "Say what the datapath needs of the kernel and what this one has",
 		Long: `Ask the running kernel for everything that the datapath uses and print a table. The command fails if
 something is missing without which the agent cannot run; nothing is changed.`,
 		Args: cobra.NoArgs,
-		RunE: func(c *cobra.Command, _ []string) error { return preflight(c.OutOrStdout()) },
+		RunE: func(c *cobra.Command, _ []string) error { return preflight(c.OutOrStdout(), sockets) },
 	}
+	c.Flags().BoolVar(&sockets, "kube-proxy-replacement", false, "services are to be served to sockets, as kube-proxy-replacement asks for")
+	return c
 }
 
-func preflight(w io.Writer) error { return printPreflight(w, kernelRelease(), ebpf.Probe()) }
+// preflight asks the kernel. sockets says that services are served to sockets, and what that needs is required.
+func preflight(w io.Writer, sockets bool) error {
+	return printPreflight(w, kernelRelease(), needs(ebpf.Probe(), sockets))
+}
+
+func needs(features []ports.Feature, sockets bool) []ports.Feature {
+	for i := range features {
+		if features[i].Name == "cgroup sock_addr" && sockets {
+			features[i].Required = true
+		}
+	}
+	return features
+}
 
 // printPreflight prints the table of features, and names in its error what is missing.
 func printPreflight(w io.Writer, kernel string, features []ports.Feature) error {

@@ -80,7 +80,7 @@ func agentConfig(o *options, n *notes, features []ports.Feature) runtime.Config 
 	c := runtime.Config{
 		Node: o.node, Version: Version, MTU: s.MTU, Routing: o.routing(), FlowCapacity: s.FlowBuffer,
 		VXLANPort: s.TunnelPort, Cluster: s.ClusterName, IPAM: s.IPAM, Routers: s.Routers, NoIPv4: !s.IPv4, NoIPv6: !s.IPv6,
-		Features: features, Kernel: kernelRelease(), Attach: attachMode(features), Datapath: "ebpf",
+		Features: needs(features, s.Cgroup != ""), Kernel: kernelRelease(), Attach: attachMode(features), Datapath: "ebpf",
 		Started: settleHeap, Notes: n.read,
 	}
 	c.Masquerade = s.Masquerade

@@ -3,10 +3,10 @@
 // somebody else read from files or flags; it has no effect of its own.
 //
 // A key falls into one of three classes. An obeyed key does what it says. An accepted one changes
-// nothing, because what it would tune does not exist here or is always on; the table says why. A fixed
-// one stands for a promise that weir would break if it ignored the key (encryption, an audit mode, a
-// tunnel of another kind): only the values that are true anyway are taken, others are refused with what
-// to use instead.
+// nothing, because what it would tune does not exist here or is always on; the table says why, and a key that
+// asks for a whole feature which does not exist (encryption, say) is warned of for as long as it is set. A
+// fixed one would make a node that no other node understands, or turn around what policies mean: only the
+// values that are true anyway are taken, others are refused with what to use instead.
 package config
 
 import (

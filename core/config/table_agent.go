@@ -47,7 +47,7 @@ var agentKeys = []Key{
 // clusterKeys are about the cluster and its API server.
 var clusterKeys = []Key{
 	atStart("cluster-name", String, "default", "name of the cluster: the label io.cilium.k8s.policy.cluster of every pod"),
-	fixed("cluster-id", Int, "0", "clusters are not joined", "0"),
+	later("cluster-id", Int, "0", "clusters are not joined"),
 	accepted("max-connected-clusters", Int, "255", "clusters are not joined"),
 	accepted("clustermesh-config", Path, "/var/lib/cilium/clustermesh/", "clusters are not joined"),
 	accepted("clustermesh-enable-endpoint-sync", Bool, "false", "clusters are not joined"),
@@ -105,6 +105,7 @@ var cniKeys = []Key{
 	live("cni-conf-dir", Path, "", "weir's own: directory for the network configuration; counts before write-cni-conf-when-ready"),
 	live("cni-bin-dir", Path, "", "weir's own: directory for the plugin; empty installs none"),
 	live("cni-binary", Path, "/usr/bin/weir-cni", "weir's own: the plugin in the agent's image"),
+	accepted("cni-chaining-target", String, "", "weir joins no other network configuration"),
 	accepted("cni-external-routing", Bool, "false", "with generic-veth routes are the other plugin's anyway"),
 	atStart("ipam", Enum, IPAMClusterPool, "who gives ranges of addresses to nodes: kubernetes (node.spec.podCIDRs), cluster-pool (the operator), delegated-plugin (another plugin gives each address)").
 		in(IPAMKubernetes, IPAMClusterPool, IPAMDelegated),
@@ -151,8 +152,8 @@ var routingKeys = []Key{
 	live("ipv6-native-routing-cidr", Prefix, "", "destinations that see the pods' own addresses"),
 	live("egress-masquerade-interfaces", List, "", "devices on which addresses are masqueraded; empty is all; a + at the end stands for the rest of a name"),
 	accepted("enable-bpf-masquerade", Bool, "false", "addresses are masqueraded by a table of nftables, not by a program"),
-	fixed("enable-ip-masq-agent", Bool, "false", "use ipv4-native-routing-cidr"),
-	fixed("enable-masquerade-to-route-source", Bool, "false", "the kernel chooses the address of the device"),
+	later("enable-ip-masq-agent", Bool, "false", "use ipv4-native-routing-cidr"),
+	later("enable-masquerade-to-route-source", Bool, "false", "the kernel chooses the address of the device"),
 	accepted("enable-remote-node-masquerade", Bool, "false", "with a tunnel, other nodes see the node's address"),
 	accepted("iptables-random-fully", Bool, "false", "nftables chooses ports at random when it has to change them"),
 	accepted("iptables-lock-timeout", Duration, "5s", "iptables is not used"),
@@ -166,8 +167,8 @@ var routingKeys = []Key{
 	accepted("enable-ipv6-fragment-tracking", Bool, "true", "fragments are always followed"),
 	accepted("enable-ipv4-big-tcp", Bool, "false", "packets beyond 64 KiB are not made"),
 	accepted("enable-ipv6-big-tcp", Bool, "false", "packets beyond 64 KiB are not made"),
-	fixed("enable-srv6", Bool, "false", "there is no SRv6"),
-	fixed("enable-vtep", Bool, "false", "there are no foreign tunnel end points"),
+	later("enable-srv6", Bool, "false", "there is no SRv6"),
+	later("enable-vtep", Bool, "false", "there are no foreign tunnel end points"),
 	accepted("vtep-endpoint", String, "", "there are no foreign tunnel end points"),
 	accepted("vtep-cidr", String, "", "there are no foreign tunnel end points"),
 	accepted("vtep-mask", String, "", "there are no foreign tunnel end points"),

@@ -6,6 +6,8 @@ var operatorKeys = []Key{
 	operators("cluster-pool-ipv4-mask-size", Int, "24", "size of a node's range").within(1, 32),
 	operators("cluster-pool-ipv6-cidr", List, "", "pools of the cluster"),
 	operators("cluster-pool-ipv6-mask-size", Int, "112", "size of a node's range").within(1, 128),
+	operators("operator-k8s-client-qps", Float, "100", "requests of the operator a second to the API server").within(0, 10000),
+	operators("operator-k8s-client-burst", Int, "200", "requests of the operator to the API server in one go").within(0, 100000),
 	operators("cilium-endpoint-gc-interval", Duration, "5m0s", "how often leaked CiliumEndpoints are looked for"),
 	operators("identity-gc-interval", Duration, "15m0s", "how often unused identities are looked for"),
 	operators("identity-heartbeat-timeout", Duration, "30m0s", "how long an identity may be unused"),
@@ -105,19 +107,19 @@ var observeKeys = []Key{
 	accepted("write-cgroup-map", Bool, "false", "sockets are not traced"),
 }
 
-// securityKeys promise what weir does not give: to ignore them would be worse than to stop.
+// securityKeys promise what weir does not give. The agent runs all the same, and keeps saying so.
 var securityKeys = []Key{
-	fixed("enable-ipsec", Bool, "false", "pod traffic is not encrypted by weir; encrypt the nodes' network"),
+	later("enable-ipsec", Bool, "false", "pod traffic is not encrypted by weir; encrypt the nodes' network"),
 	accepted("ipsec-key-file", Path, "", "see enable-ipsec"),
 	accepted("ipsec-key-rotation-duration", Duration, "5m0s", "see enable-ipsec"),
 	accepted("enable-ipsec-key-watcher", Bool, "true", "see enable-ipsec"),
 	accepted("enable-ipsec-encrypted-overlay", Bool, "false", "see enable-ipsec"),
-	fixed("enable-wireguard", Bool, "false", "pod traffic is not encrypted by weir; encrypt the nodes' network"),
+	later("enable-wireguard", Bool, "false", "pod traffic is not encrypted by weir; encrypt the nodes' network"),
 	accepted("enable-wireguard-userspace-fallback", Bool, "false", "see enable-wireguard"),
 	accepted("wireguard-encapsulate", Bool, "false", "see enable-wireguard"),
 	accepted("wireguard-persistent-keepalive", Duration, "0s", "see enable-wireguard"),
-	fixed("enable-ztunnel", Bool, "false", "pod traffic is not encrypted by weir; encrypt the nodes' network"),
-	fixed("encrypt-node", Bool, "false", "node traffic is not encrypted by weir; encrypt the nodes' network"),
+	later("enable-ztunnel", Bool, "false", "pod traffic is not encrypted by weir; encrypt the nodes' network"),
+	later("encrypt-node", Bool, "false", "node traffic is not encrypted by weir; encrypt the nodes' network"),
 	accepted("encrypt-interface", List, "", "see enable-ipsec"),
 	accepted("node-encryption-opt-out-labels", String, "", "see enable-wireguard"),
 	accepted("encryption-strict-mode-cidr", Prefix, "", "see enable-encryption-strict-mode"),

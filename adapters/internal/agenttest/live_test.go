@@ -343,3 +343,20 @@ func (n *node) installed() {
 		return err == nil
 	})
 }
+
+// The cluster IP of the API server's own service is given as its address, and no agent ran here before.
+func TestAPIServerThatNeedsTheAgent(t *testing.T) {
+	n := newNode(t, "n3")
+	n.set("kube-proxy-replacement", "true")
+	n.set("k8s-api-server", "https://10.96.0.1:443")
+	n.environment = []string{"KUBERNETES_PORT_443_TCP_ADDR=10.96.0.1"}
+	n.start()
+	n.eventually("the loop is named", func() bool {
+		_, body := n.health()
+		return strings.Contains(body, "problem: API server: 10.96.0.1:443 does not answer") &&
+			strings.Contains(body, "it is the cluster IP of the service kubernetes") &&
+			strings.Contains(body, "set k8sServiceHost")
+	})
+	code, body := n.health("brief", "true", "require-k8s-connectivity", "false")
+	assert.Equal(t, 200, code, body)
+}

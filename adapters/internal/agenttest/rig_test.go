@@ -72,7 +72,7 @@ type node struct {
 	binDir          string
 	agent           *exec.Cmd
 	log             *bytes.Buffer
-	flags           []string
+	environment     []string
 }
 
 func newNode(t *testing.T, name string) *node {
@@ -171,7 +171,8 @@ func (n *node) command(program string, args ...string) *exec.Cmd {
 func (n *node) start() {
 	n.t.Helper()
 	n.log = &bytes.Buffer{}
-	n.agent = n.command(filepath.Join(programs, "weir-agent"), append([]string{"--config-dir", n.config}, n.flags...)...)
+	n.agent = n.command(filepath.Join(programs, "weir-agent"), "--config-dir", n.config)
+	n.agent.Env = append(n.agent.Env, n.environment...)
 	n.agent.Stdout, n.agent.Stderr = n.log, n.log
 	require.NoError(n.t, n.agent.Start())
 	n.t.Cleanup(func() {
