@@ -8,6 +8,7 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"regexp"
 	"strings"
 
 	"helm.sh/helm/v4/pkg/action"
@@ -26,8 +27,12 @@ type Chart struct {
 	chart *chart.Chart
 }
 
-// Load reads a chart whose Chart.yaml lies at the root of files. A version that is not empty becomes the
-// chart's appVersion, which is the default tag of images, and its version too if it is a semantic one.
+// tagged is what may be the tag of an image.
+var tagged = regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$`)
+
+// Load reads a chart whose Chart.yaml lies at the root of files. A version that can be the tag of an image
+// becomes the chart's appVersion, which is the default tag of its images, and its version too if it is a
+// semantic one; another, such as that of a program built from changed sources, is left alone.
 func Load(files fs.FS, version string) (*Chart, error) {
 	var list []*archive.BufferedFile
 	err := fs.WalkDir(files, ".", func(name string, d fs.DirEntry, err error) error {
@@ -45,7 +50,7 @@ func Load(files fs.FS, version string) (*Chart, error) {
 	if err != nil {
 		return nil, fmt.Errorf("chart: %w", err)
 	}
-	if version != "" {
+	if tagged.MatchString(version) {
 		c.Metadata.AppVersion = version
 		if semantic(version) {
 			c.Metadata.Version = strings.TrimPrefix(version, "v")

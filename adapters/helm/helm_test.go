@@ -6,6 +6,9 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/kubernetes"
 
 	"github.com/weirnet/weir/adapters/helm"
 	"github.com/weirnet/weir/adapters/internal/kubetest"
@@ -51,6 +54,7 @@ func TestVersions(t *testing.T) {
 			assert.Equal(t, version, c.AppVersion())
 		}
 	}
+	assert.Equal(t, "none", little(t, "(devel)", defaults).AppVersion(), "no image can have such a tag")
 }
 
 func TestRenderAndRefuse(t *testing.T) {
@@ -132,10 +136,21 @@ func TestLifeOfARelease(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, "third", v["word"])
 
+	// Somebody else's change of a field is overruled by the next upgrade.
+	client, err := kubernetes.NewForConfig(cluster.Config)
+	require.NoError(t, err)
+	_, err = client.CoreV1().ConfigMaps("little").Patch(ctx, "little", types.MergePatchType, []byte(`{"data": {"word": "mine"}}`), metav1.PatchOptions{FieldManager: "weir"})
+	require.NoError(t, err)
+	_, err = open().Upgrade(ctx, little(t, "v3", defaults), helm.ResetThenReuse, 2, helm.Change{})
+	require.NoError(t, err)
+	config, err := client.CoreV1().ConfigMaps("little").Get(ctx, "little", metav1.GetOptions{})
+	require.NoError(t, err)
+	assert.Equal(t, "third", config.Data["word"])
+
 	h, err := open().History()
 	require.NoError(t, err)
 	assert.Len(t, h, 2, "two revisions are kept")
-	assert.Equal(t, 3, h[1].Revision)
+	assert.Equal(t, 4, h[1].Revision)
 
 	require.NoError(t, open().Uninstall(ctx, 0))
 	_, err = open().Current()

@@ -86,6 +86,8 @@ func (c *Client) Upgrade(ctx context.Context, chart *Chart, reuse Reuse, history
 	up.Namespace = c.target.Namespace
 	up.ResetValues, up.ReuseValues, up.ResetThenReuseValues = reuse == Reset, reuse == Keep, reuse == ResetThenReuse
 	up.MaxHistory = history
+	// What values say counts: somebody may have changed an object by hand since, or by 'weir config set'.
+	up.ForceConflicts, up.ServerSideApply = true, "true"
 	up.WaitStrategy, up.Timeout = wait(o.Wait)
 	up.DryRunStrategy = dryRun(o.DryRun)
 	values, err := c.merged(chart, reuse, o.Values)
