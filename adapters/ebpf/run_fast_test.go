@@ -95,6 +95,7 @@ func TestFastPathKeepsTheBooks(t *testing.T) {
 		require.Len(t, end.events, 1)
 		require.Equal(t, datapath.EventClose, end.events[0].Type)
 		require.Equal(t, [2]uint64{2, 2}, end.events[0].Packets)
+		r.fromA(t, tcpFrame(x.a, x.b, 4000, 80, datapath.TCPAck)).silent(t, tcRedirect, "what comes late opens no other flow")
 	})
 }
 

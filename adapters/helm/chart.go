@@ -1,6 +1,7 @@
 package helm
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -154,6 +155,9 @@ type Rendered struct {
 	Notes    string // for the person who installs
 }
 
+// recentKubernetes is what is rendered for when nobody says.
+const recentKubernetes = "v1.37.0"
+
 // Render runs the templates without a cluster. Templates that look something up in a cluster find nothing.
 // kubeVersion is that of the cluster to write for, as "1.30.0"; empty means a recent one.
 func (c *Chart) Render(name, namespace, kubeVersion string, values map[string]any) (Rendered, error) {
@@ -164,13 +168,11 @@ func (c *Chart) Render(name, namespace, kubeVersion string, values map[string]an
 	in.DryRunStrategy = action.DryRunClient
 	in.ReleaseName, in.Namespace = name, namespace
 	in.Replace = true // there is no release to collide with
-	if kubeVersion != "" {
-		v, err := common.ParseKubeVersion(kubeVersion)
-		if err != nil {
-			return Rendered{}, fmt.Errorf("Kubernetes version %q: %w", kubeVersion, err)
-		}
-		in.KubeVersion = v
+	v, err := common.ParseKubeVersion(cmp.Or(kubeVersion, recentKubernetes))
+	if err != nil {
+		return Rendered{}, fmt.Errorf("version of Kubernetes %q: %w", kubeVersion, err)
 	}
+	in.KubeVersion = v
 	out, err := in.RunWithContext(context.Background(), c.chart, values)
 	if err != nil {
 		return Rendered{}, fmt.Errorf("chart %s: %w", c.Name(), tidy(err))

@@ -389,3 +389,34 @@ func TestNeeded(t *testing.T) {
 	all[s.lowest+1] = entry{}
 	assert.True(t, s.needed(all, s.lowest), "what can't be read might belong before")
 }
+
+// The time without an endpoint begins when the last one went, however old the identity is; and an endpoint
+// brings back an identity that was retired.
+func TestUseCounts(t *testing.T) {
+	const grace = time.Hour
+	a, c := server(t), newClock()
+	s := a.open(Options{Operator: true, Now: c.time})
+	collect := func() []identity.ID {
+		gone, err := s.Collect(t.Context(), grace)
+		require.NoError(t, err)
+		return gone
+	}
+	id, err := s.Allocate(t.Context(), app(1))
+	require.NoError(t, err)
+	use := cluster.Endpoint{Name: cluster.Name{Namespace: "shop", Name: "web"}, ID: 1, Identity: id, Node: "n1"}
+	require.NoError(t, s.PublishEndpoint(t.Context(), use))
+	c.advance(10 * grace)
+	assert.Empty(t, collect())
+	require.NoError(t, s.WithdrawEndpoint(t.Context(), use.Name, "n1"))
+	assert.Empty(t, collect())
+	c.advance(grace - time.Second)
+	assert.Empty(t, collect())
+	c.advance(time.Second)
+	assert.Equal(t, []identity.ID{id}, collect())
+	require.NoError(t, s.PublishEndpoint(t.Context(), use))
+	assert.Empty(t, collect())
+	assert.False(t, stored(t, s)[id].retired())
+	c.advance(10 * grace)
+	assert.Empty(t, collect())
+	assert.Len(t, stored(t, s), 1)
+}

@@ -2,6 +2,7 @@ package kubernetes
 
 import (
 	"context"
+	"hash/maphash"
 	"log/slog"
 	"net/http"
 	"strings"
@@ -12,6 +13,9 @@ import (
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/watch"
 
 	"github.com/weirnet/weir/adapters/kubernetes/crds"
 	"github.com/weirnet/weir/core/cluster"
@@ -322,6 +326,13 @@ func TestLastGoodOverRestart(t *testing.T) {
 	s, w = start()
 	assert.Zero(t, port(w), "what went is forgotten")
 	assert.Contains(t, s.Findings()[1].Message, "nothing of it is in force")
+	a.apply(policyGood)
+	eventually(t, "the mended policy", func() bool { return port(w) == 80 })
+	a.remove(manifest.KindCiliumNetworkPolicy, "shop", "p")
+	eventually(t, "no policy", func() bool { return port(w) == 0 })
+	a.apply(policyBad)
+	eventually(t, "the finding", func() bool { return len(s.Findings()) > 0 })
+	assert.Zero(t, port(w), "what goes is forgotten")
 	a.remove(manifest.KindCiliumNetworkPolicy, "shop", "p")
 	eventually(t, "no finding is left", func() bool { return len(s.Findings()) == 0 })
 }
@@ -354,6 +365,28 @@ func TestWatchLeavesNothing(t *testing.T) {
 		time.Sleep(2 * time.Second) // so that pauses have grown
 	})
 	goleak.VerifyNone(t, ignore)
+}
+
+// A heartbeat is not even decoded.
+func TestHeartbeatIsNoNews(t *testing.T) {
+	r := &reflector{store: &Store{}, kind: kinds(Options{})[0], seed: maphash.MakeSeed()}
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "n1", ResourceVersion: "7"}}
+	convert := func(before seen) (seen, bool) {
+		n, err := typedNotice(watch.Modified, node)
+		require.NoError(t, err)
+		_, now, news := r.convert(n, before)
+		return now, news
+	}
+	before, news := convert(seen{})
+	assert.True(t, news)
+	node.ResourceVersion = "8"
+	node.Status.Conditions = []corev1.NodeCondition{{Type: corev1.NodeReady}}
+	now, news := convert(before)
+	assert.False(t, news)
+	assert.Equal(t, uint64(8), now.version)
+	node.Spec.PodCIDRs = []string{"10.0.0.0/24"}
+	_, news = convert(now)
+	assert.True(t, news)
 }
 
 func TestHubKeepsWhatCounts(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weirnet/weir/adapters/internal/netns"
+	"github.com/weirnet/weir/adapters/internal/shortcut"
 )
 
 // plainCgroup holds what runs in plain networks, away from the nodes' socket programs.
@@ -43,13 +44,13 @@ type Plain struct {
 
 	Node Place // the first node itself; its addresses are those that the other reaches it at
 
-	shortcut *shortcut
+	shortcut *shortcut.Shortcut
 }
 
 // Close ends the shortcuts, if there are any; the network stays. It may be called on nil.
 func (p *Plain) Close() {
 	if p != nil && p.shortcut != nil {
-		p.shortcut.close()
+		p.shortcut.Close()
 	}
 }
 

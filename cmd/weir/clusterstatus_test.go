@@ -56,7 +56,7 @@ func TestClusterStatusNamesWhatIsWrong(t *testing.T) {
 	r := onCluster(t, f, &fakeHelm{}, "cilium", "status")
 	require.Equal(t, exitFailed, r.code)
 	for _, line := range []string{
-		"Cilium:             3 errors, 1 warnings", "Operator:           1 errors",
+		"Cilium:             3 errors", "Operator:           1 errors",
 		"Desired: 2, Ready: 1/2, Available: 1/2, Unavailable: 1/2",
 		"cilium-a                 node n1: table policy is full",
 		"cilium-b                 node n2: container cilium-agent: CrashLoopBackOff (last exit status 1: kernel too old)",

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -190,6 +191,11 @@ func onCluster(t *testing.T, f *fakeCluster, h *fakeHelm, program string, args .
 		require.FailNow(t, "a socket was asked")
 		return nil
 	}
-	code := run(context.Background(), g, args)
+	ctx, stop := context.WithCancel(context.Background())
+	defer stop()
+	if slices.Contains(args, "--follow") || slices.Contains(args, "monitor") {
+		time.AfterFunc(300*time.Millisecond, stop) // somebody presses Ctrl-C
+	}
+	code := run(ctx, g, args)
 	return result{out.String(), errs.String(), code}
 }

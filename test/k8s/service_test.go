@@ -29,10 +29,6 @@ func (c *cluster) workload(t *testing.T, namespace string) {
 type service struct {
 	Spec struct {
 		ClusterIPs []string
-		Ports      []struct {
-			Name     string
-			NodePort int
-		}
 	}
 }
 
@@ -91,25 +87,6 @@ func (c *cluster) testServices(t *testing.T) {
 				require.NoError(t, err)
 				out, err := cmd.CombinedOutput()
 				assert.NoError(t, err, "%s from node %d: %s", ip, i, out)
-			}
-		}
-	})
-	t.Run("node ports, from outside and from pods", func(t *testing.T) {
-		port := 0
-		for _, p := range s.Spec.Ports {
-			if p.Name == "http" {
-				port = p.NodePort
-			}
-		}
-		for i := 1; i <= nodes; i++ {
-			for _, ip := range []string{bed.NodeAddress(i).String(), bed.NodeAddress6(i).String()} {
-				url := "http://" + net.JoinHostPort(ip, fmt.Sprint(port)) + "/hostname"
-				cmd, err := c.OnControlPlane(t.Context(), filepath.Join(c.programs, "workload"), "get", url)
-				require.NoError(t, err)
-				out, err := cmd.CombinedOutput()
-				assert.NoError(t, err, "%s from outside: %s", url, out)
-				_, err = c.exec("services", pods[0].Metadata.Name, "get", url)
-				assert.NoError(t, err, "%s from a pod of %s", url, pods[0].Spec.NodeName)
 			}
 		}
 	})
