@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
 	"github.com/stretchr/testify/require"
 
@@ -224,5 +225,49 @@ func TestProgramsLoadWithinTheirBudget(t *testing.T) {
 				require.LessOrEqual(t, n, budget[name], "program %s", name)
 			}
 		})
+	}
+}
+
+// Kernels before 6.8 add up the stack of a program and of all functions that it is in at a time, each in steps of 32 bytes;
+// later ones are content with more.
+func TestProgramsFitTheStackOfOldKernels(t *testing.T) {
+	const most, step = 512, 32
+	specs, err := loadSpecs()
+	require.NoError(t, err)
+	for _, spec := range specs {
+		for name, prog := range spec.Programs {
+			own, calls := map[string]int{}, map[string][]string{}
+			var in string
+			var base [11]bool // registers that hold the frame's address
+			for _, ins := range prog.Instructions {
+				if s := ins.Symbol(); s != "" && btf.FuncMetadata(&ins) != nil {
+					in, base = s, [11]bool{}
+				}
+				depth := 0
+				switch class := ins.OpCode.Class(); {
+				case class.IsLoad() && ins.Src == asm.RFP, class.IsStore() && ins.Dst == asm.RFP:
+					depth = -int(ins.Offset)
+				case ins.OpCode.ALUOp() == asm.Mov && class.IsALU():
+					base[ins.Dst] = ins.OpCode.Source() == asm.RegSource && ins.Src == asm.RFP
+				case ins.OpCode.ALUOp() == asm.Add && class.IsALU() && base[ins.Dst] && ins.OpCode.Source() == asm.ImmSource:
+					depth = -int(ins.Constant)
+					base[ins.Dst] = false
+				case ins.IsFunctionCall():
+					calls[in] = append(calls[in], ins.Reference())
+				}
+				own[in] = max(own[in], depth)
+			}
+			var total func(f string) int
+			total = func(f string) int {
+				deepest := 0
+				for _, g := range calls[f] {
+					deepest = max(deepest, total(g))
+				}
+				return deepest + (max(own[f], 1)+step-1)/step*step
+			}
+			require.NotZero(t, len(own), name)
+			t.Logf("%-14s %d of %d", name, total(prog.Instructions[0].Symbol()), most)
+			require.LessOrEqual(t, total(prog.Instructions[0].Symbol()), most, "program %s", name)
+		}
 	}
 }

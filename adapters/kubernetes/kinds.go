@@ -19,6 +19,7 @@ type kind struct {
 	resource string
 	group    schema.GroupVersion
 	fields   string // selects among them; empty: all
+	optional bool   // its definition is the users' to install: while it is missing there are no objects
 	// trim makes the document that manifest.Decode takes of a typed object, with the fields that it looks at
 	// and no others. nil: objects are read as JSON, just as the server has them.
 	trim func(runtime.Object) any
@@ -48,6 +49,7 @@ func kinds(o Options) []kind {
 		{name: manifest.KindNetworkPolicy, resource: "networkpolicies", group: groupNetworking},
 		{name: manifest.KindCiliumNetworkPolicy, resource: "ciliumnetworkpolicies", group: groupCilium},
 		{name: manifest.KindCiliumClusterwideNetworkPolicy, resource: "ciliumclusterwidenetworkpolicies", group: groupCilium},
+		{name: manifest.KindClusterNetworkPolicy, resource: "clusternetworkpolicies", group: groupAdmin, optional: true},
 		{name: manifest.KindCiliumIdentity, resource: identityResource, group: groupCilium},
 		{name: manifest.KindCiliumNode, resource: nodeResource, group: groupCilium},
 	}

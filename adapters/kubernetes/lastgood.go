@@ -29,7 +29,7 @@ const (
 // keptOverRestart says whether the last good versions of a kind are kept.
 func keptOverRestart(kind string) bool {
 	switch kind {
-	case manifest.KindNetworkPolicy, manifest.KindCiliumNetworkPolicy, manifest.KindCiliumClusterwideNetworkPolicy:
+	case manifest.KindNetworkPolicy, manifest.KindCiliumNetworkPolicy, manifest.KindCiliumClusterwideNetworkPolicy, manifest.KindClusterNetworkPolicy:
 		return true
 	}
 	return false

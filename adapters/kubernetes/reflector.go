@@ -70,9 +70,14 @@ func (r *reflector) run(ctx context.Context) {
 		if err == nil && lasted >= watchTime {
 			continue // its time was over; an earlier end means that the server goes, and then all agents return
 		}
-		most := longestPause
+		most := r.store.longestPause
 		switch {
 		case err == nil:
+		case apierrors.IsNotFound(err) && r.kind.optional:
+			none := lister{r: r, at: r.at}
+			none.done()
+			r.at = 0
+			r.store.troubled(r.kind.name, "")
 		case apierrors.IsNotFound(err) && r.kind.custom():
 			most = longestWait
 			if !waiting {

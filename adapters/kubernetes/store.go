@@ -76,10 +76,11 @@ type Store struct {
 	config *rest.Config
 	api    *clients
 
-	// Of the identities the first and the last number, and how many objects are asked for at once where lists
-	// can't be streamed; tests narrow them.
+	// Of the identities the first and the last number, how many objects are asked for at once where lists
+	// can't be streamed, and how long a pause between tries gets; tests narrow them.
 	lowest, highest identity.ID
 	pageSize        int64
+	longestPause    time.Duration
 
 	mu        sync.Mutex
 	good      lastGood
@@ -133,7 +134,8 @@ func Open(o Options) (*Store, error) {
 		return nil, fmt.Errorf("open kubernetes at %s: %w", config.Host, err)
 	}
 	return &Store{
-		opts: o, config: config, api: api, good: lastGood{dir: o.StateDir}, lowest: identity.MinCluster, highest: identity.MaxCluster, pageSize: 500,
+		longestPause: longestPause,
+		opts:         o, config: config, api: api, good: lastGood{dir: o.StateDir}, lowest: identity.MinCluster, highest: identity.MaxCluster, pageSize: 500,
 		assembler: manifest.NewAssembler(), findings: map[manifest.Key][]cluster.Finding{},
 		trouble: map[string]cluster.Finding{}, handed: map[identity.ID]handed{}, published: map[cluster.Name][]byte{},
 	}, nil

@@ -270,8 +270,8 @@ func (a *agent) release(key attachmentKey) error {
 		return fmt.Errorf("forget endpoint of pod %s: %w", att.Pod, err)
 	}
 	a.pool.Release(owner(*att))
-	a.masq.stale = a.masq.stale || a.delegated()
 	delete(a.attached, key)
+	a.masq.stale = a.masq.stale || a.delegated()
 	return nil
 }
 

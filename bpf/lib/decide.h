@@ -113,7 +113,8 @@ static __always_inline enum reason fill_side(struct pkt *p, struct work *w, stru
 	struct flow_side *s = side_of(f, k), *was = side_of(&w->old, k);
 	bool sender = k == p->sender, receiver = !sender && p->sender != SENDER_NONE;
 	bool initiator = k == f->initiator;
-	bool towards_pod = p->hook == HOOK_TO_POD || p->hook == HOOK_FROM_OVERLAY || p->hook == HOOK_FROM_NETWORK;
+	/* from_network has seen to it, and the end of this function does. */
+	bool towards_pod = p->hook == HOOK_TO_POD || p->hook == HOOK_FROM_OVERLAY;
 	struct addr a = k ? p->key.addr[1] : p->key.addr[0];
 	bool known_way = true;
 	struct endpoint *ep;
@@ -147,9 +148,7 @@ static __always_inline enum reason fill_side(struct pkt *p, struct work *w, stru
 		return REASON_UNKNOWN_TARGET;
 	fill_other(p, s, was, &a, ep, way, known_way, initiator, sender);
 	/* From the wire only pods of neighbours are taken at their word. */
-	if (p->hook == HOOK_FROM_NETWORK && (ep || s->route != ROUTE_DIRECT))
-		return REASON_INVALID_SOURCE;
-	return REASON_NONE;
+	return p->hook == HOOK_FROM_NETWORK && (ep || s->route != ROUTE_DIRECT) ? REASON_INVALID_SOURCE : REASON_NONE;
 }
 
 /* Finds out who side k is, in the work's flow. inner: of the packet inside an ICMP error. */
@@ -277,6 +276,7 @@ __noinline int decide(__u32 inner, __u32 renew)
 			 (old->flags & FLOW_DENIED);
 	} else {
 		is_new = true;
+		f->created_ns = now_ns();
 		if (p->key.proto == PROTO_TCP) {
 			f->state = FLOW_TCP_SYN;
 			if (p->fragment != FRAGMENT_LATER && !(p->tcp_flags & TCP_SYN))
@@ -285,8 +285,6 @@ __noinline int decide(__u32 inner, __u32 renew)
 	}
 	if (p->sender != SENDER_NONE)
 		closed = flow_note(f, p->sender, p->len, p->tcp_flags);
-	if (!w->renewal)
-		f->created_ns = f->expires_ns - lifetime_ns(f->state); /* what the clock has just said */
 	if (bpf_map_update_elem(&flows_v1, &p->key, f, BPF_ANY)) {
 		f->direction = hook_direction(p->hook);
 		return REASON_FLOW_INSERT;

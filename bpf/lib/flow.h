@@ -127,7 +127,7 @@ static __always_inline bool flow_is_live(struct flow *f, __u32 i)
 static __always_inline bool flow_note(struct flow *f, __u32 i, __u32 len, __u8 tcp_flags)
 {
 	struct flow_side *s = side_of(f, i), *other = side_of(f, i ^ 1);
-	__u32 state = f->state, next = state, tick = now_tick();
+	__u32 state = f->state, next = state;
 	bool closed = false;
 
 	__sync_fetch_and_add(&s->packets, 1);
@@ -145,9 +145,9 @@ static __always_inline bool flow_note(struct flow *f, __u32 i, __u32 len, __u8 t
 		else
 			next = state;
 	}
-	if (s->tick != tick || next != state) {
+	if (s->tick != now_tick() || next != state) {
+		s->tick = now_tick();
 		f->expires_ns = now_ns() + lifetime_ns(next);
-		s->tick = tick;
 	}
 	return closed;
 }
