@@ -101,7 +101,7 @@ func (g *globals) report(cmd *cobra.Command, err error) int {
 		fmt.Fprintf(g.err, "%s: %v\nRun '%s --help' for usage.\n", cmd.CommandPath(), err, cmd.CommandPath())
 		return exitUsage
 	case errors.Is(err, api.ErrUnreachable):
-		fmt.Fprintf(g.err, "%s: %v\nIs weir-agent running on this node? --socket or %s names another socket.\n",
+		fmt.Fprintf(g.err, "%s: %v\nIs weir-agent running on this node? --socket or %s names another socket; --kubeconfig makes it a cluster's agents.\n",
 			cmd.CommandPath(), err, api.SocketEnv)
 		return exitFailed
 	case errors.Is(err, context.Canceled):
