@@ -82,6 +82,7 @@ func programs(t *testing.T) string {
 	t.Helper()
 	dir := t.TempDir()
 	require.NoError(t, bed.Build(t.Context(), ".", os.Getenv("WEIR_BIN"), dir))
+	require.NoError(t, os.Symlink("weir", filepath.Join(dir, "cilium")))
 	return dir
 }
 
@@ -93,16 +94,16 @@ func (c *cluster) kubectl(t *testing.T, args ...string) string {
 	return out
 }
 
-// weir runs the command line in the control plane's network.
+// weir runs the command line in the control plane's network, by the name of cilium, as the guide does.
 func (c *cluster) weir(t *testing.T, args ...string) (string, error) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Minute)
 	defer cancel()
-	cmd, err := c.OnControlPlane(ctx, append([]string{filepath.Join(c.programs, "weir")}, args...)...)
+	cmd, err := c.OnControlPlane(ctx, append([]string{filepath.Join(c.programs, "cilium")}, args...)...)
 	require.NoError(t, err)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
-		err = fmt.Errorf("weir %s: %w\n%s", strings.Join(args, " "), err, out)
+		err = fmt.Errorf("cilium %s: %w\n%s", strings.Join(args, " "), err, out)
 	}
 	return string(out), err
 }

@@ -23,7 +23,7 @@ const capSysResource = 24
 func values(t *testing.T) []string {
 	t.Helper()
 	v := []string{
-		"kubeProxyReplacement=true", "k8sServiceHost=" + bed.APIServer, fmt.Sprintf("k8sServicePort=%d", bed.APIPort),
+		"kubeProxyReplacement=true", // the API server's address is found out
 		"ipam.mode=kubernetes", "routingMode=tunnel", "tunnelProtocol=vxlan", "ipv6.enabled=true",
 		"image.override=" + bed.WeirImage, "operator.image.override=" + bed.WeirImage,
 	}

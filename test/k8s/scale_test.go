@@ -344,7 +344,7 @@ func (a *agent) waitServices(n int) {
 		if err != nil {
 			return err
 		}
-		if have := strings.Count(string(out), `"svc-`); have < n {
+		if have := strings.Count(string(out), `"frontend"`); have < n {
 			return fmt.Errorf("%d of %d", have, n)
 		}
 		return nil
