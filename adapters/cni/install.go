@@ -37,8 +37,8 @@ func (i Install) name() string {
 	return i.Conflist.Type
 }
 
-// InstallBinary copies the program, and has it stand in for the loopback plugin where that is missing. Who calls it meanwhile gets the old one or the new one, whole; a file
-// that is the same already is left alone.
+// InstallBinary copies the program, and has it stand in for the loopback plugin where that is missing. Who calls it
+// meanwhile gets the old one or the new one, whole; a file that is the same already is left alone.
 func (i Install) InstallBinary() error {
 	if i.BinDir == "" {
 		return nil

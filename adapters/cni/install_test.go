@@ -41,7 +41,7 @@ func TestInstallBinary(t *testing.T) {
 		info, err := os.Stat(to)
 		require.NoError(t, err)
 		assert.Equal(t, os.FileMode(0o755), info.Mode().Perm())
-		assert.Equal(t, []string{"weir-cni"}, names(t, i.BinDir), "no temporary file stays")
+		assert.Equal(t, []string{cni.LoopbackName, "weir-cni"}, names(t, i.BinDir), "no temporary file stays")
 		return info
 	}
 	require.NoError(t, i.InstallBinary())

@@ -135,6 +135,9 @@ func (c *Client) Uninstall(_ context.Context, d time.Duration) error {
 	un := action.NewUninstall(c.config)
 	un.WaitStrategy, un.Timeout = wait(d)
 	un.DeletionPropagation = "background"
+	if d > 0 {
+		un.DeletionPropagation = "foreground" // what is waited for goes after its pods
+	}
 	if _, err := un.Run(c.target.Release); err != nil {
 		return c.failed("uninstall", err)
 	}

@@ -40,8 +40,12 @@ func kinds(o Options) []kind {
 	if o.Node != "" {
 		pods = "spec.nodeName=" + o.Node
 	}
+	node := trimNode
+	if o.ClusterPool {
+		node = trimNodeWithoutRanges
+	}
 	out := []kind{
-		{name: manifest.KindNode, resource: "nodes", group: groupCore, trim: trimNode},
+		{name: manifest.KindNode, resource: "nodes", group: groupCore, trim: node},
 		{name: manifest.KindNamespace, resource: "namespaces", group: groupCore, trim: trimNamespace},
 		{name: manifest.KindPod, resource: "pods", group: groupCore, fields: pods, trim: trimPod},
 		{name: manifest.KindService, resource: "services", group: groupCore, trim: trimService},
@@ -78,6 +82,14 @@ func trimNode(o runtime.Object) any {
 		Spec:       corev1.NodeSpec{PodCIDR: n.Spec.PodCIDR, PodCIDRs: n.Spec.PodCIDRs},
 		Status:     corev1.NodeStatus{Addresses: n.Status.Addresses},
 	}
+}
+
+// trimNodeWithoutRanges leaves out what a controller-manager may have written all the same: the ranges are the
+// CiliumNode's.
+func trimNodeWithoutRanges(o runtime.Object) any {
+	n := trimNode(o).(*corev1.Node)
+	n.Spec = corev1.NodeSpec{}
+	return n
 }
 
 func trimNamespace(o runtime.Object) any {

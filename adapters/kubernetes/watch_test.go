@@ -288,6 +288,24 @@ func TestMissingDefinition(t *testing.T) {
 	eventually(t, "no finding is left", func() bool { return len(s.Findings()) == 0 })
 }
 
+// With a cluster pool the ranges of nodes are those that the operator wrote, whatever the Nodes say.
+func TestClusterPool(t *testing.T) {
+	for pool, want := range map[bool][]string{false: {"10.1.0.0/24"}, true: {"10.77.3.0/24"}} {
+		a := server(t)
+		a.apply(`{"apiVersion":"v1","kind":"Node","metadata":{"name":"n1"},"spec":{"podCIDR":"10.1.0.0/24","podCIDRs":["10.1.0.0/24"]}}`)
+		a.apply(`{"apiVersion":"v1","kind":"Node","metadata":{"name":"n2"},"spec":{"podCIDR":"10.2.0.0/24","podCIDRs":["10.2.0.0/24"]}}`)
+		a.apply(`{"apiVersion":"cilium.io/v2","kind":"CiliumNode","metadata":{"name":"n1"},"spec":{"ipam":{"podCIDRs":["10.77.3.0/24"]}}}`)
+		w := porttest.WatchSource(t, a.open(Options{Node: "n1", ClusterPool: pool}))
+		known := w.Eventually(t, "Synced", synced)
+		var got []string
+		for _, p := range known.Nodes["n1"].PodCIDRs {
+			got = append(got, p.String())
+		}
+		require.Equal(t, want, got)
+		require.Equal(t, !pool, len(known.Nodes["n2"].PodCIDRs) > 0, "a node that has no range yet")
+	}
+}
+
 // The definition of ClusterNetworkPolicy is the users' to install, or not: without it there are none of them, with
 // it there are those that there are, and when it goes they go.
 func TestOptionalDefinition(t *testing.T) {

@@ -51,42 +51,77 @@ func operators() (keys []string) {
 	return keys
 }
 
-// The agent's role allows what its adapter says it asks for.
-func TestAgentMayDoWhatItAsksFor(t *testing.T) {
-	for _, o := range []kubernetes.Options{{Node: "n1"}, {Node: "n1", EndpointSlices: true}, {Node: "n1", ClusterPool: true}} {
-		allowed(t, "cilium", kubernetes.Rules(o))
-	}
-}
-
-// So does the operator's, with and without slices.
-func TestOperatorMayDoWhatItAsksFor(t *testing.T) {
+// The agent's role allows what its adapter says it asks for, and nothing else.
+func TestAgentMayDoWhatItAsksForAndNothingElse(t *testing.T) {
 	for _, slices := range []string{"false", "true"} {
-		c, err := operator.NewConfig(map[string]string{"enable-cilium-endpoint-slice": slices})
-		require.NoError(t, err)
-		everywhere, _ := operator.Rules(c)
-		allowed(t, "cilium-operator", everywhere)
+		values := "ciliumEndpointSlice: {enabled: " + slices + "}"
+		everywhere, there := granted(t, values, "cilium")
+		assert.Equal(t, asked(kubernetes.Rules(kubernetes.Options{Node: "n1", EndpointSlices: slices == "true"})), everywhere)
+		assert.Empty(t, there)
 	}
 }
 
-func allowed(t *testing.T, role string, rules []kubernetes.Rule) {
+// So does the operator's.
+func TestOperatorMayDoWhatItAsksForAndNothingElse(t *testing.T) {
+	for _, set := range []map[string]string{
+		{"enable-cilium-endpoint-slice": "false"}, {"enable-cilium-endpoint-slice": "true"}, {"skip-crd-creation": "true"},
+	} {
+		c, err := operator.NewConfig(set)
+		require.NoError(t, err)
+		cluster, namespaced := operator.Rules(c)
+		everywhere, there := granted(t, "ciliumEndpointSlice: {enabled: "+or(set["enable-cilium-endpoint-slice"], "false")+
+			"}\noperator: {skipCRDCreation: "+or(set["skip-crd-creation"], "false")+"}", "cilium-operator")
+		assert.Equal(t, asked(cluster), everywhere)
+		assert.Equal(t, asked(namespaced), there)
+	}
+}
+
+func or(s, otherwise string) string {
+	if s == "" {
+		return otherwise
+	}
+	return s
+}
+
+// granted lists what the roles of a name allow, in the cluster and in their namespace.
+func granted(t *testing.T, values, role string) (everywhere, there []string) {
 	t.Helper()
-	may := map[string]bool{}
-	for _, o := range decode(t, render(t, "{}").Manifest) {
-		if r, ok := o.(*rbacv1.ClusterRole); ok && r.Name == role {
-			for _, rule := range r.Rules {
-				for _, group := range rule.APIGroups {
-					for _, resource := range rule.Resources {
-						for _, verb := range rule.Verbs {
-							may[group+"/"+resource+" "+verb] = true
-						}
-					}
+	for _, o := range decode(t, render(t, values).Manifest) {
+		switch r := o.(type) {
+		case *rbacv1.ClusterRole:
+			if r.Name == role {
+				everywhere = append(everywhere, list(r.Rules)...)
+			}
+		case *rbacv1.Role:
+			there = append(there, map[bool][]string{true: list(r.Rules)}[r.Name == role]...)
+		}
+	}
+	return sorted(everywhere), sorted(there)
+}
+
+func list(rules []rbacv1.PolicyRule) (out []string) {
+	for _, rule := range rules {
+		for _, group := range rule.APIGroups {
+			for _, resource := range rule.Resources {
+				for _, verb := range rule.Verbs {
+					out = append(out, group+"/"+resource+" "+verb)
 				}
 			}
 		}
 	}
+	return out
+}
+
+func asked(rules []kubernetes.Rule) (out []string) {
 	for _, r := range rules {
 		for _, verb := range r.Verbs {
-			assert.True(t, may[r.Group+"/"+r.Resource+" "+verb], "%s: %s/%s %s", role, r.Group, r.Resource, verb)
+			out = append(out, r.Group+"/"+r.Resource+" "+verb)
 		}
 	}
+	return sorted(out)
+}
+
+func sorted(s []string) []string {
+	slices.Sort(s)
+	return slices.Compact(s)
 }

@@ -208,13 +208,13 @@ var fastMutants = []mutant{
 	},
 	{
 		name: "bpf/tick-state", file: "bpf/lib/flow.h", by: inBPF,
-		old: "if (s->tick != tick || next != state) {",
-		new: "if (s->tick != tick) {",
+		old: "if (s->tick != now_tick() || next != state) {",
+		new: "if (s->tick != now_tick()) {",
 		why: "a flow that is established within a tick lives no longer than one that is not",
 	},
 	{
 		name: "bpf/tick-never", file: "bpf/lib/flow.h", by: inBPF,
-		old: "if (s->tick != tick || next != state) {",
+		old: "if (s->tick != now_tick() || next != state) {",
 		new: "if (!s->tick || next != state) {",
 		why: "traffic does not keep its flow alive",
 	},
