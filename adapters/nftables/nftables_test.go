@@ -2,7 +2,6 @@ package nftables_test
 
 import (
 	"fmt"
-	"io"
 	"net"
 	"net/netip"
 	"os"
@@ -146,125 +145,27 @@ $L route add 10.1.0.0/24 via 10.200.2.1; $L route add fd01::/64 via fd02:2::1
 	return node, pod, wan, lan
 }
 
-// serve answers with the sender's address, on TCP and UDP port 7.
-func serve(t *testing.T, ns string) {
-	require.NoError(t, netns.Do(netns.Path(ns), func() error {
-		l, err := net.Listen("tcp", ":7")
-		if err != nil {
-			return err
-		}
-		u, err := net.ListenPacket("udp", ":7")
-		if err != nil {
-			return err
-		}
-		t.Cleanup(func() { l.Close(); u.Close() })
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				fmt.Fprint(c, host(c.RemoteAddr()))
-				c.Close()
-			}
-		}()
-		go func() {
-			b := make([]byte, 64)
-			for {
-				_, from, err := u.ReadFrom(b)
-				if err != nil {
-					return
-				}
-				_, _ = u.WriteTo([]byte(host(from)), from)
-			}
-		}()
-		return nil
-	}))
-}
-
-func host(a net.Addr) string {
-	h, _, _ := net.SplitHostPort(a.String())
-	return strings.TrimPrefix(h, "::ffff:")
-}
-
-// seenAs is what a server on the other side takes us for.
-func seenAs(t *testing.T, ns, network, address string) (seen string) {
-	t.Helper()
-	require.NoError(t, netns.Do(netns.Path(ns), func() error {
-		c, err := net.DialTimeout(network, net.JoinHostPort(address, "7"), 3*time.Second)
-		if err != nil {
-			return err
-		}
-		defer c.Close()
-		_ = c.SetDeadline(time.Now().Add(3 * time.Second))
-		if network == "udp" {
-			fmt.Fprint(c, "?")
-			b := make([]byte, 64)
-			n, err := c.Read(b)
-			seen = string(b[:n])
-			return err
-		}
-		b, err := io.ReadAll(c)
-		seen = string(b)
-		return err
-	}))
-	return seen
-}
-
-// ping asks for an echo and waits for it.
-func ping(ns, network, address string, request, reply byte) error {
-	return netns.Do(netns.Path(ns), func() error {
-		c, err := net.Dial(network, address)
-		if err != nil {
-			return err
-		}
-		defer c.Close()
-		_ = c.SetDeadline(time.Now().Add(3 * time.Second))
-		m := []byte{request, 0, 0, 0, 0x12, 0x34, 0, 1}
-		if request == 8 { // for IPv6 the kernel fills the checksum in
-			sum := uint32(m[0])<<8 + 0x1234 + 1
-			m[2], m[3] = byte(^sum>>8), byte(^sum)
-		}
-		if _, err := c.Write(m); err != nil {
-			return err
-		}
-		for b := make([]byte, 128); ; {
-			n, err := c.Read(b)
-			if err != nil {
-				return err
-			}
-			m := b[:n]
-			if request == 8 && n > 20 {
-				m = m[20:] // the header comes with it
-			}
-			if len(m) >= 8 && m[0] == reply && m[4] == 0x12 && m[5] == 0x34 {
-				return nil
-			}
-		}
-	})
-}
-
 func TestTraffic(t *testing.T) {
 	netnstest.Require(t)
 	node, pod, wan, lan := lan(t)
-	serve(t, wan)
-	serve(t, lan)
+	netnstest.Serve(t, wan)
+	netnstest.Serve(t, lan)
 	m := nftables.New(nftables.Config{Netns: netns.Path(node)})
 	require.NoError(t, m.SyncMasquerade(rules))
 	for _, network := range []string{"tcp", "udp"} {
-		assert.Equal(t, "10.200.1.1", seenAs(t, pod, network, "10.200.1.2"), "outside, "+network)
-		assert.Equal(t, "fd02:1::1", seenAs(t, pod, network, "fd02:1::2"), "outside, "+network)
-		assert.Equal(t, "10.1.0.2", seenAs(t, pod, network, "10.200.2.2"), "inside, "+network)
-		assert.Equal(t, "fd01::2", seenAs(t, pod, network, "fd02:2::2"), "inside, "+network)
+		assert.Equal(t, "10.200.1.1", seen(t, pod, network, "10.200.1.2"), "outside, "+network)
+		assert.Equal(t, "fd02:1::1", seen(t, pod, network, "fd02:1::2"), "outside, "+network)
+		assert.Equal(t, "10.1.0.2", seen(t, pod, network, "10.200.2.2"), "inside, "+network)
+		assert.Equal(t, "fd01::2", seen(t, pod, network, "fd02:2::2"), "inside, "+network)
 	}
-	assert.NoError(t, ping(pod, "ip4:icmp", "10.200.1.2", 8, 0))
-	assert.NoError(t, ping(pod, "ip6:ipv6-icmp", "fd02:1::2", 128, 129))
+	assert.NoError(t, netnstest.Ping(pod, "ip4:icmp", "10.200.1.2", 8, 0))
+	assert.NoError(t, netnstest.Ping(pod, "ip6:ipv6-icmp", "fd02:1::2", 128, 129))
 	// Only by the other device: outside is not reached any more, as it does not know the way back.
 	limited := rules
 	limited.Inside, limited.Devices = nil, []string{"lan+"}
 	require.NoError(t, m.SyncMasquerade(limited))
-	assert.Equal(t, "10.200.2.1", seenAs(t, pod, "tcp", "10.200.2.2"))
-	assert.Equal(t, "fd02:2::1", seenAs(t, pod, "tcp", "fd02:2::2"))
+	assert.Equal(t, "10.200.2.1", seen(t, pod, "tcp", "10.200.2.2"))
+	assert.Equal(t, "fd02:2::1", seen(t, pod, "tcp", "fd02:2::2"))
 	assert.Error(t, netns.Do(netns.Path(pod), func() error {
 		c, err := net.DialTimeout("tcp", "10.200.1.2:7", 300*time.Millisecond)
 		if err == nil {
@@ -272,4 +173,11 @@ func TestTraffic(t *testing.T) {
 		}
 		return err
 	}))
+}
+
+func seen(t *testing.T, ns, network, address string) string {
+	t.Helper()
+	as, err := netnstest.SeenAs(ns, network, address)
+	require.NoError(t, err)
+	return as
 }

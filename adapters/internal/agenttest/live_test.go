@@ -2,8 +2,6 @@ package agenttest_test
 
 import (
 	"context"
-	"fmt"
-	"io"
 	"net"
 	"os"
 	"os/exec"
@@ -20,6 +18,7 @@ import (
 
 	"github.com/weirnet/weir/adapters/cni"
 	"github.com/weirnet/weir/adapters/internal/netns"
+	"github.com/weirnet/weir/adapters/internal/netns/netnstest"
 )
 
 const nodeObject = `{apiVersion: v1, kind: Node, metadata: {name: n1},
@@ -71,10 +70,10 @@ func TestOnANode(t *testing.T) {
 spec: {podSelector: {}, policyTypes: [Ingress, Egress], egress: [{to: [{ipBlock: {cidr: 10.200.1.2/32}}, {ipBlock: {cidr: "fd02:1::2/128"}}]}]}}`)
 	n.apply("pods", `{apiVersion: v1, kind: Pod, metadata: {name: a, namespace: shop}, spec: {nodeName: n1, containers: [{name: c, image: i}]}}`)
 	pod := n.add("shop", "a")
-	serve(t, n.outside)
+	netnstest.Serve(t, n.outside)
 	n.outsideSees(pod)
-	serve(t, pod)
-	_, err := seenAs(n.outside, "tcp", "10.1.0.2") // by way of the node
+	netnstest.Serve(t, pod)
+	_, err := netnstest.SeenAs(n.outside, "tcp", "10.1.0.2") // by way of the node
 	assert.Error(t, err, "nobody comes in")
 
 	// What others take away comes back.
@@ -82,7 +81,7 @@ spec: {podSelector: {}, policyTypes: [Ingress, Egress], egress: [{to: [{ipBlock:
 	require.NoError(t, err, "%s", out)
 	require.NoError(t, os.Remove(filepath.Join(n.confDir, cni.ConflistName)))
 	n.eventually("masquerading is back", func() bool {
-		seen, err := seenAs(pod, "udp", "10.200.1.2")
+		seen, err := netnstest.SeenAs(pod, "udp", "10.200.1.2")
 		return err == nil && seen == "10.200.1.1"
 	})
 	n.eventually("the conflist is back", func() bool {
@@ -120,7 +119,7 @@ spec: {podSelector: {}, policyTypes: [Ingress, Egress], egress: [{to: [{ipBlock:
 	// The agent goes: pods stay connected and can be removed, new ones wait in vain and are told why.
 	n.stop()
 	n.outsideSees(pod)
-	_, err = seenAs(n.outside, "tcp", "10.1.0.2")
+	_, err = netnstest.SeenAs(n.outside, "tcp", "10.1.0.2")
 	assert.Error(t, err, "still nobody comes in")
 	n.set("ipam", "cluster-pool")
 	require.Equal(t, 1, n.failsToStart(), "another IPAM mode while there are pods")
@@ -157,13 +156,13 @@ func (n *node) outsideSees(pod string) {
 	n.t.Helper()
 	for _, network := range []string{"tcp", "udp"} {
 		for address, want := range map[string]string{"10.200.1.2": "10.200.1.1", "fd02:1::2": "fd02:1::1"} {
-			seen, err := seenAs(pod, network, address)
+			seen, err := netnstest.SeenAs(pod, network, address)
 			assert.NoError(n.t, err, "%s %s", network, address)
 			assert.Equal(n.t, want, seen, "%s %s", network, address)
 		}
 	}
-	assert.NoError(n.t, ping(pod, "ip4:icmp", "10.200.1.2", 8, 0))
-	assert.NoError(n.t, ping(pod, "ip6:ipv6-icmp", "fd02:1::2", 128, 129))
+	assert.NoError(n.t, netnstest.Ping(pod, "ip4:icmp", "10.200.1.2", 8, 0))
+	assert.NoError(n.t, netnstest.Ping(pod, "ip6:ipv6-icmp", "fd02:1::2", 128, 129))
 	if n.t.Failed() {
 		out, _ := exec.Command("bash", "-c", "ip -n "+n.ns+" -6 neigh; ip -n "+n.outside+" -6 neigh; nsenter --net="+netns.Path(n.ns)+
 			" nft list ruleset; nsenter --net="+netns.Path(n.ns)+" conntrack -L -f ipv6; nsenter --net="+netns.Path(n.ns)+" conntrack -S").CombinedOutput()
@@ -211,104 +210,6 @@ func (n *node) patch(resource, name, patch string) {
 	require.NoError(n.t, err)
 }
 
-// serve answers with the sender's address, on TCP and UDP port 7.
-func serve(t *testing.T, ns string) {
-	t.Helper()
-	require.NoError(t, netns.Do(netns.Path(ns), func() error {
-		l, err := net.Listen("tcp", ":7")
-		if err != nil {
-			return err
-		}
-		u, err := net.ListenPacket("udp", ":7")
-		if err != nil {
-			return err
-		}
-		t.Cleanup(func() { l.Close(); u.Close() })
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				fmt.Fprint(c, host(c.RemoteAddr()))
-				c.Close()
-			}
-		}()
-		go func() {
-			b := make([]byte, 64)
-			for {
-				_, from, err := u.ReadFrom(b)
-				if err != nil {
-					return
-				}
-				_, _ = u.WriteTo([]byte(host(from)), from)
-			}
-		}()
-		return nil
-	}))
-}
-
-func host(a net.Addr) string {
-	h, _, _ := net.SplitHostPort(a.String())
-	return strings.TrimPrefix(h, "::ffff:")
-}
-
-// seenAs is what a server on the other side takes us for.
-func seenAs(ns, network, address string) (seen string, err error) {
-	err = netns.Do(netns.Path(ns), func() error {
-		c, err := net.DialTimeout(network, net.JoinHostPort(address, "7"), 2*time.Second)
-		if err != nil {
-			return err
-		}
-		defer c.Close()
-		_ = c.SetDeadline(time.Now().Add(2 * time.Second))
-		if network == "udp" {
-			fmt.Fprint(c, "?")
-			b := make([]byte, 64)
-			n, err := c.Read(b)
-			seen = string(b[:n])
-			return err
-		}
-		b, err := io.ReadAll(c)
-		seen = string(b)
-		return err
-	})
-	return seen, err
-}
-
-// ping asks for an echo and waits for it.
-func ping(ns, network, address string, request, reply byte) error {
-	return netns.Do(netns.Path(ns), func() error {
-		c, err := net.Dial(network, address)
-		if err != nil {
-			return err
-		}
-		defer c.Close()
-		_ = c.SetDeadline(time.Now().Add(3 * time.Second))
-		m := []byte{request, 0, 0, 0, 0x12, 0x34, 0, 1}
-		if request == 8 { // for IPv6 the kernel fills the checksum in
-			sum := uint32(m[0])<<8 + 0x1234 + 1
-			m[2], m[3] = byte(^sum>>8), byte(^sum)
-		}
-		if _, err := c.Write(m); err != nil {
-			return err
-		}
-		for b := make([]byte, 128); ; {
-			n, err := c.Read(b)
-			if err != nil {
-				return err
-			}
-			m := b[:n]
-			if request == 8 && n > 20 {
-				m = m[20:] // the header comes with it
-			}
-			if len(m) >= 8 && m[0] == reply && m[4] == 0x12 && m[5] == 0x34 {
-				return nil
-			}
-		}
-	})
-}
-
 // Agents come and go; connections are made all the time.
 func TestRestarts(t *testing.T) {
 	n := newNode(t, "n2")
@@ -323,7 +224,7 @@ spec: {podSelector: {}, policyTypes: [Ingress, Egress], egress: [{to: [{ipBlock:
 	n.ready()
 	n.installed()
 	pod := n.add("r", "a")
-	serve(t, n.outside)
+	netnstest.Serve(t, n.outside)
 	n.outsideSees(pod)
 	for range 5 {
 		n.stop()
