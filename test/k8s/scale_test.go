@@ -98,7 +98,6 @@ type writer struct {
 	t       *testing.T
 	client  *http.Client
 	host    string
-	mu      sync.Mutex
 	written int
 }
 
