@@ -129,14 +129,20 @@ func (c *cluster) tryApply(manifest string) error {
 // applyFile applies one of testdata/manifests.
 func (c *cluster) applyFile(t *testing.T, name string) {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join("testdata", "manifests", name))
-	require.NoError(t, err)
-	c.apply(t, string(data))
+	c.applyIn(t, "", name)
 }
 
-// remove deletes a namespace with all that is in it, at the end of a test.
+// applyIn applies one of testdata/manifests that leaves its namespace open.
+func (c *cluster) applyIn(t *testing.T, namespace, name string) {
+	t.Helper()
+	data, err := os.ReadFile(filepath.Join("testdata", "manifests", name))
+	require.NoError(t, err)
+	c.apply(t, strings.ReplaceAll(string(data), "NAMESPACE", namespace))
+}
+
+// remove deletes a namespace with all that is in it, at the end of a test, and does not wait for that.
 func (c *cluster) remove(t *testing.T, namespace string) {
-	t.Cleanup(func() { c.kubectl(t, "delete", "namespace", namespace, "--timeout=2m") })
+	t.Cleanup(func() { c.kubectl(t, "delete", "namespace", namespace, "--wait=false") })
 }
 
 // exec runs the workload in a pod and gives what it printed.

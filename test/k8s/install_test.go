@@ -114,8 +114,16 @@ func (c *cluster) namespaceOf(p pod) string {
 	return "addresses"
 }
 
-// testUninstall removes weir and looks what it leaves on a node.
+// testUninstall removes weir, once the pods of the other parts are gone, and looks for what it leaves in
+// the API.
 func (c *cluster) testUninstall(t *testing.T) {
+	eventually(t, 2*time.Minute, "pods of the other parts end", func() error {
+		out, err := c.Kubectl("get", "namespaces", "--field-selector=status.phase=Terminating", "-o", "name")
+		if err == nil && out != "" {
+			err = fmt.Errorf("left: %s", strings.Fields(out))
+		}
+		return err
+	})
 	out, err := c.weir(t, "uninstall", "--wait")
 	require.NoError(t, err)
 	t.Log(out)

@@ -18,10 +18,8 @@ import (
 // workload starts the pods and Services of workload.yaml in a namespace that ends with the test.
 func (c *cluster) workload(t *testing.T, namespace string) {
 	t.Helper()
-	data, err := os.ReadFile(filepath.Join("testdata", "manifests", "workload.yaml"))
-	require.NoError(t, err)
 	c.remove(t, namespace)
-	c.apply(t, strings.ReplaceAll(string(data), "NAMESPACE", namespace))
+	c.applyIn(t, namespace, "workload.yaml")
 	c.rollout(t, namespace, "deploy/echo")
 }
 
@@ -45,17 +43,9 @@ func (c *cluster) testServices(t *testing.T) {
 			client := onNode(pods, i)
 			for _, ip := range s.Spec.ClusterIPs {
 				url := "http://" + net.JoinHostPort(ip, "80") + "/hostname"
-				seen := map[string]bool{}
-				eventually(t, 30*time.Second, fmt.Sprintf("all backends of %s from %s", ip, bed.NodeName(i)), func() error {
-					out, err := c.exec("services", client.Metadata.Name, "get", url)
-					if err != nil {
-						t.Fatalf("%s from %s: %v", url, client.Metadata.Name, err)
-					}
-					if seen[out] = true; len(seen) < len(pods) {
-						return fmt.Errorf("seen: %v", seen)
-					}
-					return nil
-				})
+				seen, err := c.exec("services", client.Metadata.Name, "sample", url)
+				require.NoError(t, err)
+				assert.Len(t, strings.Fields(seen), len(pods), "%s from %s: %s", url, bed.NodeName(i), seen)
 			}
 		}
 	})

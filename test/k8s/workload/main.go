@@ -2,27 +2,30 @@
 //
 //	workload                             wait for a signal
 //	workload serve                       answer on port 8080 (HTTP and UDP) and 8081 (TCP echo)
-//	workload get URL                     print the answer; 2 s at most
-//	workload post URL                    the same with method POST
+//	workload get URL                     print the answer; 1 s at most
+//	workload sample URL                  ask a hundred times, print every different answer
 //	workload udp HOST:PORT               send a packet and print the answer
+//	workload echo HOST:PORT              send bytes to a TCP echo and want them back
 //	workload lookup NAME                 print the addresses of a name
 //	workload load HOST...                connect to each all the time; what happened is on port 9090
 package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 	"time"
 )
 
 // timeout is how long one exchange may take.
-const timeout = 2 * time.Second
+const timeout = time.Second
 
 func main() {
 	args := os.Args[1:]
@@ -35,11 +38,13 @@ func main() {
 	case verb == "serve":
 		err = serve()
 	case verb == "get" && len(args) == 2:
-		err = request(http.MethodGet, args[1])
-	case verb == "post" && len(args) == 2:
-		err = request(http.MethodPost, args[1])
+		err = get(args[1], os.Stdout)
+	case verb == "sample" && len(args) == 2:
+		err = sample(args[1])
 	case verb == "udp" && len(args) == 2:
 		err = udp(args[1])
+	case verb == "echo" && len(args) == 2:
+		err = echo(args[1])
 	case verb == "lookup" && len(args) == 2:
 		err = lookup(args[1])
 	case verb == "load" && len(args) > 1:
@@ -135,23 +140,40 @@ func echoTCP(address string) error {
 	}
 }
 
-func request(method, url string) error {
+func get(url string, out io.Writer) error {
 	ctx, cancel := context.WithTimeout(context.Background(), timeout)
 	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, method, url, nil)
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
 	if err != nil {
 		return err
 	}
-	resp, err := http.DefaultClient.Do(req)
+	// Every request is a connection of its own.
+	client := http.Client{Transport: &http.Transport{DisableKeepAlives: true}}
+	resp, err := client.Do(req)
 	if err != nil {
 		return err
 	}
 	defer resp.Body.Close()
-	if _, err := io.Copy(os.Stdout, resp.Body); err != nil {
+	if _, err := io.Copy(out, resp.Body); err != nil {
 		return err
 	}
 	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("%s", resp.Status)
+		return errors.New(resp.Status)
+	}
+	return nil
+}
+
+func sample(url string) error {
+	seen := map[string]bool{}
+	for range 100 {
+		var answer strings.Builder
+		if err := get(url, &answer); err != nil {
+			return err
+		}
+		if !seen[answer.String()] {
+			seen[answer.String()] = true
+			fmt.Print(answer.String())
+		}
 	}
 	return nil
 }
@@ -175,8 +197,17 @@ func udp(address string) error {
 	return nil
 }
 
+func echo(address string) error {
+	conn, err := net.DialTimeout("tcp", address, timeout)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	return exchange(conn)
+}
+
 func lookup(name string) error {
-	ctx, cancel := context.WithTimeout(context.Background(), 2*timeout)
+	ctx, cancel := context.WithTimeout(context.Background(), 4*timeout)
 	defer cancel()
 	addrs, err := net.DefaultResolver.LookupHost(ctx, name)
 	for _, a := range addrs {
