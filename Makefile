@@ -107,7 +107,9 @@ k8s-api:
 
 test-k8s: build ## as root: a Kubernetes of three nodes, built from source on first use (K8S_REQUIRE= skips what cannot be)
 	@test/k8s/build.sh cluster >/dev/null || [ -z "$(K8S_REQUIRE)" ]
-	@WEIR_K8S_NODES=1 REQUIRE=$(K8S_REQUIRE) $(TEST) -p 1 -timeout 40m ./test/k8s/...
+	@figures=$$(mktemp); trap "rm -f $$figures" EXIT; \
+		WEIR_K8S_NODES=1 WEIR_K8S_REPORT=$$figures WEIR_BIN=$(CURDIR)/bin REQUIRE=$(K8S_REQUIRE) $(TEST) -p 1 -timeout 40m ./test/k8s/...; \
+		status=$$?; cat $$figures; exit $$status
 
 soak: ## SEEDS simulated clusters from SEED on; then, as root, as many runs of PACKETS packets and socket calls: programs against the fake kernel
 	@go test -v -count=1 -timeout 0 -run 'Sim$$' ./test/sim -soak -first $(SEED) -seeds $(SEEDS)

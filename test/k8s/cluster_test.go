@@ -212,6 +212,22 @@ func (c *cluster) collect(t *testing.T, dir string) {
 	}
 }
 
+// figure logs a measurement, and appends it to the file $WEIR_K8S_REPORT for whoever reads no logs.
+func figure(t *testing.T, format string, args ...any) {
+	t.Helper()
+	line := fmt.Sprintf(format, args...)
+	t.Log(line)
+	path := os.Getenv("WEIR_K8S_REPORT")
+	if path == "" {
+		return
+	}
+	f, err := os.OpenFile(path, os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	require.NoError(t, err)
+	defer f.Close()
+	_, err = fmt.Fprintf(f, "%s: %s\n", t.Name(), line)
+	require.NoError(t, err)
+}
+
 // eventually wants f to succeed within a time; what it said last is part of the failure.
 func eventually(t *testing.T, within time.Duration, what string, f func() error) {
 	t.Helper()

@@ -49,12 +49,13 @@ func (c *cluster) testInstall(t *testing.T) {
 	}
 	out, err := c.weir(t, args...)
 	require.NoError(t, err)
-	t.Logf("weir install took %.1f s:\n%s", time.Since(start).Seconds(), out)
+	t.Log(out)
+	figure(t, "cilium install --wait took %.1f s", time.Since(start).Seconds())
 	out, err = c.weir(t, "status", "--wait")
 	require.NoError(t, err)
 	t.Log(out)
 	c.kubectl(t, "wait", "--for=condition=Ready", "node", "--all", "--timeout=60s")
-	t.Logf("nodes are Ready %.1f s after the start of the installation", time.Since(start).Seconds())
+	figure(t, "nodes are Ready %.1f s after the start of the installation", time.Since(start).Seconds())
 
 	assert.Empty(t, c.pods(t, "kube-system", "k8s-app=kube-proxy"))
 	assert.Len(t, c.pods(t, "kube-system", "k8s-app=cilium"), nodes)

@@ -94,7 +94,7 @@ func (l *load) wantNoFailure(t *testing.T, before map[string]report) {
 	t.Helper()
 	after := l.reports(t)
 	for name, r := range after {
-		t.Logf("%s: %d connections, %d messages on lasting ones, %d failed, %d slow, slowest %.2f s", name, r.New, r.Messages, r.Failed, r.Slow, r.Slowest)
+		figure(t, "%s: %d connections, %d messages on lasting ones, %d failed, %d slow, slowest %.2f s", name, r.New, r.Messages, r.Failed, r.Slow, r.Slowest)
 		if r.Failed > 0 {
 			t.Errorf("%s: %d failures:\n%s", name, r.Failed, strings.Join(r.Failures, "\n"))
 		}
@@ -135,9 +135,9 @@ func (c *cluster) testOutage(t *testing.T) {
 			return err
 		})
 	}
-	t.Logf("a new Service works on every node after %.1f s", time.Since(start).Seconds())
+	figure(t, "a new Service works on every node after %.1f s", time.Since(start).Seconds())
 	c.workload(t, "afterwards")
-	t.Logf("new pods run after %.1f s", time.Since(start).Seconds())
+	figure(t, "new pods run after %.1f s", time.Since(start).Seconds())
 	l.wantNoFailure(t, before)
 }
 
@@ -154,7 +154,7 @@ func (c *cluster) testRollout(t *testing.T) {
 	start := time.Now()
 	c.kubectl(t, "-n", "kube-system", "rollout", "restart", "daemonset/cilium")
 	c.rollout(t, "kube-system", "daemonset/cilium")
-	t.Logf("the agents were replaced in %.1f s", time.Since(start).Seconds())
+	figure(t, "the agents were replaced in %.1f s", time.Since(start).Seconds())
 	time.Sleep(3 * time.Second) // what lasting connections lose shows after retransmissions
 	l.wantNoFailure(t, before)
 	// The operator's replicas may all go: traffic does not need them.
@@ -186,11 +186,11 @@ func (c *cluster) testNode(t *testing.T) {
 	start := time.Now()
 	require.NoError(t, c.StartNode(t.Context(), gone))
 	c.kubectl(t, "wait", "--for=condition=Ready", "node/"+bed.NodeName(gone), "--timeout=120s")
-	t.Logf("the node is Ready %.1f s after it was started again", time.Since(start).Seconds())
+	figure(t, "the node is Ready %.1f s after it was started again", time.Since(start).Seconds())
 	c.rollout(t, "kube-system", "daemonset/cilium")
 	c.kubectl(t, "-n", "lost", "wait", "--for=condition=Ready", "pod", "lost", "--timeout=120s")
 	lost := c.pods(t, "lost", "")[0]
-	t.Logf("its pod works again after %.1f s; it had %s and has %s", time.Since(start).Seconds(), old, lost.Status.PodIP)
+	figure(t, "its pod works again after %.1f s; it had %s and has %s", time.Since(start).Seconds(), old, lost.Status.PodIP)
 	eventually(t, 20*time.Second, "names, asked for by the returned node's pod", func() error {
 		_, err := c.exec("lost", "lost", "lookup", "kubernetes.default.svc.cluster.local")
 		return err
@@ -216,5 +216,5 @@ func (c *cluster) testConnectivity(t *testing.T) {
 		t.Fatal(err)
 	}
 	lines := strings.Split(strings.TrimSpace(out), "\n")
-	t.Logf("%s (%.0f s)", lines[len(lines)-1], time.Since(start).Seconds())
+	figure(t, "%s (%.0f s)", lines[len(lines)-1], time.Since(start).Seconds())
 }

@@ -60,13 +60,13 @@ func TestScale(t *testing.T) {
 	require.NoError(t, err)
 	start := time.Now()
 	fill(w)
-	t.Logf("%d objects written in %.0f s", w.written, time.Since(start).Seconds())
+	figure(t, "%d objects written in %.0f s", w.written, time.Since(start).Seconds())
 
 	a := startAgent(t, b, programs)
 	a.waitHealthy(readyLimit)
-	t.Logf("ready after %.1f s; %s", time.Since(a.started).Seconds(), a.usage())
+	figure(t, "ready after %.1f s; %s", time.Since(a.started).Seconds(), a.usage())
 	a.waitServices(scaleServices)
-	t.Logf("every Service is in the kernel after %.1f s; %s", time.Since(a.started).Seconds(), a.usage())
+	figure(t, "every Service is in the kernel after %.1f s; %s", time.Since(a.started).Seconds(), a.usage())
 
 	// The garbage of the start goes within the next seconds.
 	var resident int
@@ -76,17 +76,17 @@ func TestScale(t *testing.T) {
 			break
 		}
 	}
-	t.Logf("at rest: %s", a.usage())
+	figure(t, "at rest: %s", a.usage())
 	assert.LessOrEqual(t, resident, residentLimit, "MiB resident")
 
 	before := a.cpu()
 	time.Sleep(20 * time.Second)
-	t.Logf("doing nothing: %.3f of a processor", (a.cpu()-before).Seconds()/20)
+	figure(t, "doing nothing: %.3f of a processor", (a.cpu()-before).Seconds()/20)
 
 	before = a.cpu()
 	churn(w, 500)
 	time.Sleep(5 * time.Second)
-	t.Logf("500 pods replaced on other nodes: %.2f s of processor time; %s", (a.cpu() - before).Seconds(), a.usage())
+	figure(t, "500 pods replaced on other nodes: %.2f s of processor time; %s", (a.cpu() - before).Seconds(), a.usage())
 	assert.LessOrEqual(t, a.resident(), residentLimit, "MiB resident after changes")
 	if t.Failed() {
 		t.Log(a.log.String())
