@@ -200,22 +200,46 @@ type Node struct {
 	ID uint16 // numbers are local to this node, 1 to 65535
 }
 
-// ServiceKey is a frontend. Table "services".
+// Scope says for whom a frontend's row counts.
+type Scope uint8
+
+// The scopes.
+const (
+	Internal Scope = 0 // sockets of the cluster: pods and nodes
+	External Scope = 1 // packets that come from the network
+)
+
+func (s Scope) String() string {
+	if s == External {
+		return "external"
+	}
+	return "internal"
+}
+
+// ServiceKey is a frontend. Table "services". The unspecified address of a family (0.0.0.0, ::) stands for
+// every address of a node: in scope Internal of any node, unless the row is Local; in scope External of this one.
+// A row of the very address goes first.
 type ServiceKey struct {
 	Addr  netip.Addr
 	Port  uint16
 	Proto uint8
+	Scope Scope
 }
 
 func (k ServiceKey) String() string {
-	return netip.AddrPortFrom(k.Addr, k.Port).String() + "/" + ProtoName(k.Proto)
+	s := netip.AddrPortFrom(k.Addr, k.Port).String() + "/" + ProtoName(k.Proto)
+	if k.Scope == External {
+		s += "/external"
+	}
+	return s
 }
 
 // Service says how a frontend spreads its connections over slots 1 to Count.
 type Service struct {
 	ID              uint32
-	Count           uint32 // slots in use; 0: connect fails with ECONNREFUSED
+	Count           uint32 // slots in use; 0: connections are refused
 	AffinityTimeout uint32 // seconds; 0: no session affinity
+	Local           bool   // the unspecified address stands for this node's own addresses only (host ports)
 }
 
 // SlotKey is one place of a service. Table "slots".

@@ -463,5 +463,5 @@ func compareKeys(a, b datapath.ServiceKey) int {
 	if o := a.Addr.Compare(b.Addr); o != 0 {
 		return o
 	}
-	return cmp.Or(cmp.Compare(a.Port, b.Port), cmp.Compare(a.Proto, b.Proto))
+	return cmp.Or(cmp.Compare(a.Port, b.Port), cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Scope, b.Scope))
 }

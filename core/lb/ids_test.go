@@ -14,7 +14,7 @@ func TestIDsNeverChange(t *testing.T) {
 	assert.Equal(t, uint32(0xce5ca29), backendHash(row("10.0.0.1")))
 	assert.Equal(t, uint32(0xd67641d7), backendHash(row("fd00::1")))
 	assert.Equal(t, uint32(0xdd34af83), serviceHash(webKey))
-	same := datapath.ServiceKey(row("10.0.0.1"))
+	same := datapath.ServiceKey{Addr: row("10.0.0.1").Addr, Port: row("10.0.0.1").Port, Proto: row("10.0.0.1").Proto}
 	assert.NotEqual(t, backendHash(row("10.0.0.1")), serviceHash(same))
 }
 
