@@ -90,7 +90,7 @@ func lbServices(d ports.TablesDump, infos []ports.ServiceInfo) []keyed {
 		if !ok {
 			return fmt.Sprintf("backend %d not found", backend)
 		}
-		return datapath.ServiceKey(b).String()
+		return b.String()
 	})
 }
 
@@ -142,7 +142,7 @@ func lbBackends(d ports.TablesDump) []keyed {
 	sort.Slice(d.Backends, func(i, j int) bool { return d.Backends[i].Key < d.Backends[j].Key })
 	var out []keyed
 	for _, b := range d.Backends {
-		out = append(out, keyed{fmt.Sprint(b.Key), []string{datapath.ServiceKey(b.Value).String()}})
+		out = append(out, keyed{fmt.Sprint(b.Key), []string{b.Value.String()}})
 	}
 	return out
 }

@@ -255,6 +255,10 @@ type Backend struct {
 	Proto uint8
 }
 
+func (b Backend) String() string {
+	return netip.AddrPortFrom(b.Addr, b.Port).String() + "/" + ProtoName(b.Proto)
+}
+
 // AddrBuckets is the number of buckets whose epochs make flows with remote addresses stale.
 const AddrBuckets = 4096
 

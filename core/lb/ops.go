@@ -64,7 +64,7 @@ func (o DeleteSlot) String() string {
 }
 
 func (o PutBackend) String() string {
-	return fmt.Sprintf("put backend %d: %s", o.ID, datapath.ServiceKey{Addr: o.Row.Addr, Port: o.Row.Port, Proto: o.Row.Proto})
+	return fmt.Sprintf("put backend %d: %s", o.ID, o.Row)
 }
 
 func (o DeleteBackend) String() string { return fmt.Sprintf("delete backend %d", o.ID) }
