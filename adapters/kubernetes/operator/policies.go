@@ -36,8 +36,8 @@ type policyObject struct {
 	metav1.ObjectMeta
 	valid      bool
 	findings   []cluster.Finding
-	groups     []string // CIDR groups that it names
-	conditions []any    // as they stand in its status
+	groups     []manifest.GroupRef // CIDR groups that it names
+	conditions []any               // as they stand in its status
 }
 
 // nameOnly is an object of which only the existence matters.
@@ -56,7 +56,7 @@ func convertPolicy(o runtime.Object) (*policyObject, error) {
 	if !ok {
 		return nil, fmt.Errorf("want a policy, got %T", o)
 	}
-	p := &policyObject{ObjectMeta: identity(u), groups: namedGroups(u.Object["spec"], namedGroups(u.Object["specs"], nil))}
+	p := &policyObject{ObjectMeta: identity(u)}
 	p.conditions, _, _ = unstructured.NestedSlice(u.Object, "status", "conditions")
 	doc := map[string]any{"apiVersion": u.Object["apiVersion"], "kind": u.Object["kind"]}
 	for _, part := range []string{"metadata", "spec", "specs"} {
@@ -69,27 +69,8 @@ func convertPolicy(o runtime.Object) (*policyObject, error) {
 		return nil, err
 	}
 	object, findings := manifest.Decode("", body)
-	p.valid, p.findings = object.Valid(), findings
+	p.valid, p.findings, p.groups = object.Valid(), findings, object.GroupRefs()
 	return p, nil
-}
-
-// namedGroups adds the CIDR groups that a part of a policy names.
-func namedGroups(part any, to []string) []string {
-	switch part := part.(type) {
-	case map[string]any:
-		if name, ok := part["cidrGroupRef"].(string); ok && !slices.Contains(to, name) {
-			to = append(to, name)
-		}
-		for _, v := range part {
-			to = namedGroups(v, to)
-		}
-	case []any:
-		for _, v := range part {
-			to = namedGroups(v, to)
-		}
-	}
-	slices.Sort(to)
-	return to
 }
 
 // policyDuty keeps the condition Valid of one kind of policies.
@@ -109,7 +90,7 @@ func newPolicyDuty(op *Operator, c *clients, resource schema.GroupVersionResourc
 	}
 	return d, groups.changed(func(g *nameOnly) {
 		for _, p := range policies.list() {
-			if slices.Contains(p.groups, g.Name) {
+			if slices.ContainsFunc(p.groups, func(r manifest.GroupRef) bool { return r.Name == g.Name }) {
 				d.queue.Add(keyOf(p))
 			}
 		}
@@ -132,9 +113,8 @@ func (d *policyDuty) reconcile(ctx context.Context, key string) error {
 	}
 	findings := p.findings
 	for _, g := range p.groups {
-		if _, exists := d.groups.get(g); !exists {
-			findings = append(slices.Clip(findings), cluster.Finding{Warning: true,
-				Message: fmt.Sprintf("CiliumCIDRGroup %s does not exist; it stands for no address", g)})
+		if _, exists := d.groups.get(g.Name); !exists {
+			findings = append(slices.Clip(findings), g.Missing())
 		}
 	}
 	status, reason, message := verdict(p.valid, findings)

@@ -96,7 +96,7 @@ func TestMissingCIDRGroupIsAWarning(t *testing.T) {
 		}
 		return c["message"].(string)
 	}
-	const missing = "warning: CiliumCIDRGroup partners does not exist"
+	const missing = "warning: spec.ingress[0].fromCIDRSet[0].cidrGroupRef: CiliumCIDRGroup partners does not exist"
 	r.eventually(func() string { return want(strings.Contains(message(), missing), true) })
 	r.create(ciliumCIDRGroups, "", map[string]any{"apiVersion": "cilium.io/v2", "kind": "CiliumCIDRGroup", "metadata": map[string]any{"name": "partners"},
 		"spec": map[string]any{"externalCIDRs": []any{"192.0.2.0/24"}}})
