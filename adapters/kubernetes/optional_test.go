@@ -127,7 +127,7 @@ func TestCIDRGroups(t *testing.T) {
 	w.Eventually(t, "one group", admits("2001:db8::/32"))
 	a.remove(manifest.KindCiliumCIDRGroup, "", "partners")
 	w.Eventually(t, "no group", admits(""))
-	assert.Len(t, s.Findings(), 1)
+	assert.Len(t, s.Findings(), 2)
 	a.remove(manifest.KindCiliumNetworkPolicy, "shop", "g")
 	w.Eventually(t, "no policy", admits("none"))
 	assert.Empty(t, s.Findings())
@@ -157,9 +157,9 @@ func TestCIDRGroupsWithoutAndWithALooseDefinition(t *testing.T) {
 	}
 	s, w := start()
 	assert.Equal(t, "", groupPeers(porttest.Digest(w.Events())), "no definition, no groups")
-	assert.Len(t, s.Findings(), 1, "of the group that is missing")
+	assert.Len(t, s.Findings(), 2, "of the group that is missing, and of the labels")
 	a.define("cilium.io", "v2", "ciliumcidrgroups", manifest.KindCiliumCIDRGroup)
-	a.apply(groupOf("partners", "192.0.2.0/24"))
+	a.apply(groupOf("partners", "192.0.2.0/24") + groupOf("offices", ""))
 	w.Eventually(t, "the group", admits("192.0.2.0/24"))
 	a.apply(groupOf("partners", "10.0.0.0/8, 192.0.2.0"))
 	said := func(s *Store) (out []string) {

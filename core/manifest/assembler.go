@@ -182,7 +182,7 @@ func (a *Assembler) resolve(policies []Key) (out []cluster.Event) {
 }
 
 // Findings says what is to be said of the objects held that they don't say by themselves, all of it warnings: of
-// policies that name a CIDR group which isn't there. It holds until the next change; don't change it.
+// policies that name or select CIDR groups which aren't there. It holds until the next change; don't change it.
 func (a *Assembler) Findings() map[Key][]cluster.Finding { return a.groups.findings }
 
 // node says what is known of a node now.

@@ -25,12 +25,7 @@ func (cidrGroupBody) deletes() []cluster.Event { return nil }
 
 func readCIDRGroup(_ *report, md metadata, top object) body {
 	top.only("apiVersion", "kind", "metadata", "spec")
-	g := cidrGroupBody{}
-	var ls []labels.Label
-	for _, k := range sortedKeys(md.labels) {
-		ls = append(ls, labels.Label{Source: labels.SourceK8s, Key: k, Value: md.labels[k]})
-	}
-	g.labels = labels.NewSet(ls...)
+	g := cidrGroupBody{labels: groupLabelSet(md.labels)}
 	spec, ok := top.get("spec").strictObject("externalCIDRs")
 	if !ok {
 		if top.get("spec").absent() {
@@ -65,30 +60,54 @@ type groupUse struct {
 // pod's identity. Groups carry labels of Kubernetes alone.
 func groupKey(at value, key string) (string, string, bool) { return at.ciliumLabel(key) }
 
-// GroupRef is a place of a policy that names a CIDR group.
-type GroupRef struct {
-	Field, Name string
+// GroupUse is a place of a policy that stands for CIDR groups: for the one of a name, or for those with labels.
+type GroupUse struct {
+	Field    string
+	name     string // empty: selector
+	selector labels.Selector
+}
+
+// Means says whether the place stands for a group of this name and these labels.
+func (u GroupUse) Means(name string, groupLabels map[string]string) bool {
+	if u.name != "" {
+		return u.name == name
+	}
+	return u.selector.Matches(groupLabelSet(groupLabels))
 }
 
 // Missing is what is to be said if there is no such group: a warning, the policy takes effect.
-func (g GroupRef) Missing() cluster.Finding {
-	return cluster.Finding{Field: g.Field, Warning: true,
-		Message: fmt.Sprintf("%s %s does not exist or is not valid; it stands for no address", KindCiliumCIDRGroup, g.Name)}
+func (u GroupUse) Missing() cluster.Finding {
+	f := cluster.Finding{Field: u.Field, Warning: true}
+	if f.Message = fmt.Sprintf("selects no %s; it stands for no address", KindCiliumCIDRGroup); u.name != "" {
+		f.Message = fmt.Sprintf("%s %s does not exist or is not valid; it stands for no address", KindCiliumCIDRGroup, u.name)
+	}
+	return f
 }
 
-// GroupRefs lists the CIDR groups that a policy names, in its order; nil if it is not valid, or no policy.
-func (o Object) GroupRefs() []GroupRef {
+// GroupUses lists the places of a policy that stand for CIDR groups, in its order; nil if it is not valid, or no policy.
+func (o Object) GroupUses() []GroupUse {
 	b, _ := o.body.(policyBody)
-	var out []GroupRef
+	var out []GroupUse
 	for _, u := range b.groups {
-		if u.name != "" {
-			out = append(out, u.ref())
-		}
+		out = append(out, u.place())
 	}
 	return out
 }
 
-func (u groupUse) ref() GroupRef { return GroupRef{Field: u.field + ".cidrGroupRef", Name: u.name} }
+func (u groupUse) place() GroupUse {
+	if u.name != "" {
+		return GroupUse{Field: u.field + ".cidrGroupRef", name: u.name}
+	}
+	return GroupUse{Field: u.field + ".cidrGroupSelector", selector: u.selector}
+}
+
+func groupLabelSet(m map[string]string) labels.Set {
+	var ls []labels.Label
+	for _, k := range sortedKeys(m) {
+		ls = append(ls, labels.Label{Source: labels.SourceK8s, Key: k, Value: m[k]})
+	}
+	return labels.NewSet(ls...)
+}
 
 // peers are what the use of these groups comes to: their prefixes without the exceptions. exceptFor says of each
 // exception whether it has something to do with one of the prefixes.

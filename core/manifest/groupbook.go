@@ -138,8 +138,8 @@ func (b *groupBook) resolved(k Key, body policyBody) (policy.Policy, []cluster.F
 	owned := map[int]bool{} // specs whose rules are a copy
 	for _, u := range body.groups {
 		groups := b.meant(u)
-		if u.name != "" && len(groups) == 0 {
-			warn(u.ref().Missing())
+		if len(groups) == 0 {
+			warn(u.place().Missing())
 		}
 		peers, excepted := u.peers(groups)
 		for i, e := range u.except {
