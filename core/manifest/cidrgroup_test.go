@@ -110,6 +110,8 @@ func TestPoliciesFollowTheirGroups(t *testing.T) {
 	assert.Empty(t, put(groupDoc("g", `"a":"1"`, `"192.0.2.0/24"`)), "the same again")
 	assert.Empty(t, put(groupDoc("g", `"a":"1","b":"2"`, `"192.0.2.0/24","192.0.2.0/24"`)), "different, and the same to policies")
 	assert.Equal(t, []string{"chosen []"}, put(groupDoc("g", `"a":"2"`, `"192.0.2.0/24"`)), "other labels")
+	assert.Equal(t, []string{"chosen [192.0.2.0/24]"}, put(groupDoc("g", `"a":"1"`, `"192.0.2.0/24"`)), "and back")
+	put(groupDoc("g", `"a":"2"`, `"192.0.2.0/24"`))
 	assert.Equal(t, []string{"chosen [2001:db8::/32]"}, put(groupDoc("six", `"a":"1"`, `"2001:db8::/32"`)))
 	assert.Equal(t, []string{"named [10.0.0.0/8]"}, peersOf(a.Remove(group("g"))))
 	assert.Len(t, missing(), 1)
