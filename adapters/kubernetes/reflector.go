@@ -78,6 +78,9 @@ func (r *reflector) run(ctx context.Context) {
 			none.done()
 			r.at = 0
 			r.store.troubled(r.kind.name, "")
+			if r.kind.custom() {
+				most = longestWait
+			}
 		case apierrors.IsNotFound(err) && r.kind.custom():
 			most = longestWait
 			if !waiting {

@@ -263,9 +263,18 @@ func (s *Store) Findings() []cluster.Finding {
 	for _, kind := range sorted(s.trouble, func(a, b string) bool { return a < b }) {
 		out = append(out, s.trouble[kind])
 	}
-	for _, k := range sorted(s.findings, manifest.Key.Less) {
+	inForce := s.assembler.Findings() // of what the objects in force come to
+	keys := map[manifest.Key]bool{}
+	for k := range s.findings {
+		keys[k] = true
+	}
+	for k := range inForce {
+		keys[k] = true
+	}
+	for _, k := range sorted(keys, manifest.Key.Less) {
 		all := s.findings[k]
 		out = append(out, all...)
+		out = append(out, inForce[k]...)
 		if !slices.ContainsFunc(all, func(f cluster.Finding) bool { return !f.Warning }) {
 			continue
 		}

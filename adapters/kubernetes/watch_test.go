@@ -20,7 +20,6 @@ import (
 	"github.com/weirnet/weir/adapters/kubernetes/crds"
 	"github.com/weirnet/weir/core/cluster"
 	"github.com/weirnet/weir/core/manifest"
-	"github.com/weirnet/weir/core/policy"
 	"github.com/weirnet/weir/ports"
 	"github.com/weirnet/weir/ports/porttest"
 )
@@ -304,41 +303,6 @@ func TestClusterPool(t *testing.T) {
 		require.Equal(t, want, got)
 		require.Equal(t, !pool, len(known.Nodes["n2"].PodCIDRs) > 0, "a node that has no range yet")
 	}
-}
-
-// The definition of ClusterNetworkPolicy is the users' to install, or not: without it there are none of them, with
-// it there are those that there are, and when it goes they go.
-func TestOptionalDefinition(t *testing.T) {
-	a := server(t)
-	const definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-	const name, kind = "clusternetworkpolicies.policy.networking.k8s.io", manifest.KindClusterNetworkPolicy
-	s := a.open(Options{Node: "n1"})
-	s.longestPause = time.Second
-	w := porttest.WatchSource(t, s)
-	w.Eventually(t, "Synced", synced)
-	require.Empty(t, s.Findings())
-	there := func(want bool) func(porttest.Known) bool {
-		return func(k porttest.Known) bool { _, ok := k.Policies[kind+" p"]; return ok == want }
-	}
-
-	a.do("POST", definitions, "application/json", []byte(`{"apiVersion":"apiextensions.k8s.io/v1","kind":"CustomResourceDefinition",
-		"metadata":{"name":"`+name+`","annotations":{"api-approved.kubernetes.io":"unapproved, a test"}},
-		"spec":{"group":"policy.networking.k8s.io","scope":"Cluster","names":{"plural":"clusternetworkpolicies","kind":"`+kind+`"},
-		"versions":[{"name":"v1alpha2","served":true,"storage":true,"schema":{"openAPIV3Schema":{"type":"object","x-kubernetes-preserve-unknown-fields":true}}}]}}`))
-	t.Cleanup(func() { a.try("DELETE", definitions+"/"+name, "", nil) })
-	const path = "/apis/policy.networking.k8s.io/v1alpha2/clusternetworkpolicies"
-	eventually(t, "the definition in effect", func() bool {
-		_, code, err := a.try("GET", path, "", nil)
-		return err == nil && code == http.StatusOK
-	})
-	a.do("POST", path, "application/json", []byte(`{"apiVersion":"policy.networking.k8s.io/v1alpha2","kind":"`+kind+`","metadata":{"name":"p"},
-		"spec":{"tier":"Admin","priority":3,"subject":{"namespaces":{}},"ingress":[{"action":"Deny","from":[{"namespaces":{}}]}]}}`))
-	known := w.Eventually(t, "the policy", there(true))
-	require.Equal(t, policy.TierAdmin, known.Policies[kind+" p"].Specs[0].Tier)
-
-	a.do("DELETE", definitions+"/"+name, "", nil)
-	w.Eventually(t, "no policy", there(false))
-	require.Empty(t, s.Findings())
 }
 
 // The last good version of a policy is in force also after a restart.

@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"unicode"
 
@@ -24,6 +25,7 @@ func readCiliumPolicy(r *report, md metadata, top object) body {
 	}
 	top.only("apiVersion", "kind", "metadata", "spec", "specs", "status")
 	p := policy.Policy{Ref: policy.Ref{Kind: kind, Namespace: md.namespace, Name: md.name}}
+	c := &ciliumReader{ref: p.Ref}
 	specs, present := top.get("specs").list()
 	if top.get("spec").absent() {
 		switch {
@@ -32,15 +34,23 @@ func readCiliumPolicy(r *report, md metadata, top object) body {
 		case present && len(specs) == 0:
 			r.bad("specs", "empty; want spec, or at least one entry in specs")
 		}
-	} else if s, ok := readCiliumSpec(top.get("spec"), p.Ref, ""); ok {
+	} else if s, ok := c.readSpec(top.get("spec"), ""); ok {
 		p.Specs = append(p.Specs, s)
 	}
 	for i, item := range specs {
-		if s, ok := readCiliumSpec(item, p.Ref, fmt.Sprintf("specs[%d].", i)); ok {
+		c.spec = len(p.Specs)
+		if s, ok := c.readSpec(item, fmt.Sprintf("specs[%d].", i)); ok {
 			p.Specs = append(p.Specs, s)
 		}
 	}
-	return policyBody{p}
+	return policyBody{policy: p, groups: c.groups}
+}
+
+// ciliumReader reads one object.
+type ciliumReader struct {
+	ref        policy.Ref
+	spec, rule int // where it is, by the indexes in policy.Policy
+	groups     []groupUse
 }
 
 // section is one of the four lists of rules.
@@ -57,9 +67,10 @@ var sections = []section{
 	{"egressDeny", datapath.Egress, true},
 }
 
-// readCiliumSpec reads one set of rules. prefix goes before the paths of its rules.
-func readCiliumSpec(v value, ref policy.Ref, prefix string) (policy.Spec, bool) {
+// readSpec reads one set of rules. prefix goes before the paths of its rules.
+func (c *ciliumReader) readSpec(v value, prefix string) (policy.Spec, bool) {
 	var s policy.Spec
+	ref := c.ref
 	o, ok := v.strictObject("endpointSelector", "nodeSelector", "ingress", "ingressDeny", "egress", "egressDeny",
 		"enableDefaultDeny", "labels", "description", "log")
 	if !ok {
@@ -94,7 +105,8 @@ func readCiliumSpec(v value, ref policy.Ref, prefix string) (policy.Spec, bool) 
 		}
 		for i, item := range rules {
 			path := fmt.Sprintf("%s%s[%d]", prefix, sec.field, i)
-			s.Rules = append(s.Rules, readCiliumRule(item, ref, sec, path))
+			c.rule = len(s.Rules)
+			s.Rules = append(s.Rules, c.readRule(item, sec, path))
 		}
 	}
 	if !present {
@@ -151,8 +163,8 @@ func l3Fields(sec section) []string {
 	return out
 }
 
-func readCiliumRule(v value, ref policy.Ref, sec section, path string) policy.Rule {
-	rule := policy.Rule{Ref: policy.RuleRef{Policy: ref, Direction: sec.dir, Path: path}, Deny: sec.deny}
+func (c *ciliumReader) readRule(v value, sec section, path string) policy.Rule {
+	rule := policy.Rule{Ref: policy.RuleRef{Policy: c.ref, Direction: sec.dir, Path: path}, Deny: sec.deny}
 	members := l3Fields(sec)
 	allowed := append(append([]string(nil), members...), "toPorts", "icmps")
 	if !sec.deny {
@@ -177,7 +189,7 @@ func readCiliumRule(v value, ref policy.Ref, sec section, path string) policy.Ru
 			v.bad("%s and %s can't stand in one rule; make them two rules", used, m)
 		}
 		used = m
-		rule.Peers = append(rule.Peers, readCiliumPeers(o.get(m), items, m, ref.Namespace)...)
+		rule.Peers = append(rule.Peers, c.readPeers(o.get(m), items, m)...)
 	}
 	anyPorts := readCiliumPorts(o, sec, &rule)
 	rule.AnyPort = !anyPorts
@@ -205,14 +217,14 @@ func readAuthentication(v value) {
 	}
 }
 
-func readCiliumPeers(list value, items []value, member, namespace string) []policy.Peer {
+func (c *ciliumReader) readPeers(list value, items []value, member string) []policy.Peer {
 	var out []policy.Peer
 	kind := strings.TrimPrefix(strings.TrimPrefix(member, "from"), "to")
 	switch kind {
 	case "Endpoints":
 		for _, item := range items {
 			if _, ok := item.object(); ok {
-				s := item.ciliumPeer(namespace)
+				s := item.ciliumPeer(c.ref.Namespace)
 				out = append(out, policy.Peer{Selector: &s})
 			}
 		}
@@ -230,7 +242,7 @@ func readCiliumPeers(list value, items []value, member, namespace string) []poli
 		}
 	case "CIDRSet":
 		for _, item := range items {
-			if p, ok := readCIDRRule(item); ok {
+			if p, ok := c.readCIDRRule(item); ok {
 				out = append(out, p)
 			}
 		}
@@ -268,40 +280,67 @@ func readEntity(v value) (policy.Entity, bool) {
 	return "", false
 }
 
-// readCIDRRule reads an entry of fromCIDRSet or toCIDRSet.
-func readCIDRRule(v value) (policy.Peer, bool) {
+// readCIDRRule reads an entry of fromCIDRSet or toCIDRSet. One that stands for CIDR groups is noted; ok is false then,
+// since it is no peer yet.
+func (c *ciliumReader) readCIDRRule(v value) (peer policy.Peer, ok bool) {
 	o, ok := v.strictObject("cidr", "except", "cidrGroupRef", "cidrGroupSelector")
 	if !ok {
-		return policy.Peer{}, false
+		return peer, false
 	}
-	ok = true
-	for _, f := range []string{"cidrGroupRef", "cidrGroupSelector"} {
-		if !o.get(f).absent() {
-			o.get(f).bad("CIDR groups are not supported; list the prefixes with cidr")
-			ok = false
+	cidr, name, selector := o.get("cidr"), o.get("cidrGroupRef"), o.get("cidrGroupSelector")
+	var set []string
+	for _, v := range []value{cidr, name, selector} {
+		if !v.absent() {
+			set = append(set, v.key)
 		}
 	}
-	if o.get("cidr").absent() {
-		if ok {
-			o.get("cidr").bad(`missing; want a prefix like "10.0.0.0/8"`)
-		}
-		return policy.Peer{}, false
+	switch {
+	case len(set) == 0:
+		cidr.bad(`missing; want a prefix like "10.0.0.0/8", or else cidrGroupRef or cidrGroupSelector`)
+		return peer, false
+	case len(set) > 1:
+		v.bad("%s stand in one entry; want exactly one of cidr, cidrGroupRef, cidrGroupSelector", strings.Join(set, " and "))
+		return peer, false
+	case cidr.absent():
+		c.readGroupUse(o)
+		return peer, false
 	}
-	p, good := o.get("cidr").prefix()
-	peer := policy.Peer{CIDR: p}
-	ok = ok && good
-	excepts, _ := o.get("except").list()
-	for _, e := range excepts {
-		x, okx := e.prefix()
-		switch {
-		case !okx:
-			ok = false
-		case good && (x.Bits() < p.Bits() || !p.Contains(x.Addr())):
+	p, good := cidr.prefix()
+	except, ok := readExcept(o, func(e value, x netip.Prefix) bool {
+		if good && (x.Bits() < p.Bits() || !p.Contains(x.Addr())) {
 			e.bad("%s is not a part of %s; every exception must lie inside the cidr", x, p)
-			ok = false
-		default:
-			peer.Except = append(peer.Except, x)
+			return false
 		}
+		return true
+	})
+	return policy.Peer{CIDR: p, Except: except}, ok && good
+}
+
+// readExcept reads exceptions that a check agrees with. ok is false if something is wrong with one.
+func readExcept(o object, check func(value, netip.Prefix) bool) (out []netip.Prefix, ok bool) {
+	ok = true
+	items, _ := o.get("except").list()
+	for _, e := range items {
+		x, good := e.prefix()
+		if good = good && check(e, x); good {
+			out = append(out, x)
+		}
+		ok = ok && good
 	}
-	return peer, ok
+	return out, ok
+}
+
+// readGroupUse reads an entry that stands for CIDR groups. What its exceptions lie in is for the groups to say.
+func (c *ciliumReader) readGroupUse(o object) {
+	u := groupUse{spec: c.spec, rule: c.rule, field: o.path()}
+	if field := o.get("cidrGroupRef"); !field.absent() {
+		var ok bool
+		if u.name, ok = field.text(); ok && !validName(u.name) {
+			field.bad("%q is not the name of a %s; want lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit, at most 253", clip(u.name), KindCiliumCIDRGroup)
+		}
+	} else {
+		u.selector = o.get("cidrGroupSelector").build(o.get("cidrGroupSelector").requirements(groupKey))
+	}
+	u.except, _ = readExcept(o, func(value, netip.Prefix) bool { return true })
+	c.groups = append(c.groups, u)
 }

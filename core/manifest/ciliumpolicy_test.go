@@ -165,13 +165,13 @@ func TestCiliumPolicyPeersAndPorts(t *testing.T) {
 			findings: []string{"spec.ingress[0]: toPorts and icmps can't stand in one rule"}},
 		{name: "unknown entity", spec: ingress(`{"fromEntities":["worlds","cluster-mesh"]}`),
 			findings: []string{`spec.ingress[0].fromEntities[0]: unknown entity "worlds"; allowed: all, world`, `spec.ingress[0].fromEntities[1]: unknown entity "cluster-mesh"`}},
-		{name: "bad CIDRs", spec: ingress(`{"fromCIDRSet":[{"cidr":"10.0.0.0/40"},{},{"cidr":"10.0.0.0/24","except":["10.0.0.0/16","2001:db8::/64"]},{"cidrGroupRef":"g"}]}`),
+		{name: "bad CIDRs", spec: ingress(`{"fromCIDRSet":[{"cidr":"10.0.0.0/40"},{},{"cidr":"10.0.0.0/24","except":["10.0.0.0/16","2001:db8::/64"]},{"cidr":"10.0.0.0/8","cidrGroupRef":"g"}]}`),
 			findings: []string{
 				`spec.ingress[0].fromCIDRSet[0].cidr: "10.0.0.0/40" is not a CIDR`,
 				"spec.ingress[0].fromCIDRSet[1].cidr: missing",
 				"spec.ingress[0].fromCIDRSet[2].except[0]: 10.0.0.0/16 is not a part of 10.0.0.0/24",
 				"spec.ingress[0].fromCIDRSet[2].except[1]: 2001:db8::/64 is not a part of 10.0.0.0/24",
-				"spec.ingress[0].fromCIDRSet[3].cidrGroupRef: CIDR groups are not supported"}},
+				"spec.ingress[0].fromCIDRSet[3]: cidr and cidrGroupRef stand in one entry; want exactly one of"}},
 		{name: "bad ports", spec: ingress(`{"toPorts":[{"ports":[{"port":"70000"},{"port":80},{"port":"http","endPort":90},{"port":"80","endPort":79},{"port":"80","protocol":"tcp"},{"protocol":"TCP"},{"port":"0","endPort":5},{"port":"5","protocol":"ESP"},{"port":"a--b"},{"port":"80","name":"x"},{"port":"80","endPort":70000},{"port":"00","endPort":5}]}]}`),
 			findings: []string{
 				`spec.ingress[0].toPorts[0].ports[0].port: "70000" is not a port; want a number in quotes`,

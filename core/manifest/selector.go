@@ -31,6 +31,12 @@ func namespaceKey(at value, key string) (string, string, bool) {
 // ciliumKey reads the keys of Cilium's selectors: an optional source, then the key. A key without a
 // source matches labels from any.
 func ciliumKey(at value, key string) (string, string, bool) {
+	source, k, ok := at.ciliumLabel(key)
+	return source, k, ok && (source == labels.SourceReserved || selectable(at, k))
+}
+
+// ciliumLabel takes apart a key that may have a source. ok is false after a finding.
+func (at value) ciliumLabel(key string) (string, string, bool) {
 	source, k, ok := strings.Cut(key, ":")
 	if !ok {
 		source, k = labels.SourceAny, key
@@ -50,7 +56,7 @@ func ciliumKey(at value, key string) (string, string, bool) {
 		at.bad("%q: no such reserved label; allowed: host, world, world-ipv4, world-ipv6, unmanaged, health, init, remote-node, kube-apiserver, ingress", clip(key))
 		return "", "", false
 	}
-	return source, k, source == labels.SourceReserved || selectable(at, k)
+	return source, k, true
 }
 
 func reservedName(k string) bool {

@@ -98,7 +98,20 @@ func cases() []agreementCase {
 	}
 	ok("prefix with exceptions", egress(`{"toCIDRSet":[{"cidr":"10.0.0.0/8","except":["10.1.0.0/16","10.0.0.0/8"]}]}`))
 	but("an exception outside of the prefix", "exception outside", egress(`{"toCIDRSet":[{"cidr":"10.0.0.0/8","except":["11.0.0.0/16"]}]}`))
-	but("CIDR groups", "group", egress(`{"toCIDRSet":[{"cidrGroupRef":"g"},{"cidrGroupSelector":{}}]}`))
+	ok("CIDR groups", egress(`{"toCIDRSet":[{"cidrGroupRef":"g.a-1"},{"cidrGroupSelector":{}},{"cidrGroupSelector":{"matchLabels":{"k8s:a.b/c":"d"},"matchExpressions":[{"key":"controller-uid","operator":"In","values":["1"]},{"key":"reserved:host","operator":"DoesNotExist"}]}}]}`))
+	ok("CIDR groups denied in specs", specs(`"ingressDeny":[{"fromCIDRSet":[{"cidrGroupRef":"g"}]}]`))
+	ok("CIDR groups with exceptions", egress(`{"toCIDRSet":[{"cidrGroupRef":"g","except":["10.1.0.0/16","::/0"]},{"cidrGroupSelector":{},"except":[]}]}`))
+	bad("group and labels of groups", egress(`{"toCIDRSet":[{"cidrGroupSelector":{},"cidrGroupRef":"g"}]}`), "oneOf")
+	for _, name := range []string{"", "A", "a b", "-a", "a.", "a..b", strings.Repeat("x", 254)} {
+		bad("group "+name, egress(`{"toCIDRSet":[{"cidrGroupRef":"`+name+`"}]}`), "cidrGroupRef")
+	}
+	bad("group that is no name", egress(`{"toCIDRSet":[{"cidrGroupRef":7}]}`), "cidrGroupRef")
+	bad("exception of a group that is no prefix", egress(`{"toCIDRSet":[{"cidrGroupRef":"g","except":["10.0.0.1"]}]}`), "except[0]")
+	bad("labels of groups of wrong form", egress(`{"toCIDRSet":[{"cidrGroupSelector":{"matchLabels":{"a":"n o"}}}]}`), "")
+	bad("unknown operator on groups", egress(`{"toCIDRSet":[{"cidrGroupSelector":{"matchExpressions":[{"key":"a","operator":"Gt","values":["1"]}]}}]}`), "supported values")
+	bad("key of groups", egress(`{"toCIDRSet":[{"cidrGroupSelector":{"matchExpressions":[{"key":"foo:a","operator":"Exists"}]}}]}`), "key")
+	but("keys of matchLabels", "a key of groups in matchLabels", egress(`{"toCIDRSet":[{"cidrGroupSelector":{"matchLabels":{"foo:a":""}}}]}`))
+	but("an exception outside of the prefix", "exception outside, group beside", egress(`{"toCIDRSet":[{"cidr":"10.0.0.0/8","except":["11.0.0.0/16"]},{"cidrGroupRef":"g"}]}`))
 	bad("no prefix", egress(`{"toCIDRSet":[{}]}`), "oneOf")
 	bad("exceptions from nothing", egress(`{"toCIDRSet":[{"except":["10.0.0.0/8"]}]}`), "oneOf")
 	bad("prefix and group", egress(`{"toCIDRSet":[{"cidr":"10.0.0.0/8","cidrGroupRef":"g"}]}`), "oneOf")
@@ -186,4 +199,22 @@ func clusterwideCases() []agreementCase {
 		{name: "no spec", spec: `"status":{}`, refused: true, says: "want spec"},
 		{name: "two kinds of peers", spec: ingress(`{"fromEndpoints":[{}],"fromEntities":["world"]}`), refused: true, says: "one kind of peers"},
 	}
+}
+
+func groupCases() []agreementCase {
+	out := []agreementCase{
+		{name: "prefixes", spec: `"spec":{"externalCIDRs":["10.0.0.0/8","0.0.0.0/0","::/0","2001:DB8::/32","10.1.2.3/8","10.0.0.0/8"]}`},
+		{name: "empty", spec: `"spec":{"externalCIDRs":[]}`},
+		{name: "without a list", spec: `"spec":{}`, refused: true, says: "externalCIDRs"},
+		{name: "with null for the list", spec: `"spec":{"externalCIDRs":null}`, refused: true, says: "externalCIDRs"},
+		{name: "without a spec", spec: `"spec":null`, refused: true, says: "spec"},
+		{name: "with text for the list", spec: `"spec":{"externalCIDRs":"10.0.0.0/8"}`, refused: true, says: "externalCIDRs"},
+		{name: "with an empty entry", spec: `"spec":{"externalCIDRs":[null]}`, refused: true, says: "externalCIDRs[0]"},
+		{name: "with an unknown field", spec: `"spec":{"externalCIDRs":[],"except":[]}`, refused: true, says: "unknown field"},
+		{name: "with an unknown field at the top", spec: `"spec":{"externalCIDRs":[]},"status":{}`, refused: true, says: "unknown field"},
+	}
+	for _, p := range []string{"10.0.0.0/33", "10.0.0.0", "10.0.0/8", "010.0.0.0/8", "10.0.0.0/08", "::ffff:10.0.0.0/104", "fe80::1%eth0/64", "", "a"} {
+		out = append(out, agreementCase{name: "with prefix " + p, spec: `"spec":{"externalCIDRs":["` + p + `"]}`, refused: true, says: "externalCIDRs[0]"})
+	}
+	return out
 }

@@ -99,8 +99,16 @@ func (s source) entry(section string) map[string]any {
 		case 5:
 			out[prefix+"CIDRSet"] = s.some(2, func() any {
 				m := map[string]any{}
-				if !s.chance(faults) {
+				switch {
+				case s.chance(4):
+					m["cidrGroupRef"] = s.pick(values("g", "a.b-1"), values("", "A", "-", 7))
+				case s.chance(6):
+					m["cidrGroupSelector"] = s.selector()
+				case !s.chance(faults):
 					m["cidr"] = s.prefix()
+				}
+				if s.chance(faults) {
+					m["cidrGroupRef"] = "h"
 				}
 				if s.chance(2) {
 					m["except"] = s.some(2, s.prefix)

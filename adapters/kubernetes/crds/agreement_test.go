@@ -36,7 +36,6 @@ var exceptions = []exception{
 	{"DNS names", unsupported, []string{"rules by DNS name are not supported"}},
 	{"services", unsupported, []string{"rules by service are not supported"}},
 	{"nodes and groups as peers", unsupported, []string{"not supported; allowed: Endpoints, Entities"}},
-	{"CIDR groups", unsupported, []string{"CIDR groups are not supported"}},
 	{"policies for nodes", unsupported, []string{"policies for nodes are not supported"}},
 	{"mutual authentication", unsupported, []string{"mutual authentication is not supported"}},
 	{"cluster-mesh", unsupported, []string{`unknown entity "cluster-mesh"`}},
@@ -67,8 +66,11 @@ type verdicts struct {
 func judge(t require.TestingT, ctx context.Context, client dynamic.Interface, doc map[string]any) verdicts {
 	u := &unstructured.Unstructured{Object: doc}
 	resource := "ciliumnetworkpolicies"
-	if u.GetKind() == manifest.KindCiliumClusterwideNetworkPolicy {
+	switch u.GetKind() {
+	case manifest.KindCiliumClusterwideNetworkPolicy:
 		resource = "ciliumclusterwidenetworkpolicies"
+	case manifest.KindCiliumCIDRGroup:
+		resource = "ciliumcidrgroups"
 	}
 	dry := strict
 	dry.DryRun = []string{metav1.DryRunAll}
@@ -126,7 +128,7 @@ type agreementCase struct {
 
 func (c agreementCase) run(t *testing.T, ctx context.Context, client dynamic.Interface, kind string) {
 	namespace := `,"namespace":"shop"`
-	if kind == manifest.KindCiliumClusterwideNetworkPolicy {
+	if kind != manifest.KindCiliumNetworkPolicy {
 		namespace = ""
 	}
 	var doc map[string]any
@@ -159,6 +161,9 @@ func TestAgreement(t *testing.T) {
 	}
 	for _, c := range clusterwideCases() {
 		t.Run("clusterwide "+c.name, func(t *testing.T) { c.run(t, ctx, client, manifest.KindCiliumClusterwideNetworkPolicy) })
+	}
+	for _, c := range groupCases() {
+		t.Run("group "+c.name, func(t *testing.T) { c.run(t, ctx, client, manifest.KindCiliumCIDRGroup) })
 	}
 	used := map[string]bool{}
 	for _, c := range append(cases(), clusterwideCases()...) {

@@ -62,7 +62,7 @@ func (op *Operator) duties(c *clients) (out []duty, err error) {
 	}
 	add("identity-gc", identities.run)
 
-	groups, err := newView(listWatch(c.dynamic, ciliumCIDRGroups), unstructuredExample, convertName)
+	groups, err := newView(listWatch(c.dynamic, ciliumCIDRGroups), unstructuredExample, convertGroup)
 	if err != nil {
 		return nil, err
 	}
