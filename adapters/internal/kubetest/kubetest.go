@@ -15,13 +15,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"k8s.io/client-go/rest"
+
+	"github.com/weirnet/weir/adapters/internal/needs"
 )
 
 // readyTimeout is how long the servers may take until they answer; a busy machine needs ten seconds.
@@ -82,10 +83,7 @@ func Start(t testing.TB) *Cluster {
 	t.Helper()
 	bin, err := binaries()
 	if err != nil {
-		if slices.Contains(strings.Split(os.Getenv("REQUIRE"), ","), "kube") {
-			t.Fatalf("REQUIRE names kube, but %v", err)
-		}
-		t.Skip(err)
+		needs.Missing(t, "kube", err.Error())
 	}
 	shared.Lock()
 	defer shared.Unlock()
