@@ -122,8 +122,10 @@ func (s *Store) Watch(ctx context.Context, deliver func(cluster.Event)) error {
 	defer cancel()
 	all := kinds(s.opts)
 	h := newHub(all)
+	gone := newOutage(s.probeServer)
+	running.Go(func() { gone.run(ctx) })
 	for _, k := range all {
-		r := &reflector{store: s, hub: h, kind: k, known: map[objectName]seen{}, seed: maphash.MakeSeed()}
+		r := &reflector{store: s, hub: h, gone: gone, kind: k, known: map[objectName]seen{}, seed: maphash.MakeSeed()}
 		running.Go(func() { r.run(ctx) })
 	}
 	wait := time.NewTimer(0)
