@@ -144,11 +144,16 @@ func (s *Store) Watch(ctx context.Context, deliver func(cluster.Event)) error {
 		case <-wait.C:
 		}
 		news := h.take()
-		for _, e := range s.takeIn(news) {
-			deliver(e)
-		}
+		events := s.takeIn(news)
 		if !synced {
 			s.pruneGood(news)
+		}
+		news = nil // the first news are all there is: whoever takes them in needs the memory
+		for i, e := range events {
+			deliver(e)
+			events[i] = nil
+		}
+		if !synced {
 			synced = true
 			s.opts.Log.Info("the cluster's objects are known", "server", s.config.Host)
 			deliver(cluster.Synced{})

@@ -371,8 +371,9 @@ func (a *agent) apply(ev engine.Event) {
 		a.deps.Log.Warn("this node's object was deleted; its last version stays in force")
 		return
 	}
-	var kernel []engine.Op
-	for _, op := range a.engine.Apply(a.deps.Clock.Now(), ev) {
+	ops := a.engine.Apply(a.deps.Clock.Now(), ev)
+	kernel := ops[:0] // the first, which go live together, are too many to have twice
+	for _, op := range ops {
 		switch op.Table {
 		case engine.Published, engine.Identity:
 			a.wishes.add(op)

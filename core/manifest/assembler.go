@@ -19,14 +19,16 @@ import (
 // A CiliumEndpointSlice speaks of many endpoints: what it says of one is told when it changes, and taken back
 // when no slice says it any more. An endpoint's own CiliumEndpoint counts more.
 type Assembler struct {
-	objects  map[Key]Object
+	objects  map[Key]body
 	slices   *deriver
 	inSlices map[cluster.Name][]told // what CiliumEndpointSlices say, in the order of their keys
 }
 
 // NewAssembler makes an empty Assembler.
 func NewAssembler() *Assembler {
-	return &Assembler{objects: map[Key]Object{}, slices: newDeriver(), inSlices: map[cluster.Name][]told{}}
+	a := &Assembler{objects: map[Key]body{}, inSlices: map[cluster.Name][]told{}}
+	a.slices = newDeriver(a.endpoint)
+	return a
 }
 
 // Put adds or replaces an object and returns the events that follow, in an order that is safe to
@@ -36,11 +38,12 @@ func (a *Assembler) Put(o Object) []cluster.Event {
 	if !o.Valid() {
 		return nil
 	}
-	old, had := a.objects[o.Key]
+	was, had := a.objects[o.Key]
+	old := Object{o.Key, was}
 	if had && reflect.DeepEqual(old.body, o.body) {
 		return nil
 	}
-	a.objects[o.Key] = o
+	a.objects[o.Key] = o.body
 	if isNode(o.Key) {
 		return a.node(o.Name)
 	}
@@ -65,10 +68,11 @@ func (a *Assembler) Put(o Object) []cluster.Event {
 // Remove takes an object back and returns the events that follow. An object that is absent changes
 // nothing.
 func (a *Assembler) Remove(k Key) []cluster.Event {
-	old, had := a.objects[k]
-	if !had {
+	had, ok := a.objects[k]
+	if !ok {
 		return nil
 	}
+	old := Object{k, had}
 	delete(a.objects, k)
 	if isNode(k) {
 		return a.node(k.Name)
@@ -92,8 +96,11 @@ func (a *Assembler) Remove(k Key) []cluster.Event {
 
 // Get returns the object that is in force under a key.
 func (a *Assembler) Get(k Key) (Object, bool) {
-	o, ok := a.objects[k]
-	return o, ok
+	b, ok := a.objects[k]
+	if !ok {
+		return Object{}, false
+	}
+	return Object{k, b}, true
 }
 
 // Snapshot returns the events that describe everything held, in an order that is safe to apply and
@@ -101,13 +108,13 @@ func (a *Assembler) Get(k Key) (Object, bool) {
 func (a *Assembler) Snapshot() []cluster.Event {
 	fresh := NewAssembler()
 	objects := make([]Object, 0, len(a.objects))
-	for _, o := range a.objects {
-		objects = append(objects, o)
+	for k, b := range a.objects {
+		objects = append(objects, Object{k, b})
 	}
 	SortForApply(objects)
 	said := map[Key][]cluster.Event{} // by slices
 	for _, o := range objects {
-		fresh.objects[o.Key] = o
+		fresh.objects[o.Key] = o.body
 		if b, ok := o.body.(endpointSliceBody); ok {
 			said[o.Key] = fresh.endpointSlice(o.Key, nil, b.endpoints)
 		} else if !isNode(o.Key) {
@@ -148,11 +155,11 @@ func (a *Assembler) node(name string) []cluster.Event {
 	case !hasOwn && !hasAgents:
 		return one(cluster.NodeDelete{Name: name})
 	case !hasAgents:
-		return own.Upserts()
+		return own.upserts()
 	case !hasOwn:
-		return agents.Upserts()
+		return agents.upserts()
 	}
-	n, published := own.body.(nodeBody).node, agents.body.(agentNodeBody).node
+	n, published := own.(nodeBody).node, agents.(agentNodeBody).node
 	if len(published.Addresses) > 0 {
 		n.Addresses = published.Addresses
 	}
