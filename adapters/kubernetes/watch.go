@@ -122,8 +122,10 @@ func (s *Store) Watch(ctx context.Context, deliver func(cluster.Event)) error {
 	defer cancel()
 	all := kinds(s.opts)
 	h := newHub(all)
+	gone := newOutage(s.probeServer)
+	running.Go(func() { gone.run(ctx) })
 	for _, k := range all {
-		r := &reflector{store: s, hub: h, kind: k, known: map[objectName]seen{}, seed: maphash.MakeSeed()}
+		r := &reflector{store: s, hub: h, gone: gone, kind: k, known: map[objectName]seen{}, seed: maphash.MakeSeed()}
 		running.Go(func() { r.run(ctx) })
 	}
 	wait := time.NewTimer(0)
@@ -142,11 +144,16 @@ func (s *Store) Watch(ctx context.Context, deliver func(cluster.Event)) error {
 		case <-wait.C:
 		}
 		news := h.take()
-		for _, e := range s.takeIn(news) {
-			deliver(e)
-		}
+		events := s.takeIn(news)
 		if !synced {
 			s.pruneGood(news)
+		}
+		news = nil // the first news are all there is: whoever takes them in needs the memory
+		for i, e := range events {
+			deliver(e)
+			events[i] = nil
+		}
+		if !synced {
 			synced = true
 			s.opts.Log.Info("the cluster's objects are known", "server", s.config.Host)
 			deliver(cluster.Synced{})

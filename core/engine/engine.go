@@ -108,7 +108,7 @@ func (e *Engine) Pruned() []Op {
 		}
 	}
 	e.adopted = Adopted{}
-	return e.out
+	return e.done()
 }
 
 // Generation is the one that the policies' classes are in.
@@ -180,7 +180,14 @@ func (e *Engine) Apply(now time.Time, ev Event) []Op {
 	if !e.live && e.complete() {
 		e.goLive()
 	}
-	return e.out
+	return e.done()
+}
+
+// done hands the operations over. What goes live may be a hundred thousand, which must not stay until the next event.
+func (e *Engine) done() []Op {
+	out := e.out
+	e.out = nil
+	return out
 }
 
 // put and remove append an operation. Before the engine is live only what goes to the cluster
@@ -223,7 +230,9 @@ func (e *Engine) goLive() {
 	for _, name := range sortedKeys(e.nodes) {
 		e.emitNode(e.nodes[name])
 	}
-	for _, ip := range e.addresses.all() {
+	addresses := e.addresses.all()
+	e.out = slices.Grow(e.out, 2*len(addresses)) // a row and an epoch each: most of what there is
+	for _, ip := range addresses {
 		e.emitAddress(ip)
 	}
 	e.flushServices()

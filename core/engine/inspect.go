@@ -122,7 +122,7 @@ func (e *Engine) PodAt(ip netip.Addr) (cluster.Name, bool) {
 		return e.local[id].pod, true
 	}
 	if cs := e.addresses.claims[ip]; len(cs) > 0 {
-		return cs[len(cs)-1], true
+		return cs[len(cs)-1].Name, true
 	}
 	return cluster.Name{}, false
 }

@@ -22,14 +22,14 @@ func (e *Engine) upsertNode(n cluster.Node) {
 		}
 	}
 	e.emitNode(n)
-	for _, name := range e.addresses.onNode("") {
-		if ep := e.addresses.remote[name]; slices.Contains(n.Addresses, ep.NodeIP) {
-			e.upsertRemote(ep) // now it is known whose it is
+	for _, ep := range e.addresses.onNode("") {
+		if slices.Contains(n.Addresses, ep.NodeIP) {
+			e.upsertRemote(*ep) // now it is known whose it is
 		}
 	}
 	if !known || !slices.Equal(old.Addresses, n.Addresses) {
-		for _, name := range e.addresses.onNode(n.Name) {
-			for _, ip := range e.addresses.remote[name].IPs {
+		for _, ep := range e.addresses.onNode(n.Name) {
+			for _, ip := range ep.IPs {
 				e.emitAddress(ip)
 			}
 		}
@@ -48,7 +48,7 @@ func (e *Engine) deleteNode(name string) {
 		e.dropNodeAddress(n, a)
 	}
 	for _, ep := range e.addresses.onNode(name) {
-		for _, ip := range e.addresses.remote[ep].IPs {
+		for _, ip := range ep.IPs {
 			e.emitAddress(ip)
 		}
 	}

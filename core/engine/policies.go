@@ -85,7 +85,7 @@ func (e *Engine) Rebase(a Adopted) []Op {
 		}
 		e.flushPolicy()
 	}
-	return e.out
+	return e.done()
 }
 
 // inheritClasses gives a prefix's identity, in the generations that are still in force, the class

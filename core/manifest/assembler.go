@@ -24,7 +24,7 @@ import (
 // A policy that uses CIDR groups is told with their prefixes, and again when those change. A group that isn't there has
 // none.
 type Assembler struct {
-	objects  map[Key]Object
+	objects  map[Key]body
 	slices   *deriver
 	inSlices map[cluster.Name][]told // what CiliumEndpointSlices say, in the order of their keys
 	groups   *groupBook
@@ -32,7 +32,9 @@ type Assembler struct {
 
 // NewAssembler makes an empty Assembler.
 func NewAssembler() *Assembler {
-	return &Assembler{objects: map[Key]Object{}, slices: newDeriver(), inSlices: map[cluster.Name][]told{}, groups: newGroupBook()}
+	a := &Assembler{objects: map[Key]body{}, inSlices: map[cluster.Name][]told{}, groups: newGroupBook()}
+	a.slices = newDeriver(a.endpoint)
+	return a
 }
 
 // Put adds or replaces an object and returns the events that follow, in an order that is safe to
@@ -45,11 +47,12 @@ func (a *Assembler) Put(o Object) []cluster.Event {
 	if isGroup(o.Key) {
 		return a.resolve(a.group(o.Key, o))
 	}
-	old, had := a.objects[o.Key]
+	was, had := a.objects[o.Key]
+	old := Object{o.Key, was}
 	if had && reflect.DeepEqual(old.body, o.body) {
 		return nil
 	}
-	a.objects[o.Key] = o
+	a.objects[o.Key] = o.body
 	if p, ok := o.body.(policyBody); ok {
 		return a.groups.put(o.Key, p)
 	}
@@ -80,10 +83,11 @@ func (a *Assembler) Remove(k Key) []cluster.Event {
 	if isGroup(k) {
 		return a.resolve(a.group(k, Object{}))
 	}
-	old, had := a.objects[k]
-	if !had {
+	had, ok := a.objects[k]
+	if !ok {
 		return nil
 	}
+	old := Object{k, had}
 	delete(a.objects, k)
 	a.groups.forget(k)
 	if isNode(k) {
@@ -108,8 +112,11 @@ func (a *Assembler) Remove(k Key) []cluster.Event {
 
 // Get returns the object that is in force under a key.
 func (a *Assembler) Get(k Key) (Object, bool) {
-	o, ok := a.objects[k]
-	return o, ok
+	b, ok := a.objects[k]
+	if !ok {
+		return Object{}, false
+	}
+	return Object{k, b}, true
 }
 
 // Snapshot returns the events that describe everything held, in an order that is safe to apply and
@@ -117,13 +124,13 @@ func (a *Assembler) Get(k Key) (Object, bool) {
 func (a *Assembler) Snapshot() []cluster.Event {
 	fresh := NewAssembler()
 	objects := make([]Object, 0, len(a.objects))
-	for _, o := range a.objects {
-		objects = append(objects, o)
+	for k, b := range a.objects {
+		objects = append(objects, Object{k, b})
 	}
 	SortForApply(objects)
 	said := map[Key][]cluster.Event{} // by slices
 	for _, o := range objects {
-		fresh.objects[o.Key] = o
+		fresh.objects[o.Key] = o.body
 		if b, ok := o.body.(endpointSliceBody); ok {
 			said[o.Key] = fresh.endpointSlice(o.Key, nil, b.endpoints)
 		} else if !isNode(o.Key) {
@@ -163,10 +170,10 @@ func (a *Assembler) group(k Key, now Object) []Key {
 	old, had := a.objects[k]
 	g, there := now.body.(cidrGroupBody)
 	switch {
-	case there && had && reflect.DeepEqual(old.body, now.body):
+	case there && had && reflect.DeepEqual(old, now.body):
 		return nil
 	case there:
-		a.objects[k] = now
+		a.objects[k] = now.body
 		return a.groups.set(k.Name, g)
 	}
 	delete(a.objects, k)
@@ -193,11 +200,11 @@ func (a *Assembler) node(name string) []cluster.Event {
 	case !hasOwn && !hasAgents:
 		return one(cluster.NodeDelete{Name: name})
 	case !hasAgents:
-		return own.Upserts()
+		return own.upserts()
 	case !hasOwn:
-		return agents.Upserts()
+		return agents.upserts()
 	}
-	n, published := own.body.(nodeBody).node, agents.body.(agentNodeBody).node
+	n, published := own.(nodeBody).node, agents.(agentNodeBody).node
 	if len(published.Addresses) > 0 {
 		n.Addresses = published.Addresses
 	}
