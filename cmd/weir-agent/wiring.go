@@ -42,7 +42,7 @@ func wiring(o *options) fx.Option {
 			health.Port(s.HealthPort),
 		),
 		source(o, log), rtnetlink.Module, nftables.Module, ebpf.Module,
-		fx.Provide(agentConfig, agentDeps, newCNIKeeper),
+		fx.Provide(agentConfig, agentDeps, newCNIKeeper, provideConfigKeeper),
 		runtime.Module,
 		api.Module, health.Module,
 		fx.Invoke(keepCNI, keepConfig),
