@@ -109,7 +109,7 @@ func or(s, otherwise string) string {
 	return s
 }
 
-// granted lists what the roles of a name allow, in the cluster and in their namespace.
+// granted lists what the roles that are bound to an account allow, in the cluster and in their namespace.
 func granted(t *testing.T, values, account string) (everywhere, there []string) {
 	t.Helper()
 	objects := decode(t, render(t, values).Manifest)

@@ -106,6 +106,16 @@ func (c *Client) Read(ctx context.Context) (Known, error) {
 	return c.selecting(list.Items, n.Labels), nil
 }
 
+// List returns all objects of the namespace, by name.
+func (c *Client) List(ctx context.Context) ([]ciliumv2.CiliumNodeConfig, error) {
+	list, err := c.list(ctx)
+	if err != nil {
+		return nil, err
+	}
+	slices.SortFunc(list.Items, func(a, b ciliumv2.CiliumNodeConfig) int { return strings.Compare(a.Name, b.Name) })
+	return list.Items, nil
+}
+
 func (c *Client) list(ctx context.Context) (*ciliumv2.CiliumNodeConfigList, error) {
 	list := &ciliumv2.CiliumNodeConfigList{}
 	err := c.configs.Get().Namespace(c.namespace).Resource(resource).Do(ctx).Into(list)
