@@ -76,8 +76,8 @@ func (w *watcher) trouble(what string, err error) {
 	defer w.mu.Unlock()
 	was, now := w.errs[what], err
 	w.errs[what] = err
-	if was == nil && now == nil || was != nil && now != nil && was.Error() == now.Error() {
-		return
+	if (was == nil) == (now == nil) && apierrors.ReasonForError(was) == apierrors.ReasonForError(now) {
+		return // the same in other words, such as another port of ours
 	}
 	for _, k := range slices.Sorted(maps.Keys(w.errs)) {
 		if w.errs[k] != nil {
