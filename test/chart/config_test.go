@@ -90,13 +90,14 @@ func configMap(t *testing.T, text string) map[string]string {
 // So does the operator's.
 func TestOperatorMayDoWhatItAsksForAndNothingElse(t *testing.T) {
 	for _, set := range []map[string]string{
-		{"enable-cilium-endpoint-slice": "false"}, {"enable-cilium-endpoint-slice": "true"}, {"skip-crd-creation": "true"},
+		{"enable-cilium-endpoint-slice": "false"}, {"enable-cilium-endpoint-slice": "true"}, {"skip-crd-creation": "true"}, {"unmanaged-pod-watcher-interval": "0s"},
 	} {
 		c, err := operator.NewConfig(set)
 		require.NoError(t, err)
 		cluster, namespaced := operator.Rules(c)
 		everywhere, there := granted(t, "ciliumEndpointSlice: {enabled: "+or(set["enable-cilium-endpoint-slice"], "false")+
-			"}\noperator: {skipCRDCreation: "+or(set["skip-crd-creation"], "false")+"}", "cilium-operator")
+			"}\noperator: {skipCRDCreation: "+or(set["skip-crd-creation"], "false")+
+			", unmanagedPodWatcher: {restart: "+map[string]string{"": "true", "0s": "false"}[set["unmanaged-pod-watcher-interval"]]+"}}", "cilium-operator")
 		assert.Equal(t, asked(cluster), everywhere)
 		assert.Equal(t, asked(namespaced), there)
 	}

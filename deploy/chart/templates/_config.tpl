@@ -175,7 +175,10 @@ hubble-metrics-server: {{ printf ":%s" (include "weir.number" $v.hubble.metrics.
 prometheus-serve-addr: {{ printf ":%s" (include "weir.number" $v.prometheus.port) | quote }}
 {{- end }}
 {{- if include "weir.on" $v.operator.prometheus.enabled }}
+enable-metrics: "true"
 operator-prometheus-serve-addr: {{ printf ":%s" (include "weir.number" $v.operator.prometheus.port) | quote }}
+{{- else }}
+enable-metrics: "false"
 {{- end }}
 {{- include "weir.featureConfig" . }}
 {{- end -}}
