@@ -74,7 +74,9 @@ status: {addresses: [{type: InternalIP, address: 10.200.1.1}, {type: InternalIP,
 	assert.NotContains(t, strings.Join(n.status().Warnings, "\n"), "restart")
 	n.setNodeConfig("b", `{"mtu":"1300","debug":"true"}`)
 	n.eventually("a change is told", n.warned(`configuration: mtu is now "1300" (CiliumNodeConfig kube-system/b), the agent still works with "1380" (CiliumNodeConfig kube-system/b): restart the agent on node n4`))
-	n.eventually("what can be applied is", func() bool { return strings.Contains(n.log.String(), `key=debug was=false is=true from="CiliumNodeConfig kube-system/b"`) })
+	n.eventually("what can be applied is", func() bool {
+		return strings.Contains(n.log.String(), `key=debug was=false is=true from="CiliumNodeConfig kube-system/b"`)
+	})
 	n.patch("nodes", "n4", `{"metadata":{"labels":{"role":"core"}}}`)
 	n.eventually("a label of the node counts", n.warned(`configuration: mtu is now "1420" (ConfigMap cilium-config), the agent still works with "1380" (CiliumNodeConfig kube-system/b): restart the agent on node n4`))
 	n.patch("nodes", "n4", `{"metadata":{"labels":{"role":"edge"}}}`)
