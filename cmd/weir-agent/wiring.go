@@ -43,7 +43,7 @@ func wiring(o *options) fx.Option {
 		),
 		fx.Invoke(func(lc fx.Lifecycle, h *heap) { lc.Append(fx.StartHook(h.steer)) }),
 		source(o, log), rtnetlink.Module, nftables.Module, ebpf.Module,
-		fx.Provide(agentConfig, agentDeps, newCNIKeeper),
+		fx.Provide(agentConfig, agentDeps, newCNIKeeper, provideConfigKeeper),
 		runtime.Module,
 		api.Module, health.Module,
 		fx.Invoke(keepCNI, keepConfig),

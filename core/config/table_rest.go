@@ -178,7 +178,6 @@ var laterKeys = []Key{
 	later("egress-gateway-reconciliation-trigger-interval", Duration, "1s", "CiliumEgressGatewayPolicies are not read by this version"),
 	later("egress-gateway-policy-map-max", Int, "16384", "CiliumEgressGatewayPolicies are not read by this version"),
 	later("enable-node-ipam", Bool, "false", "addresses of load balancers are assigned elsewhere"),
-	later("enable-cilium-node-config", Bool, "true", "CiliumNodeConfigs are not read by this version"),
 	later("multicast-enabled", Bool, "false", "multicast is refused"),
 	later("enable-active-connection-tracking", Bool, "false", "weir bpf ct list has the flows"),
 }

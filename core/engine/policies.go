@@ -179,7 +179,22 @@ func (e *Engine) flushPolicy() map[datapath.EndpointID]bool {
 			}
 		}
 	}
+	e.publishEnforcement(flipped)
 	return flipped
+}
+
+// publishEnforcement tells the cluster which of the endpoints with a new policy are isolated now and were not, or
+// the other way round: few changes of policies are of that kind, and each costs a write.
+func (e *Engine) publishEnforcement(flipped map[datapath.EndpointID]bool) {
+	for _, id := range sortedKeys(flipped) {
+		ep, ok := e.local[id]
+		if !ok || !ep.published || e.localByPod[ep.pod] != id {
+			continue
+		}
+		if in, out := e.compiler.Enforced(id); in != ep.ingress || out != ep.egress {
+			e.publishEndpoint(ep)
+		}
+	}
 }
 
 // usePrefixes counts references and gives new prefixes an identity; it returns those.

@@ -86,7 +86,7 @@ type policyDuty struct {
 }
 
 func newPolicyDuty(op *Operator, c *clients, resource schema.GroupVersionResource, policies *view[*policyObject], groups *view[*groupObject]) (*policyDuty, error) {
-	d := &policyDuty{log: op.log.With("duty", "policies"), clients: c, resource: resource, policies: policies, groups: groups, queue: newQueue(resource.Resource)}
+	d := &policyDuty{log: op.log.With("duty", "policies"), clients: c, resource: resource, policies: policies, groups: groups, queue: newQueue(resource.Resource, op.metrics)}
 	if err := policies.changed(func(p *policyObject) { d.queue.Add(keyOf(p)) }); err != nil {
 		return nil, err
 	}

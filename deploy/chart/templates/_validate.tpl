@@ -67,6 +67,7 @@
   (list "clustermesh.useAPIServer" "clusters are not connected")
   (list "clustermesh.config.enabled" "clusters are not connected")
   (list "authentication.mutual.spire.enabled" "a policy that requires authentication is reported as not valid")
+  (list "operator.prometheus.tls.enabled" "the operator's metrics are served without TLS")
   (list "prometheus.enabled" "agents serve no metrics")
   (list "bpf.masquerade" "masquerading is done by nftables")
   (list "bpf.lbExternalClusterIP" "ClusterIPs are not served to the outside")
