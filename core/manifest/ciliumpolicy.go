@@ -14,8 +14,8 @@ import (
 //
 // In this dialect an empty rule selects nobody, and the mere presence of rules in a direction
 // isolates in it. A missing list of peers does not restrict if ports are given; a list that is there
-// but empty matches nothing. Parts that weir doesn't judge (HTTP rules, DNS names, ...) refuse the
-// object: leaving them out would allow more than was asked for.
+// but empty matches nothing. What is valid and what weir doesn't enforce (HTTP rules, DNS names, ...) lets
+// the rest of the policy take effect and itself fails closed: see ciliumunenforced.go.
 
 func readCiliumPolicy(r *report, md metadata, top object) body {
 	kind := KindCiliumNetworkPolicy
@@ -32,12 +32,25 @@ func readCiliumPolicy(r *report, md metadata, top object) body {
 		case present && len(specs) == 0:
 			r.bad("specs", "empty; want spec, or at least one entry in specs")
 		}
-	} else if s, ok := readCiliumSpec(top.get("spec"), p.Ref, ""); ok {
-		p.Specs = append(p.Specs, s)
 	}
-	for i, item := range specs {
-		if s, ok := readCiliumSpec(item, p.Ref, fmt.Sprintf("specs[%d].", i)); ok {
+	var nodes []value
+	read := func(v value, prefix string) {
+		s, node, ok := readCiliumSpec(v, p.Ref, prefix)
+		if ok && !node.absent() {
+			nodes = append(nodes, node)
+		} else if ok {
 			p.Specs = append(p.Specs, s)
+		}
+	}
+	read(top.get("spec"), "")
+	for i, item := range specs {
+		read(item, fmt.Sprintf("specs[%d].", i))
+	}
+	for _, n := range nodes {
+		if len(p.Specs) == 0 {
+			n.bad("policies for nodes are not supported; use endpointSelector")
+		} else { // what is for pods must not stay open for it
+			n.warn("nothing of this set of rules is in force, and nodes stay open: policies for nodes are not supported; use endpointSelector")
 		}
 	}
 	return policyBody{p}
@@ -57,22 +70,25 @@ var sections = []section{
 	{"egressDeny", datapath.Egress, true},
 }
 
-// readCiliumSpec reads one set of rules. prefix goes before the paths of its rules.
-func readCiliumSpec(v value, ref policy.Ref, prefix string) (policy.Spec, bool) {
-	var s policy.Spec
+// readCiliumSpec reads one set of rules. prefix goes before the paths of its rules. One for nodes returns its
+// selector of nodes.
+func readCiliumSpec(v value, ref policy.Ref, prefix string) (s policy.Spec, node value, ok bool) {
 	o, ok := v.strictObject("endpointSelector", "nodeSelector", "ingress", "ingressDeny", "egress", "egressDeny",
 		"enableDefaultDeny", "labels", "description", "log")
 	if !ok {
-		return s, false
+		return s, node, false
 	}
-	ep, node := o.get("endpointSelector"), o.get("nodeSelector")
+	ep := o.get("endpointSelector")
+	node = o.get("nodeSelector")
 	switch {
 	case !ep.absent() && !node.absent():
 		v.bad("endpointSelector and nodeSelector exclude one another; keep one")
+		node = value{}
 	case !node.absent() && ref.Namespace != "":
 		node.bad("only a CiliumClusterwideNetworkPolicy may select nodes; use endpointSelector")
+		node = value{}
 	case !node.absent():
-		node.bad("policies for nodes are not supported; use endpointSelector")
+		node.requirements(nodeKey)
 	case ep.absent():
 		ep.bad("missing; want a label selector, {} for every pod")
 	default:
@@ -109,7 +125,7 @@ func readCiliumSpec(v value, ref policy.Ref, prefix string) (policy.Spec, bool) 
 		}
 	}
 	readCiliumNotes(o)
-	return s, true
+	return s, node, true
 }
 
 // readCiliumNotes checks the fields that don't decide anything.
@@ -177,79 +193,59 @@ func readCiliumRule(v value, ref policy.Ref, sec section, path string) policy.Ru
 			v.bad("%s and %s can't stand in one rule; make them two rules", used, m)
 		}
 		used = m
-		rule.Peers = append(rule.Peers, readCiliumPeers(o.get(m), items, m, ref.Namespace)...)
+		readCiliumPeers(o.get(m), items, m, &rule)
 	}
 	anyPorts := readCiliumPorts(o, sec, &rule)
 	rule.AnyPort = !anyPorts
 	// Without a word on peers a rule for ports is for everyone; a rule without a word on anything is
 	// for no one.
-	rule.AnyPeer = !anyMember && anyPorts
+	rule.AnyPeer = rule.AnyPeer || !anyMember && anyPorts
 	if !sec.deny {
-		readAuthentication(o.get("authentication"))
+		readAuthentication(o.get("authentication"), &rule)
 	}
 	return rule
 }
 
-func readAuthentication(v value) {
-	o, ok := v.strictObject("mode")
-	if !ok {
-		return
-	}
-	mode, _ := o.get("mode").text()
-	switch mode {
-	case "disabled":
-	case "required", "test-always-fail":
-		o.get("mode").bad("mutual authentication is not supported, and a rule that asks for it must not apply without; allowed: disabled")
-	default:
-		o.get("mode").bad("unknown mode %q; allowed: disabled", clip(mode))
-	}
-}
-
-func readCiliumPeers(list value, items []value, member, namespace string) []policy.Peer {
-	var out []policy.Peer
-	kind := strings.TrimPrefix(strings.TrimPrefix(member, "from"), "to")
-	switch kind {
+// readCiliumPeers adds one kind of peers to a rule.
+func readCiliumPeers(list value, items []value, member string, rule *policy.Rule) {
+	add := func(p policy.Peer) { rule.Peers = append(rule.Peers, p) }
+	switch strings.TrimPrefix(strings.TrimPrefix(member, "from"), "to") {
 	case "Endpoints":
 		for _, item := range items {
 			if _, ok := item.object(); ok {
-				s := item.ciliumPeer(namespace)
-				out = append(out, policy.Peer{Selector: &s})
+				s := item.ciliumPeer(rule.Ref.Policy.Namespace)
+				add(policy.Peer{Selector: &s})
 			}
 		}
 	case "Entities":
-		for _, item := range items {
-			if e, ok := readEntity(item); ok {
-				out = append(out, policy.Peer{Entity: e})
+		for i, item := range items {
+			if e, ok := readEntity(item); ok && e == entityClusterMesh {
+				unenforced(item, fmt.Sprintf("%s[%d]", member, i), otherClusters, rule)
+			} else if ok {
+				add(policy.Peer{Entity: e})
 			}
 		}
 	case "CIDR":
 		for _, item := range items {
 			if p, ok := item.prefix(); ok {
-				out = append(out, policy.Peer{CIDR: p})
+				add(policy.Peer{CIDR: p})
 			}
 		}
 	case "CIDRSet":
-		for _, item := range items {
-			if p, ok := readCIDRRule(item); ok {
-				out = append(out, p)
-			}
+		for i, item := range items {
+			readCIDRRule(item, fmt.Sprintf("%s[%d]", member, i), rule)
 		}
 	case "Requires":
 		list.bad("no longer part of the API; join the requirement to the selectors of fromEndpoints or toEndpoints, or deny what lacks it with ingressDeny or egressDeny")
-	case "FQDNs":
-		list.bad("rules by DNS name are not supported; name the addresses with toCIDR")
-	case "Services":
-		list.bad("rules by service are not supported; select the service's pods with toEndpoints, or its addresses with toCIDR")
 	default:
-		list.bad("not supported; allowed: Endpoints, Entities, CIDR, CIDRSet after from or to")
+		readUnenforcedPeers(list, items, member, rule)
 	}
-	return out
 }
 
 var entities = []policy.Entity{
 	policy.EntityAll, policy.EntityWorld, policy.EntityWorldIPv4, policy.EntityWorldIPv6, policy.EntityCluster,
 	policy.EntityHost, policy.EntityRemoteNode, policy.EntityInit, policy.EntityIngress, policy.EntityUnmanaged,
-	policy.EntityHealth, policy.EntityKubeAPIServer, policy.EntityNone,
+	policy.EntityHealth, policy.EntityKubeAPIServer, policy.EntityNone, entityClusterMesh,
 }
 
 func readEntity(v value) (policy.Entity, bool) {
@@ -268,28 +264,28 @@ func readEntity(v value) (policy.Entity, bool) {
 	return "", false
 }
 
-// readCIDRRule reads an entry of fromCIDRSet or toCIDRSet.
-func readCIDRRule(v value) (policy.Peer, bool) {
+// readCIDRRule reads an entry of fromCIDRSet or toCIDRSet, which stands at the path, into a rule.
+func readCIDRRule(v value, path string, rule *policy.Rule) {
 	o, ok := v.strictObject("cidr", "except", "cidrGroupRef", "cidrGroupSelector")
 	if !ok {
-		return policy.Peer{}, false
+		return
 	}
-	ok = true
-	for _, f := range []string{"cidrGroupRef", "cidrGroupSelector"} {
+	var named []string
+	for _, f := range []string{"cidr", "cidrGroupRef", "cidrGroupSelector"} {
 		if !o.get(f).absent() {
-			o.get(f).bad("CIDR groups are not supported; list the prefixes with cidr")
-			ok = false
+			named = append(named, f)
 		}
 	}
-	if o.get("cidr").absent() {
-		if ok {
-			o.get("cidr").bad(`missing; want a prefix like "10.0.0.0/8"`)
-		}
-		return policy.Peer{}, false
+	switch {
+	case len(named) == 0:
+		o.get("cidr").bad(`missing; want a prefix like "10.0.0.0/8"`)
+		return
+	case len(named) > 1:
+		v.bad("%s exclude one another; keep one", strings.Join(named, " and "))
 	}
 	p, good := o.get("cidr").prefix()
 	peer := policy.Peer{CIDR: p}
-	ok = ok && good
+	ok = true
 	excepts, _ := o.get("except").list()
 	for _, e := range excepts {
 		x, okx := e.prefix()
@@ -303,5 +299,9 @@ func readCIDRRule(v value) (policy.Peer, bool) {
 			peer.Except = append(peer.Except, x)
 		}
 	}
-	return peer, ok
+	if named[0] != "cidr" {
+		readCIDRGroup(o, named[0], path, rule)
+	} else if good && ok {
+		rule.Peers = append(rule.Peers, peer)
+	}
 }
