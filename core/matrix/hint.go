@@ -62,7 +62,7 @@ func (j *judge) nearest(subject end, dir datapath.Direction, peer end, proto uin
 	rank := 4
 	consider := func(as int, r policy.Rule, lacks string) {
 		if len(r.Unenforced) > 0 {
-			lacks += ", and grants nothing by its " + strings.Join(r.Unenforced, ", ") + ", which weir does not enforce"
+			lacks += ", and grants nothing by its " + strings.Join(r.Unenforced, ", ") + ", which weir does not enforce yet"
 		}
 		if as < rank {
 			best, rank = Hint{dir, r.Ref, lacks}, as
