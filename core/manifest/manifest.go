@@ -2,8 +2,8 @@
 // the objects that nodes publish.
 //
 // Decode reads one object. It is strict where a mistake would weaken security: in the policy kinds
-// an unknown field, a wrong type or a part that weir doesn't judge refuses the whole object, with one
-// finding for each fault. Assembler puts objects together into the events that an engine takes: it
+// an unknown field, a wrong type or value refuses the whole object, with one finding for each fault. Parts of a
+// CiliumNetworkPolicy that are right and that weir doesn't enforce fail closed, with a warning. Assembler puts objects together into the events that an engine takes: it
 // joins Node with CiliumNode and derives the backends of services that nobody wrote an EndpointSlice
 // for.
 //

@@ -66,7 +66,7 @@
   (list "nodeIPAM.enabled" "load balancers get no node addresses")
   (list "clustermesh.useAPIServer" "clusters are not connected")
   (list "clustermesh.config.enabled" "clusters are not connected")
-  (list "authentication.mutual.spire.enabled" "a policy that requires authentication is reported as not valid")
+  (list "authentication.mutual.spire.enabled" "rules that require authentication grant nothing")
   (list "prometheus.enabled" "agents serve no metrics")
   (list "bpf.masquerade" "masquerading is done by nftables")
   (list "bpf.lbExternalClusterIP" "ClusterIPs are not served to the outside")
