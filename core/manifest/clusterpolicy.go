@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"fmt"
+	"strings"
 
 	"github.com/weirnet/weir/core/datapath"
 	"github.com/weirnet/weir/core/labels"
@@ -127,7 +128,7 @@ func readTierRule(v value, ref policy.Ref, dir datapath.Direction, path string) 
 	}
 	pods := true
 	for _, item := range peers {
-		found, onlyPods := readTierPeer(item, dir)
+		found, onlyPods := readTierPeer(item, &rule, fmt.Sprintf("%s[%d]", field, item.index))
 		rule.Peers = append(rule.Peers, found...)
 		pods = pods && onlyPods
 	}
@@ -147,10 +148,11 @@ func readTierRule(v value, ref policy.Ref, dir datapath.Direction, path string) 
 	return rule
 }
 
-// readTierPeer reads one peer, which may stand for several of ours.
-func readTierPeer(v value, dir datapath.Direction) (out []policy.Peer, onlyPods bool) {
+// readTierPeer reads one peer of a rule, which stands at the path and may be several of ours. What weir doesn't
+// enforce fails closed as in a CiliumNetworkPolicy.
+func readTierPeer(v value, rule *policy.Rule, path string) (out []policy.Peer, onlyPods bool) {
 	allowed := []string{"namespaces", "pods"}
-	if dir == datapath.Egress {
+	if rule.Ref.Direction == datapath.Egress {
 		allowed = append(allowed, "nodes", "networks", "domainNames")
 	}
 	o, ok := v.strictObject(allowed...)
@@ -169,14 +171,24 @@ func readTierPeer(v value, dir datapath.Direction) (out []policy.Peer, onlyPods 
 	}
 	switch {
 	case !o.get("nodes").absent():
-		if reqs := o.get("nodes").requirements(podKey); len(reqs) > 0 {
-			o.get("nodes").bad("nodes can't be told apart by their labels; allowed: {}, every node")
+		reqs := o.get("nodes").requirements(podKey)
+		switch {
+		case len(reqs) > 0 && rule.Pass: // neither more nor less of what is passed is safe
+			o.get("nodes").bad("nodes can't be told apart by their labels; allowed in a rule that passes: {}, every node")
+		case len(reqs) > 0:
+			unenforced(o.get("nodes"), path+".nodes", tierNodeLabels, rule)
+			return nil, false
 		}
 		return []policy.Peer{{Entity: policy.EntityHost}, {Entity: policy.EntityRemoteNode}}, false
 	case !o.get("networks").absent():
 		return readNetworks(o.get("networks")), false
 	case !o.get("domainNames").absent():
-		o.get("domainNames").bad("rules by domain name are not judged; use networks")
+		readDomainNames(o.get("domainNames"))
+		if rule.Deny || rule.Pass {
+			o.get("domainNames").bad("only possible in a rule that accepts")
+		} else {
+			unenforced(o.get("domainNames"), path+".domainNames", domainNames, rule)
+		}
 		return nil, false
 	}
 	reqs, ok := o.podsOf(o.get("namespaces"), o.get("pods"))
@@ -185,6 +197,23 @@ func readTierPeer(v value, dir datapath.Direction) (out []policy.Peer, onlyPods 
 	}
 	s := v.build(reqs)
 	return []policy.Peer{{Selector: &s}}, true
+}
+
+var (
+	domainNames    = feature{name: "rules by domain name", instead: "use networks"}
+	tierNodeLabels = feature{name: "rules by the labels of nodes", instead: "{} is every node", wider: nodeLabels.wider, word: nodeLabels.word}
+)
+
+func readDomainNames(v value) {
+	items, _ := v.list()
+	if n := len(items); n == 0 || n > maxTierRules {
+		v.bad("%d names; want 1 to %d", n, maxTierRules)
+	}
+	for _, item := range items {
+		if s, ok := item.text(); ok && !dottedName(strings.TrimPrefix(s, "*."), "") {
+			item.bad("%q is not a domain name; want letters, digits and '-' between single dots, perhaps after \"*.\"", clip(s))
+		}
+	}
 }
 
 func readNetworks(v value) (out []policy.Peer) {

@@ -82,7 +82,7 @@ func (j *judge) nearest(subject end, dir datapath.Direction, peer end, proto uin
 				switch {
 				case admits(p.Ref, s, anyPort, me, dir, them, proto, port):
 					as := 1
-					if !speaks(r, proto) {
+					if !speaks(r, proto) && len(r.Unenforced) == 0 { // else its other part may well speak of it
 						as = 3
 					}
 					consider(as, r, fmt.Sprintf("admits %s, but %s", peer.name, portList(r)))
