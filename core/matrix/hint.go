@@ -53,7 +53,7 @@ func (j *judge) hints(from, to end, proto uint8, port uint16) []Hint {
 
 func (j *judge) nearest(subject end, dir datapath.Direction, peer end, proto uint8, port uint16) (Hint, bool) {
 	me := policy.Party{Labels: subject.pod.labels, Ports: subject.pod.Ports}
-	them := j.party(peer, peer.kindFor(subject))
+	them := j.party(peer, j.kindFor(peer, subject))
 	preposition := "to"
 	if dir == datapath.Ingress {
 		preposition = "from"
