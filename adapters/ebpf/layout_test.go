@@ -148,11 +148,12 @@ func TestNumbersAreThoseOfTheCore(t *testing.T) {
 		},
 		"identity": {
 			"IDENTITY_UNKNOWN": uint64(identity.Unknown), "IDENTITY_HOST": uint64(identity.Host),
-			"IDENTITY_REMOTE_NODE": uint64(identity.RemoteNode),
-			"IDENTITY_WORLD_IPV4":  uint64(identity.WorldIPv4),
-			"IDENTITY_WORLD_IPV6":  uint64(identity.WorldIPv6),
-			"IDENTITY_MAX_CLUSTER": uint64(identity.MaxCluster),
-			"IDENTITY_LOCAL_FLAG":  uint64(identity.LocalFlag),
+			"IDENTITY_REMOTE_NODE":    uint64(identity.RemoteNode),
+			"IDENTITY_KUBE_APISERVER": uint64(identity.KubeAPIServer),
+			"IDENTITY_WORLD_IPV4":     uint64(identity.WorldIPv4),
+			"IDENTITY_WORLD_IPV6":     uint64(identity.WorldIPv6),
+			"IDENTITY_MAX_CLUSTER":    uint64(identity.MaxCluster),
+			"IDENTITY_LOCAL_FLAG":     uint64(identity.LocalFlag),
 		},
 		"lifetime": {
 			"LIFETIME_TCP_SYN_S": datapath.LifetimeTCPSyn, "LIFETIME_TCP_ESTABLISHED_S": datapath.LifetimeTCPEstablished,

@@ -57,7 +57,7 @@ spec: {endpointSelector: {}, ingress: [{toPorts: [{ports: [{port: "80", protocol
 apiVersion: cilium.io/v2
 kind: CiliumNetworkPolicy
 metadata: {name: p, namespace: shop}
-spec: {endpointSelector: {}, ingress: [{authentication: {mode: required}, toPorts: [{ports: [{port: "81", protocol: TCP}]}]}]}
+spec: {endpointSelector: {}, ingress: [{toPorts: [{ports: [{port: "81", endPort: 80, protocol: TCP}]}]}]}
 `
 	policyOther = `
 apiVersion: networking.k8s.io/v1
@@ -333,7 +333,7 @@ func TestLastGoodOverRestart(t *testing.T) {
 		said = append(said, f.String())
 	}
 	require.Len(t, said, 2)
-	assert.Contains(t, said[0], "CiliumNetworkPolicy shop/p: spec.ingress[0].authentication.mode")
+	assert.Contains(t, said[0], "CiliumNetworkPolicy shop/p: spec.ingress[0].toPorts[0].ports[0].endPort")
 	assert.Contains(t, said[1], "last good version stays in force")
 	w.Stop(t)
 	a.remove(manifest.KindCiliumNetworkPolicy, "shop", "p")

@@ -187,6 +187,9 @@ type World struct {
 	// Outside are targets outside the cluster, at most one a family, and Other more such that no policy
 	// names.
 	Outside, Other []netip.AddrPort
+	// APIServers are the addresses of the cluster's API servers. One that is a target outside is a part of
+	// the world and of the cluster, as policies have it.
+	APIServers []netip.Addr
 	// NodePorts says that the agents serve node ports.
 	NodePorts bool
 	// NoDNS says why names can't be looked up; empty if they can.

@@ -203,6 +203,9 @@ func (e *Engine) wantIPCache(p netip.Prefix) (datapath.IPCache, bool) {
 				return datapath.IPCache{Identity: identity.Host}, true
 			}
 			row := datapath.IPCache{Identity: identity.RemoteNode}
+			if e.apiServers.On(e.nodes[name]) {
+				row.Identity = identity.KubeAPIServer
+			}
 			if e.routing == Tunnel {
 				row.Tunnel = e.tunnelTo(name, netip.Addr{})
 			}

@@ -41,6 +41,11 @@ type Engine struct {
 	compiler *policy.Compiler
 	services *lb.Compiler
 
+	apiServers  cluster.APIServers
+	apiHeld     map[netip.Addr]bool   // those outside the cluster: their address is a prefix in use
+	apiProblems map[netip.Addr]string // those that could not be
+	hostServes  bool                  // one is on this node
+
 	adopted  Adopted
 	leftover map[netip.Prefix]identity.ID // prefixes that the kernel may still hold, see adopt
 
@@ -78,6 +83,7 @@ func New(node string, adopted Adopted, now time.Time, options ...Option) *Engine
 		policies:   map[policy.Ref]policy.Policy{},
 		problems:   map[policy.Ref]string{},
 		services:   lb.NewCompiler(),
+		apiHeld:    map[netip.Addr]bool{}, apiProblems: map[netip.Addr]string{},
 		labelTexts: map[identity.ID][]string{},
 		now:        now,
 	}
@@ -160,11 +166,13 @@ func (e *Engine) Apply(now time.Time, ev Event) []Op {
 		e.services.DeleteService(ev.Name)
 		e.flushServices()
 	case cluster.BackendsUpsert:
+		e.takeAPIServers(ev)
 		e.services.TakeSlice(ev.Slice)
 		e.flushServices()
 	case cluster.BackendsDelete:
 		e.services.DeleteSlice(ev.Service, ev.Slice)
 		e.flushServices()
+		e.takeAPIServers(ev)
 	case cluster.Synced:
 		e.synced = true
 		for _, id := range sortedKeys(e.local) {

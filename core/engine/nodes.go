@@ -22,6 +22,7 @@ func (e *Engine) upsertNode(n cluster.Node) {
 		}
 	}
 	e.emitNode(n)
+	e.relabelHost()
 	for _, ep := range e.addresses.onNode("") {
 		if slices.Contains(n.Addresses, ep.NodeIP) {
 			e.upsertRemote(*ep) // now it is known whose it is
@@ -47,6 +48,7 @@ func (e *Engine) deleteNode(name string) {
 	for _, a := range nodeAddresses(n) {
 		e.dropNodeAddress(n, a)
 	}
+	e.relabelHost()
 	for _, ep := range e.addresses.onNode(name) {
 		for _, ip := range ep.IPs {
 			e.emitAddress(ip)
@@ -71,6 +73,7 @@ func (e *Engine) emitNode(n cluster.Node) {
 		}
 		e.addresses.node[a] = n.Name
 		e.emitAddress(a)
+		e.holdAPIServer(a)
 	}
 	if own {
 		return
@@ -85,6 +88,7 @@ func (e *Engine) dropNodeAddress(n cluster.Node, a netip.Addr) {
 		return // another node took the address over
 	}
 	delete(e.addresses.node, a)
+	e.holdAPIServer(a)
 	e.emitAddress(a)
 	if n.Name == e.node {
 		e.remove(Endpoints, a)

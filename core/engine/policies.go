@@ -36,7 +36,7 @@ func (e *Engine) adopt(a Adopted) {
 		e.compiler.Remember(before)
 	}
 	for _, id := range identity.Reserved() {
-		e.compiler.UpsertIdentity(id, nil)
+		e.compiler.UpsertIdentity(e.reserved(id.ID), nil)
 	}
 	for _, id := range sortedKeys(e.identities.byID) {
 		if k := e.identities.byID[id]; k.labels.Len() > 0 {
@@ -44,7 +44,7 @@ func (e *Engine) adopt(a Adopted) {
 		}
 	}
 	for _, p := range e.addresses.sortedPrefixes() {
-		e.compiler.UpsertIdentity(identity.ForPrefix(e.addresses.prefixes[p].id, p), nil)
+		e.compiler.UpsertIdentity(e.prefixIdentity(e.addresses.prefixes[p].id, p), nil)
 	}
 	// The kernel goes on giving addresses the identities of prefixes that no rule names any more, until
 	// their rows are pruned. The new policies must know them as well.
@@ -211,7 +211,7 @@ func (e *Engine) usePrefixes(ps []netip.Prefix) ([]netip.Prefix, error) {
 			c.id = id
 			e.addresses.prefixOf[id] = p
 			fresh = append(fresh, p)
-			e.compiler.UpsertIdentity(identity.ForPrefix(id, p), nil)
+			e.compiler.UpsertIdentity(e.prefixIdentity(id, p), nil)
 		}
 		e.addresses.prefixes[p] = c
 	}

@@ -42,8 +42,9 @@ func TestAdminNetworkPolicy(t *testing.T) {
 
 		{name: "subject missing", spec: ``, findings: []string{"spec.subject: missing; want one of namespaces, pods"}},
 		{name: "subject without namespaces", spec: `,"subject":{"pods":{"podSelector":{}}}`, findings: []string{"spec.subject.pods.namespaceSelector: missing"}},
-		{name: "names of domains", spec: to(`{"domainNames":["example.org"]}`), findings: []string{"spec.egress[0].to[0].domainNames: rules by domain name are not judged"}},
-		{name: "nodes by label", spec: to(`{"nodes":{"matchLabels":{"a":"b"}}}`), findings: []string{"spec.egress[0].to[0].nodes: nodes can't be told apart"}},
+		{name: "names of domains", spec: to(`{"domainNames":["example.org"]}`), findings: []string{"spec.egress[0].to[0].domainNames: only possible in a rule with action Allow"}},
+		{name: "nodes by label", spec: to(`{"nodes":{"matchLabels":{"a":"b"}}}`), want: []string{subject, "egress egress[0] deny: [host, remote-node] [everything] but to[0].nodes"},
+			findings: []string{"warning: spec.egress[0].to[0].nodes: denies every node until weir"}},
 		{name: "nodes as a source", spec: everybody + `,"ingress":[{"action":"Deny","from":[{"nodes":{}}]}]`,
 			findings: []string{"spec.ingress[0].from[0].nodes: unknown field", "spec.ingress[0].from[0]: names 0 kinds"}},
 		{name: "no action", spec: everybody + `,"ingress":[{"from":[{"namespaces":{}}]}]`, findings: []string{"spec.ingress[0].action: missing; allowed: Allow, Deny, Pass"}},

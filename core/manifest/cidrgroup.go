@@ -58,7 +58,7 @@ type groupUse struct {
 
 // groupKey reads the keys of selectors of groups: those of Cilium's selectors, also of labels that are no part of a
 // pod's identity. Groups carry labels of Kubernetes alone.
-func groupKey(at value, key string) (string, string, bool) { return at.ciliumLabel(key) }
+func groupKey(at value, key string) (string, string, bool) { return nodeKey(at, key) }
 
 // GroupUse is a place of a policy that stands for CIDR groups: for the one of a name, or for those with labels.
 type GroupUse struct {

@@ -147,6 +147,20 @@ func TestGroupsWithExceptions(t *testing.T) {
 	assert.Equal(t, []string{"warning: spec.ingress[0].fromCIDRSet[0].except[2]: 198.51.100.0/24 has no address in common with the groups, so it excepts nothing"}, renderFindings(all))
 }
 
+// What grants nothing, or is not in force, gets no prefixes of groups either.
+func TestGroupsWhereNothingIsGranted(t *testing.T) {
+	a := NewAssembler()
+	a.Put(decodeOne(t, groupDoc("g", ``, `"10.0.0.0/8"`)))
+	doc := func(spec string) string {
+		return `{"apiVersion":"cilium.io/v2","kind":"CiliumClusterwideNetworkPolicy","metadata":{"name":"p"},` + spec + `}`
+	}
+	const group = `"fromCIDRSet":[{"cidrGroupRef":"g"}]`
+	assert.Equal(t, []string{"p []"}, peersOf(a.Put(decodeOne(t, doc(
+		`"spec":{"endpointSelector":{},"ingress":[{`+group+`,"authentication":{"mode":"required"}}]}`)))))
+	assert.Equal(t, []string{"p [192.0.2.0/24]"}, peersOf(a.Put(decodeOne(t, doc(
+		`"specs":[{"nodeSelector":{},"ingress":[{`+group+`}]},{"endpointSelector":{},"ingress":[{"fromCIDR":["192.0.2.0/24"]}]}]`)))))
+}
+
 // A change of a group and one of the policy that uses it are one: an old policy never meets its successor's groups.
 func TestGroupsAndPoliciesChangeTogether(t *testing.T) {
 	a := NewAssembler()

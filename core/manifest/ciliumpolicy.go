@@ -15,8 +15,8 @@ import (
 //
 // In this dialect an empty rule selects nobody, and the mere presence of rules in a direction
 // isolates in it. A missing list of peers does not restrict if ports are given; a list that is there
-// but empty matches nothing. Parts that weir doesn't judge (HTTP rules, DNS names, ...) refuse the
-// object: leaving them out would allow more than was asked for.
+// but empty matches nothing. What is valid and what weir doesn't enforce (HTTP rules, DNS names, ...) lets
+// the rest of the policy take effect and itself fails closed: see ciliumunenforced.go.
 
 func readCiliumPolicy(r *report, md metadata, top object) body {
 	kind := KindCiliumNetworkPolicy
@@ -34,13 +34,31 @@ func readCiliumPolicy(r *report, md metadata, top object) body {
 		case present && len(specs) == 0:
 			r.bad("specs", "empty; want spec, or at least one entry in specs")
 		}
-	} else if s, ok := c.readSpec(top.get("spec"), ""); ok {
-		p.Specs = append(p.Specs, s)
 	}
-	for i, item := range specs {
+	var nodes []value
+	read := func(v value, prefix string) {
 		c.spec = len(p.Specs)
-		if s, ok := c.readSpec(item, fmt.Sprintf("specs[%d].", i)); ok {
+		used := len(c.groups)
+		s, node, ok := c.readSpec(v, prefix)
+		switch {
+		case ok && node.absent():
 			p.Specs = append(p.Specs, s)
+		case ok:
+			nodes = append(nodes, node)
+			fallthrough
+		default:
+			c.groups = c.groups[:used]
+		}
+	}
+	read(top.get("spec"), "")
+	for i, item := range specs {
+		read(item, fmt.Sprintf("specs[%d].", i))
+	}
+	for _, n := range nodes {
+		if len(p.Specs) == 0 {
+			n.bad("policies for nodes are not supported; use endpointSelector")
+		} else { // what is for pods must not stay open for it
+			n.warn("nothing of this set of rules is in force, and nodes stay open: policies for nodes are not supported; use endpointSelector")
 		}
 	}
 	return policyBody{policy: p, groups: c.groups}
@@ -67,23 +85,26 @@ var sections = []section{
 	{"egressDeny", datapath.Egress, true},
 }
 
-// readSpec reads one set of rules. prefix goes before the paths of its rules.
-func (c *ciliumReader) readSpec(v value, prefix string) (policy.Spec, bool) {
-	var s policy.Spec
+// readSpec reads one set of rules. prefix goes before the paths of its rules. One for nodes returns its
+// selector of nodes.
+func (c *ciliumReader) readSpec(v value, prefix string) (s policy.Spec, node value, ok bool) {
 	ref := c.ref
 	o, ok := v.strictObject("endpointSelector", "nodeSelector", "ingress", "ingressDeny", "egress", "egressDeny",
 		"enableDefaultDeny", "labels", "description", "log")
 	if !ok {
-		return s, false
+		return s, node, false
 	}
-	ep, node := o.get("endpointSelector"), o.get("nodeSelector")
+	ep := o.get("endpointSelector")
+	node = o.get("nodeSelector")
 	switch {
 	case !ep.absent() && !node.absent():
 		v.bad("endpointSelector and nodeSelector exclude one another; keep one")
+		node = value{}
 	case !node.absent() && ref.Namespace != "":
 		node.bad("only a CiliumClusterwideNetworkPolicy may select nodes; use endpointSelector")
+		node = value{}
 	case !node.absent():
-		node.bad("policies for nodes are not supported; use endpointSelector")
+		node.requirements(nodeKey)
 	case ep.absent():
 		ep.bad("missing; want a label selector, {} for every pod")
 	default:
@@ -121,7 +142,7 @@ func (c *ciliumReader) readSpec(v value, prefix string) (policy.Spec, bool) {
 		}
 	}
 	readCiliumNotes(o)
-	return s, true
+	return s, node, true
 }
 
 // readCiliumNotes checks the fields that don't decide anything.
@@ -176,6 +197,7 @@ func (c *ciliumReader) readRule(v value, sec section, path string) policy.Rule {
 	}
 	anyMember := false
 	used := ""
+	groups := len(c.groups)
 	for _, m := range members {
 		items, present := o.get(m).list()
 		if !present {
@@ -189,79 +211,61 @@ func (c *ciliumReader) readRule(v value, sec section, path string) policy.Rule {
 			v.bad("%s and %s can't stand in one rule; make them two rules", used, m)
 		}
 		used = m
-		rule.Peers = append(rule.Peers, c.readPeers(o.get(m), items, m)...)
+		c.readPeers(o.get(m), items, m, &rule)
 	}
 	anyPorts := readCiliumPorts(o, sec, &rule)
 	rule.AnyPort = !anyPorts
 	// Without a word on peers a rule for ports is for everyone; a rule without a word on anything is
 	// for no one.
-	rule.AnyPeer = !anyMember && anyPorts
-	if !sec.deny {
-		readAuthentication(o.get("authentication"))
+	rule.AnyPeer = rule.AnyPeer || !anyMember && anyPorts
+	if !sec.deny && !readAuthentication(o.get("authentication"), &rule) {
+		c.groups = c.groups[:groups]
 	}
 	return rule
 }
 
-func readAuthentication(v value) {
-	o, ok := v.strictObject("mode")
-	if !ok {
-		return
-	}
-	mode, _ := o.get("mode").text()
-	switch mode {
-	case "disabled":
-	case "required", "test-always-fail":
-		o.get("mode").bad("mutual authentication is not supported, and a rule that asks for it must not apply without; allowed: disabled")
-	default:
-		o.get("mode").bad("unknown mode %q; allowed: disabled", clip(mode))
-	}
-}
-
-func (c *ciliumReader) readPeers(list value, items []value, member string) []policy.Peer {
-	var out []policy.Peer
-	kind := strings.TrimPrefix(strings.TrimPrefix(member, "from"), "to")
-	switch kind {
+// readPeers adds one kind of peers to a rule.
+func (c *ciliumReader) readPeers(list value, items []value, member string, rule *policy.Rule) {
+	add := func(p policy.Peer) { rule.Peers = append(rule.Peers, p) }
+	switch strings.TrimPrefix(strings.TrimPrefix(member, "from"), "to") {
 	case "Endpoints":
 		for _, item := range items {
 			if _, ok := item.object(); ok {
-				s := item.ciliumPeer(c.ref.Namespace)
-				out = append(out, policy.Peer{Selector: &s})
+				s := item.ciliumPeer(rule.Ref.Policy.Namespace)
+				add(policy.Peer{Selector: &s})
 			}
 		}
 	case "Entities":
-		for _, item := range items {
-			if e, ok := readEntity(item); ok {
-				out = append(out, policy.Peer{Entity: e})
+		for i, item := range items {
+			if e, ok := readEntity(item); ok && e == entityClusterMesh {
+				unenforced(item, fmt.Sprintf("%s[%d]", member, i), otherClusters, rule)
+			} else if ok {
+				add(policy.Peer{Entity: e})
 			}
 		}
 	case "CIDR":
 		for _, item := range items {
 			if p, ok := item.prefix(); ok {
-				out = append(out, policy.Peer{CIDR: p})
+				add(policy.Peer{CIDR: p})
 			}
 		}
 	case "CIDRSet":
 		for _, item := range items {
 			if p, ok := c.readCIDRRule(item); ok {
-				out = append(out, p)
+				add(p)
 			}
 		}
 	case "Requires":
 		list.bad("no longer part of the API; join the requirement to the selectors of fromEndpoints or toEndpoints, or deny what lacks it with ingressDeny or egressDeny")
-	case "FQDNs":
-		list.bad("rules by DNS name are not supported; name the addresses with toCIDR")
-	case "Services":
-		list.bad("rules by service are not supported; select the service's pods with toEndpoints, or its addresses with toCIDR")
 	default:
-		list.bad("not supported; allowed: Endpoints, Entities, CIDR, CIDRSet after from or to")
+		readUnenforcedPeers(list, items, member, rule)
 	}
-	return out
 }
 
 var entities = []policy.Entity{
 	policy.EntityAll, policy.EntityWorld, policy.EntityWorldIPv4, policy.EntityWorldIPv6, policy.EntityCluster,
 	policy.EntityHost, policy.EntityRemoteNode, policy.EntityInit, policy.EntityIngress, policy.EntityUnmanaged,
-	policy.EntityHealth, policy.EntityKubeAPIServer, policy.EntityNone,
+	policy.EntityHealth, policy.EntityKubeAPIServer, policy.EntityNone, entityClusterMesh,
 }
 
 func readEntity(v value) (policy.Entity, bool) {

@@ -2,10 +2,10 @@
 // the objects that nodes publish.
 //
 // Decode reads one object. It is strict where a mistake would weaken security: in the policy kinds
-// an unknown field, a wrong type or a part that weir doesn't judge refuses the whole object, with one
-// finding for each fault. Assembler puts objects together into the events that an engine takes: it
-// joins Node with CiliumNode, derives the backends of services that nobody wrote an EndpointSlice
-// for, and puts the prefixes of CIDR groups into the policies that use them.
+// an unknown field, a wrong type or value refuses the whole object, with one finding for each fault. Parts of a
+// policy that are right and that weir doesn't enforce fail closed, with a warning. Assembler puts objects together
+// into the events that an engine takes: it joins Node with CiliumNode, derives the backends of services that nobody
+// wrote an EndpointSlice for, and puts the prefixes of CIDR groups into the policies that use them.
 //
 // The package is pure. Decode may be called from anywhere at any time; an Assembler has one caller.
 package manifest

@@ -114,7 +114,7 @@ func (d tierDialect) readRule(v value, ref policy.Ref, dir datapath.Direction, p
 	}
 	pods := true
 	for _, item := range peers {
-		found, onlyPods := d.readPeer(item, dir)
+		found, onlyPods := d.readPeer(item, &rule, fmt.Sprintf("%s[%d]", field, item.index))
 		rule.Peers = append(rule.Peers, found...)
 		pods = pods && onlyPods
 	}
@@ -149,8 +149,10 @@ func (d tierDialect) readAction(v value) (deny, pass bool) {
 	return deny, pass
 }
 
-// readPeer reads one peer, which may stand for several of ours.
-func (d tierDialect) readPeer(v value, dir datapath.Direction) (out []policy.Peer, onlyPods bool) {
+// readPeer reads one peer of a rule, which stands at the path and may be several of ours. What weir doesn't
+// enforce fails closed as in a CiliumNetworkPolicy.
+func (d tierDialect) readPeer(v value, rule *policy.Rule, path string) (out []policy.Peer, onlyPods bool) {
+	dir := rule.Ref.Direction
 	allowed := []string{"namespaces", "pods"}
 	if dir == datapath.Egress {
 		allowed = append(allowed, "nodes", "networks")
@@ -174,14 +176,24 @@ func (d tierDialect) readPeer(v value, dir datapath.Direction) (out []policy.Pee
 	}
 	switch {
 	case !o.get("nodes").absent():
-		if reqs := o.get("nodes").requirements(podKey); len(reqs) > 0 {
-			o.get("nodes").bad("nodes can't be told apart by their labels; allowed: {}, every node")
+		reqs := o.get("nodes").requirements(podKey)
+		switch {
+		case len(reqs) > 0 && rule.Pass: // neither more nor less of what is passed is safe
+			o.get("nodes").bad("nodes can't be told apart by their labels; allowed in a rule that passes: {}, every node")
+		case len(reqs) > 0:
+			unenforced(o.get("nodes"), path+".nodes", tierNodeLabels, rule)
+			return nil, false
 		}
 		return []policy.Peer{{Entity: policy.EntityHost}, {Entity: policy.EntityRemoteNode}}, false
 	case !o.get("networks").absent():
 		return readNetworks(o.get("networks")), false
 	case !o.get("domainNames").absent():
-		o.get("domainNames").bad("rules by domain name are not judged; use networks")
+		d.readDomainNames(o.get("domainNames"))
+		if rule.Deny || rule.Pass {
+			o.get("domainNames").bad("only possible in a rule with action %s", d.actions[0])
+		} else {
+			unenforced(o.get("domainNames"), path+".domainNames", domainNames, rule)
+		}
 		return nil, false
 	}
 	reqs, ok := d.podsOf(o.get("namespaces"), o.get("pods"))
@@ -190,6 +202,23 @@ func (d tierDialect) readPeer(v value, dir datapath.Direction) (out []policy.Pee
 	}
 	s := v.build(reqs)
 	return []policy.Peer{{Selector: &s}}, true
+}
+
+var (
+	domainNames    = feature{name: "rules by domain name", instead: "use networks"}
+	tierNodeLabels = feature{name: "rules by the labels of nodes", instead: "{} is every node", wider: nodeLabels.wider, word: nodeLabels.word}
+)
+
+func (d tierDialect) readDomainNames(v value) {
+	items, _ := v.list()
+	if n := len(items); n == 0 || n > d.most {
+		v.bad("%d names; want 1 to %d", n, d.most)
+	}
+	for _, item := range items {
+		if s, ok := item.text(); ok && !dottedName(strings.TrimPrefix(s, "*."), "") {
+			item.bad("%q is not a domain name; want letters, digits and '-' between single dots, perhaps after \"*.\"", clip(s))
+		}
+	}
 }
 
 func readNetworks(v value) (out []policy.Peer) {

@@ -94,6 +94,11 @@ type Rule struct {
 	AnyPort bool
 	Ports   []Port
 	ICMP    []ICMP
+
+	// Unenforced names the parts of the rule as written, by their path below Ref, that can't be judged
+	// yet: "toFQDNs", "toPorts[0].rules". They are not among the restrictions above: an allow rule
+	// grants nothing by them, and of a deny rule they make something wider. For people; it decides nothing.
+	Unenforced []string
 }
 
 // Peer is one alternative for the other end of a connection. Exactly one of the kinds is set.

@@ -26,19 +26,15 @@ type exception struct {
 }
 
 const (
-	unsupported = "part of the API, and not judged by weir: the object may be stored, and takes effect when weir learns it"
+	unsupported = "part of the API, and nothing of it can be enforced: the object may be stored, and takes effect when weir learns it"
 	tooDear     = "CEL could say it, but for the longest lists that fit into a request it would cost more than the API server grants"
 	noWords     = "schemas have no words for it"
 )
 
 var exceptions = []exception{
-	{"layer 7", unsupported, []string{"layer 7 is not judged"}},
-	{"DNS names", unsupported, []string{"rules by DNS name are not supported"}},
-	{"services", unsupported, []string{"rules by service are not supported"}},
-	{"nodes and groups as peers", unsupported, []string{"not supported; allowed: Endpoints, Entities"}},
 	{"policies for nodes", unsupported, []string{"policies for nodes are not supported"}},
-	{"mutual authentication", unsupported, []string{"mutual authentication is not supported"}},
-	{"cluster-mesh", unsupported, []string{`unknown entity "cluster-mesh"`}},
+	{"a range of ports for DNS", tooDear, []string{"rules for DNS need single ports"}},
+	{"regular expressions", noWords, []string{"is not a regular expression"}},
 	{"a range that ends before it begins", tooDear, []string{"is less than port"}},
 	{"an exception outside of the prefix", tooDear, []string{"is not a part of"}},
 	{"keys of matchLabels", tooDear, []string{"unknown label source", "is not a label key", "no such reserved label"}},

@@ -66,7 +66,7 @@
   (list "nodeIPAM.enabled" "load balancers get no node addresses")
   (list "clustermesh.useAPIServer" "clusters are not connected")
   (list "clustermesh.config.enabled" "clusters are not connected")
-  (list "authentication.mutual.spire.enabled" "a policy that requires authentication is reported as not valid")
+  (list "authentication.mutual.spire.enabled" "rules that require authentication grant nothing")
   (list "operator.prometheus.tls.enabled" "the operator's metrics are served without TLS")
   (list "prometheus.enabled" "agents serve no metrics")
   (list "bpf.masquerade" "masquerading is done by nftables")
