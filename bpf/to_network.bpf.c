@@ -17,7 +17,7 @@ int to_network(struct __sk_buff *ctx)
 	struct pkt *p;
 	int r;
 
-	/* Only packets of sockets are the node's own. */
+	/* What the node sends itself has a socket; what its stack forwards has none. */
 	if (!translates || !ctx->sk)
 		return TC_ACT_UNSPEC;
 	w = get_work();
