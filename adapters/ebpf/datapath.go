@@ -36,7 +36,10 @@ type Datapath struct {
 	closed  chan struct{}
 }
 
-var _ ports.Datapath = (*Datapath)(nil)
+var (
+	_ ports.Datapath   = (*Datapath)(nil)
+	_ ports.Translator = (*Datapath)(nil)
+)
 
 // Open loads the programs, opens or creates the pinned maps, attaches the programs of the overlay, the
 // host and the cgroup, and exchanges those of the pods that are attached already. Pods whose interface
@@ -68,6 +71,9 @@ func open(cfg Config, constants map[string]any, opts ebpf.ProgramOptions) (_ *Da
 		return nil, err
 	}
 	if err := d.attachSockets(); err != nil {
+		return nil, err
+	}
+	if err := forgetFormer(cfg.BPFFS); err != nil {
 		return nil, err
 	}
 	return d, nil
@@ -103,7 +109,11 @@ func (d *Datapath) load(opts ebpf.ProgramOptions, constants map[string]any) erro
 		d.maps = nil
 		return err
 	}
-	all := map[string]any{"overlay_ifindex": d.cfg.OverlayIfindex, "direct_ifindex": d.cfg.DirectIfindex}
+	cookie, err := netnsCookie()
+	if err != nil {
+		return err
+	}
+	all := map[string]any{"overlay_ifindex": d.cfg.OverlayIfindex, "direct_ifindex": d.cfg.DirectIfindex, "node_netns_cookie": cookie}
 	if t := d.cfg.Tunnel; t.Device != 0 && d.cfg.OverlayIfindex != 0 {
 		if !t.Address.Is4() || t.Port == 0 {
 			return fmt.Errorf("tunnel of device %d: address %s and port %d: an IPv4 address and a port are needed", t.Device, t.Address, t.Port)
@@ -111,6 +121,9 @@ func (d *Datapath) load(opts ebpf.ProgramOptions, constants map[string]any) erro
 		addr := t.Address.As4()
 		all["underlay_ifindex"], all["underlay_addr4"] = t.Device, binary.NativeEndian.Uint32(addr[:])
 		all["vxlan_port"] = bits.ReverseBytes16(t.Port)
+	}
+	if err := outsideConstants(d.cfg.Outside, all); err != nil {
+		return err
 	}
 	for k, v := range constants {
 		all[k] = v
@@ -120,6 +133,30 @@ func (d *Datapath) load(opts ebpf.ProgramOptions, constants map[string]any) erro
 		return err
 	}
 	return d.makeTables()
+}
+
+// outsideConstants tells the programs about packets for services from the network.
+func outsideConstants(o ports.Outside, all map[string]any) error {
+	if len(o.Devices) == 0 {
+		return nil
+	}
+	all["translates"] = uint8(1)
+	for _, a := range o.Addresses {
+		raw := a.As16()
+		switch {
+		case !a.IsValid() || a.IsUnspecified() || a.Is4In6() || a.Zone() != "":
+			return fmt.Errorf("address %q for clients of services: an IPv4 or IPv6 address of the node without zone is needed", a)
+		case a.Is4():
+			all["node_addr4"] = binary.NativeEndian.Uint32(raw[12:])
+		default:
+			var words [4]uint32
+			for i := range words {
+				words[i] = binary.NativeEndian.Uint32(raw[4*i:])
+			}
+			all["node_addr6"] = words
+		}
+	}
+	return nil
 }
 
 func (d *Datapath) makeTables() error {

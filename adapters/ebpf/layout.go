@@ -81,14 +81,17 @@ type rawServiceKey struct {
 	Addr  rawAddr
 	Port  uint16
 	Proto uint8
-	Pad   uint8
+	Scope uint8
 }
 
 type rawService struct {
 	ID        uint32
 	Count     uint32
 	AffinityS uint32
+	Flags     uint32
 }
+
+const serviceLocal = 1
 
 type rawSlotKey struct {
 	Service uint32
@@ -123,9 +126,10 @@ type rawSockRevKey struct {
 }
 
 type rawSockRev struct {
-	Addr rawAddr
-	Port uint16
-	Pad  [2]uint8
+	Addr     rawAddr
+	Port     uint16
+	Wildcard uint8
+	Pad      uint8
 }
 
 type rawFlowKey struct {
@@ -176,6 +180,7 @@ const (
 
 	flowDenied     = 1
 	flowSeenNonSYN = 2
+	flowTranslated = 16
 )
 
 type rawFragKey struct {
@@ -194,6 +199,29 @@ type rawFrag struct {
 	IcmpCode uint8
 	Pad      uint8
 }
+
+type rawTuple struct {
+	Src   rawAddr
+	Dst   rawAddr
+	Sport uint16
+	Dport uint16
+	Proto uint8
+	Pad   [3]uint8
+}
+
+type rawNAT struct {
+	To        rawTuple
+	Node      rawAddr
+	ExpiresNs uint64
+	Ifindex   uint32
+	Backend   uint32
+	Kind      uint8
+	State     uint8
+	Here      uint8
+	Pad       [5]uint8
+}
+
+const natReply = 1
 
 type rawCounter struct {
 	Packets uint64
@@ -239,13 +267,14 @@ const (
 	mapClasses   = "classes_v1"
 	mapPolicy    = "policy_v1"
 	mapNodes     = "nodes_v1"
-	mapServices  = "services_v1"
+	mapServices  = "services_v2"
 	mapSlots     = "slots_v1"
 	mapBackends  = "backends_v1"
 	mapAffinity  = "affinity_v1"
 	mapSockRev   = "sock_rev_v1"
 	mapFlows     = "flows_v1"
 	mapFrags     = "frags_v1"
+	mapNAT       = "nat_v1"
 	mapAddrEpoch = "addr_epoch_v1"
 	mapCounters  = "counters_v1"
 	mapEvents    = "events_v1"
@@ -260,4 +289,5 @@ const (
 	progFromOverlay = "from_overlay"
 	progFromHost    = "from_host"
 	progFromNetwork = "from_network"
+	progToNetwork   = "to_network"
 )

@@ -19,7 +19,7 @@ func loadSpecs() (map[string]*ebpf.CollectionSpec, error) {
 	specs := map[string]*ebpf.CollectionSpec{}
 	for name, load := range map[string]func() (*ebpf.CollectionSpec, error){
 		"from_pod": bpf.LoadFromPod, "to_pod": bpf.LoadToPod, "from_overlay": bpf.LoadFromOverlay,
-		"from_host": bpf.LoadFromHost, "from_network": bpf.LoadFromNetwork, "sock": bpf.LoadSock,
+		"from_host": bpf.LoadFromHost, "from_network": bpf.LoadFromNetwork, "to_network": bpf.LoadToNetwork, "sock": bpf.LoadSock,
 	} {
 		spec, err := load()
 		if err != nil {
@@ -86,6 +86,9 @@ func openMaps(dir string, specs map[string]*ebpf.MapSpec) (_ map[string]*ebpf.Ma
 		opened[name] = m
 		if specs[name].Pinning != ebpf.PinByName {
 			continue
+		}
+		if err := migrate(dir, name, m); err != nil {
+			return opened, err
 		}
 		if err := m.Pin(filepath.Join(dir, name)); err != nil {
 			return opened, fmt.Errorf("pin map %s: %w", name, err)

@@ -13,6 +13,10 @@ static __always_inline enum point hook_point(__u8 hook)
 {
 	if (hook == HOOK_FROM_POD)
 		return POINT_FROM_ENDPOINT;
+	if (hook == HOOK_FROM_NETWORK)
+		return POINT_FROM_NETWORK;
+	if (hook == HOOK_TO_NETWORK)
+		return POINT_TO_NETWORK;
 	return hook == HOOK_FROM_OVERLAY ? POINT_FROM_OVERLAY : POINT_FROM_STACK;
 }
 
@@ -107,6 +111,7 @@ static __always_inline void emit_flow(struct pkt *p, struct flow *f, enum event_
 	enum point point = to->route == ROUTE_PEER     ? POINT_TO_ENDPOINT
 			   : to->route == ROUTE_TUNNEL ? POINT_TO_OVERLAY
 			   : to->route == ROUTE_DIRECT && direct_ifindex ? POINT_TO_NETWORK
+			   : to->route == ROUTE_STACK && f->flags & FLOW_TRANSLATED ? POINT_TO_NETWORK
 						       : POINT_TO_STACK;
 
 	emit(type, point, REASON_NONE, f->flags & FLOW_INGRESS_JUDGED ? INGRESS : EGRESS);

@@ -52,7 +52,11 @@ enum reason {
 	REASON_UNKNOWN_TARGET = 150,
 	REASON_FLOW_INSERT = 155,
 	REASON_EXTENSION_HEADER = 156,
+	REASON_NO_BACKEND = 158,
 	REASON_NO_TUNNEL_ENDPOINT = 160,
+	REASON_NAT_NO_MAPPING = 167,
+	REASON_NAT_PROTOCOL = 168,
+	REASON_NO_ROUTE = 169,
 	REASON_UNKNOWN_SENDER = 172,
 	REASON_FRAGMENT_NOT_FOUND = 175,
 	REASON_FORBIDDEN_ICMPV6 = 176,
@@ -74,6 +78,7 @@ enum point {
 	POINT_FROM_ENDPOINT = 5,
 	POINT_FROM_STACK = 8,
 	POINT_FROM_OVERLAY = 9,
+	POINT_FROM_NETWORK = 10,
 	POINT_TO_NETWORK = 11,
 	POINT_TO_ENDPOINT = 101,
 };
@@ -96,6 +101,16 @@ enum identity {
 	IDENTITY_LOCAL_FLAG = 1 << 24,
 };
 
+/* For whom a frontend's row counts. */
+enum scope {
+	SCOPE_INTERNAL = 0, /* sockets */
+	SCOPE_EXTERNAL = 1, /* packets from the network */
+};
+
+enum service_flag {
+	SERVICE_LOCAL = 1, /* the unspecified address stands for this node's own addresses only */
+};
+
 /* Seconds that a flow entry lives without traffic. */
 enum lifetime {
 	LIFETIME_TCP_SYN_S = 60,
@@ -103,6 +118,10 @@ enum lifetime {
 	LIFETIME_TCP_CLOSING_S = 10,
 	LIFETIME_OTHER_S = 60,
 	LIFETIME_DENIED_S = 60,
+	LIFETIME_NAT_NEW_S = 60,
+	LIFETIME_NAT_TCP_S = 8000,
+	LIFETIME_NAT_OTHER_S = 120,
+	LIFETIME_NAT_CLOSING_S = 120,
 };
 
 enum limit {
