@@ -77,7 +77,7 @@ func New(node string, adopted Adopted, now time.Time, options ...Option) *Engine
 		localByPod: map[cluster.Name]datapath.EndpointID{},
 		policies:   map[policy.Ref]policy.Policy{},
 		problems:   map[policy.Ref]string{},
-		services:   lb.NewCompiler(),
+		services:   lb.NewCompiler(lb.Settings{Node: node}),
 		labelTexts: map[identity.ID][]string{},
 		now:        now,
 	}
