@@ -16,6 +16,7 @@ import (
 	objects "github.com/weirnet/weir/fakes/cluster"
 	"github.com/weirnet/weir/fakes/kernel"
 	"github.com/weirnet/weir/fakes/network"
+	"github.com/weirnet/weir/fakes/servicehealth"
 	"github.com/weirnet/weir/ports"
 )
 
@@ -77,6 +78,7 @@ type Node struct {
 	PodCIDRs    []netip.Prefix
 	Routers     []netip.Addr // its own addresses among its pods'
 	Kernel      *kernel.Kernel
+	Health      *servicehealth.ServiceHealth // of the agent that was started last
 	Network     *network.Network
 	Source      *objects.Node // the cluster as this node sees it, with its faults
 	Attachments *objects.Attachments

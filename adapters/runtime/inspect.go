@@ -106,6 +106,9 @@ func (a *agent) draftStatus() statusDraft {
 	if p := a.masq.problem(); p != "" {
 		s.Problems = append(s.Problems, p)
 	}
+	if a.health.err != nil {
+		s.Problems = append(s.Problems, a.health.err.Error())
+	}
 	s.Masquerade = a.masq.describe()
 	s.Revision = a.engine.Revision()
 	s.counts, s.errs = a.exec.pending()
