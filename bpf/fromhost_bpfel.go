@@ -28,6 +28,7 @@ const (
 	FromHostMapWorkV1           = "work_v1"
 	FromHostProgFromHost        = "from_host"
 	FromHostVarDirectIfindex    = "direct_ifindex"
+	FromHostVarNodeNetnsCookie  = "node_netns_cookie"
 	FromHostVarOverlayIfindex   = "overlay_ifindex"
 	FromHostVarTestTunnelFromCb = "test_tunnel_from_cb"
 	FromHostVarUnderlayAddr4    = "underlay_addr4"
@@ -101,6 +102,7 @@ type FromHostMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type FromHostVariableSpecs struct {
 	DirectIfindex    *ebpf.VariableSpec `ebpf:"direct_ifindex"`
+	NodeNetnsCookie  *ebpf.VariableSpec `ebpf:"node_netns_cookie"`
 	OverlayIfindex   *ebpf.VariableSpec `ebpf:"overlay_ifindex"`
 	TestTunnelFromCb *ebpf.VariableSpec `ebpf:"test_tunnel_from_cb"`
 	UnderlayAddr4    *ebpf.VariableSpec `ebpf:"underlay_addr4"`
@@ -160,6 +162,7 @@ func (m *FromHostMaps) Close() error {
 // It can be passed to LoadFromHostObjects or ebpf.CollectionSpec.LoadAndAssign.
 type FromHostVariables struct {
 	DirectIfindex    *ebpf.Variable `ebpf:"direct_ifindex"`
+	NodeNetnsCookie  *ebpf.Variable `ebpf:"node_netns_cookie"`
 	OverlayIfindex   *ebpf.Variable `ebpf:"overlay_ifindex"`
 	TestTunnelFromCb *ebpf.Variable `ebpf:"test_tunnel_from_cb"`
 	UnderlayAddr4    *ebpf.Variable `ebpf:"underlay_addr4"`

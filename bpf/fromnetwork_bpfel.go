@@ -31,6 +31,7 @@ const (
 	FromNetworkMapWorkV1           = "work_v1"
 	FromNetworkProgFromNetwork     = "from_network"
 	FromNetworkVarDirectIfindex    = "direct_ifindex"
+	FromNetworkVarNodeNetnsCookie  = "node_netns_cookie"
 	FromNetworkVarOverlayIfindex   = "overlay_ifindex"
 	FromNetworkVarTestTunnelFromCb = "test_tunnel_from_cb"
 	FromNetworkVarUnderlayAddr4    = "underlay_addr4"
@@ -107,6 +108,7 @@ type FromNetworkMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type FromNetworkVariableSpecs struct {
 	DirectIfindex    *ebpf.VariableSpec `ebpf:"direct_ifindex"`
+	NodeNetnsCookie  *ebpf.VariableSpec `ebpf:"node_netns_cookie"`
 	OverlayIfindex   *ebpf.VariableSpec `ebpf:"overlay_ifindex"`
 	TestTunnelFromCb *ebpf.VariableSpec `ebpf:"test_tunnel_from_cb"`
 	UnderlayAddr4    *ebpf.VariableSpec `ebpf:"underlay_addr4"`
@@ -172,6 +174,7 @@ func (m *FromNetworkMaps) Close() error {
 // It can be passed to LoadFromNetworkObjects or ebpf.CollectionSpec.LoadAndAssign.
 type FromNetworkVariables struct {
 	DirectIfindex    *ebpf.Variable `ebpf:"direct_ifindex"`
+	NodeNetnsCookie  *ebpf.Variable `ebpf:"node_netns_cookie"`
 	OverlayIfindex   *ebpf.Variable `ebpf:"overlay_ifindex"`
 	TestTunnelFromCb *ebpf.Variable `ebpf:"test_tunnel_from_cb"`
 	UnderlayAddr4    *ebpf.Variable `ebpf:"underlay_addr4"`

@@ -31,6 +31,7 @@ const (
 	FromOverlayMapWorkV1           = "work_v1"
 	FromOverlayProgFromOverlay     = "from_overlay"
 	FromOverlayVarDirectIfindex    = "direct_ifindex"
+	FromOverlayVarNodeNetnsCookie  = "node_netns_cookie"
 	FromOverlayVarOverlayIfindex   = "overlay_ifindex"
 	FromOverlayVarTestTunnelFromCb = "test_tunnel_from_cb"
 	FromOverlayVarUnderlayAddr4    = "underlay_addr4"
@@ -107,6 +108,7 @@ type FromOverlayMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type FromOverlayVariableSpecs struct {
 	DirectIfindex    *ebpf.VariableSpec `ebpf:"direct_ifindex"`
+	NodeNetnsCookie  *ebpf.VariableSpec `ebpf:"node_netns_cookie"`
 	OverlayIfindex   *ebpf.VariableSpec `ebpf:"overlay_ifindex"`
 	TestTunnelFromCb *ebpf.VariableSpec `ebpf:"test_tunnel_from_cb"`
 	UnderlayAddr4    *ebpf.VariableSpec `ebpf:"underlay_addr4"`
@@ -172,6 +174,7 @@ func (m *FromOverlayMaps) Close() error {
 // It can be passed to LoadFromOverlayObjects or ebpf.CollectionSpec.LoadAndAssign.
 type FromOverlayVariables struct {
 	DirectIfindex    *ebpf.Variable `ebpf:"direct_ifindex"`
+	NodeNetnsCookie  *ebpf.Variable `ebpf:"node_netns_cookie"`
 	OverlayIfindex   *ebpf.Variable `ebpf:"overlay_ifindex"`
 	TestTunnelFromCb *ebpf.Variable `ebpf:"test_tunnel_from_cb"`
 	UnderlayAddr4    *ebpf.Variable `ebpf:"underlay_addr4"`

@@ -32,6 +32,7 @@ const (
 	FromPodProgFromPod         = "from_pod"
 	FromPodVarAbi              = "abi"
 	FromPodVarDirectIfindex    = "direct_ifindex"
+	FromPodVarNodeNetnsCookie  = "node_netns_cookie"
 	FromPodVarOverlayIfindex   = "overlay_ifindex"
 	FromPodVarTestTunnelFromCb = "test_tunnel_from_cb"
 	FromPodVarUnderlayAddr4    = "underlay_addr4"
@@ -109,6 +110,7 @@ type FromPodMapSpecs struct {
 type FromPodVariableSpecs struct {
 	Abi              *ebpf.VariableSpec `ebpf:"abi"`
 	DirectIfindex    *ebpf.VariableSpec `ebpf:"direct_ifindex"`
+	NodeNetnsCookie  *ebpf.VariableSpec `ebpf:"node_netns_cookie"`
 	OverlayIfindex   *ebpf.VariableSpec `ebpf:"overlay_ifindex"`
 	TestTunnelFromCb *ebpf.VariableSpec `ebpf:"test_tunnel_from_cb"`
 	UnderlayAddr4    *ebpf.VariableSpec `ebpf:"underlay_addr4"`
@@ -175,6 +177,7 @@ func (m *FromPodMaps) Close() error {
 type FromPodVariables struct {
 	Abi              *ebpf.Variable `ebpf:"abi"`
 	DirectIfindex    *ebpf.Variable `ebpf:"direct_ifindex"`
+	NodeNetnsCookie  *ebpf.Variable `ebpf:"node_netns_cookie"`
 	OverlayIfindex   *ebpf.Variable `ebpf:"overlay_ifindex"`
 	TestTunnelFromCb *ebpf.Variable `ebpf:"test_tunnel_from_cb"`
 	UnderlayAddr4    *ebpf.Variable `ebpf:"underlay_addr4"`

@@ -16,19 +16,29 @@ import (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	SockMapAffinityV1    = "affinity_v1"
-	SockMapBackendsV1    = "backends_v1"
-	SockMapServicesV1    = "services_v1"
-	SockMapSlotsV1       = "slots_v1"
-	SockMapSockRevV1     = "sock_rev_v1"
-	SockProgConnect4     = "connect4"
-	SockProgConnect6     = "connect6"
-	SockProgGetpeername4 = "getpeername4"
-	SockProgGetpeername6 = "getpeername6"
-	SockProgRecvmsg4     = "recvmsg4"
-	SockProgRecvmsg6     = "recvmsg6"
-	SockProgSendmsg4     = "sendmsg4"
-	SockProgSendmsg6     = "sendmsg6"
+	SockMapAffinityV1       = "affinity_v1"
+	SockMapBackendsV1       = "backends_v1"
+	SockMapEndpointsV1      = "endpoints_v1"
+	SockMapEpPolicyV1       = "ep_policy_v1"
+	SockMapNodesV1          = "nodes_v1"
+	SockMapServicesV2       = "services_v2"
+	SockMapSlotsV1          = "slots_v1"
+	SockMapSockRevV1        = "sock_rev_v1"
+	SockProgConnect4        = "connect4"
+	SockProgConnect6        = "connect6"
+	SockProgGetpeername4    = "getpeername4"
+	SockProgGetpeername6    = "getpeername6"
+	SockProgRecvmsg4        = "recvmsg4"
+	SockProgRecvmsg6        = "recvmsg6"
+	SockProgSendmsg4        = "sendmsg4"
+	SockProgSendmsg6        = "sendmsg6"
+	SockVarDirectIfindex    = "direct_ifindex"
+	SockVarNodeNetnsCookie  = "node_netns_cookie"
+	SockVarOverlayIfindex   = "overlay_ifindex"
+	SockVarTestTunnelFromCb = "test_tunnel_from_cb"
+	SockVarUnderlayAddr4    = "underlay_addr4"
+	SockVarUnderlayIfindex  = "underlay_ifindex"
+	SockVarVxlanPort        = "vxlan_port"
 )
 
 // LoadSock returns the embedded CollectionSpec for Sock.
@@ -87,17 +97,27 @@ type SockProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type SockMapSpecs struct {
-	AffinityV1 *ebpf.MapSpec `ebpf:"affinity_v1"`
-	BackendsV1 *ebpf.MapSpec `ebpf:"backends_v1"`
-	ServicesV1 *ebpf.MapSpec `ebpf:"services_v1"`
-	SlotsV1    *ebpf.MapSpec `ebpf:"slots_v1"`
-	SockRevV1  *ebpf.MapSpec `ebpf:"sock_rev_v1"`
+	AffinityV1  *ebpf.MapSpec `ebpf:"affinity_v1"`
+	BackendsV1  *ebpf.MapSpec `ebpf:"backends_v1"`
+	EndpointsV1 *ebpf.MapSpec `ebpf:"endpoints_v1"`
+	EpPolicyV1  *ebpf.MapSpec `ebpf:"ep_policy_v1"`
+	NodesV1     *ebpf.MapSpec `ebpf:"nodes_v1"`
+	ServicesV2  *ebpf.MapSpec `ebpf:"services_v2"`
+	SlotsV1     *ebpf.MapSpec `ebpf:"slots_v1"`
+	SockRevV1   *ebpf.MapSpec `ebpf:"sock_rev_v1"`
 }
 
 // SockVariableSpecs contains global variables before they are loaded into the kernel.
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type SockVariableSpecs struct {
+	DirectIfindex    *ebpf.VariableSpec `ebpf:"direct_ifindex"`
+	NodeNetnsCookie  *ebpf.VariableSpec `ebpf:"node_netns_cookie"`
+	OverlayIfindex   *ebpf.VariableSpec `ebpf:"overlay_ifindex"`
+	TestTunnelFromCb *ebpf.VariableSpec `ebpf:"test_tunnel_from_cb"`
+	UnderlayAddr4    *ebpf.VariableSpec `ebpf:"underlay_addr4"`
+	UnderlayIfindex  *ebpf.VariableSpec `ebpf:"underlay_ifindex"`
+	VxlanPort        *ebpf.VariableSpec `ebpf:"vxlan_port"`
 }
 
 // SockObjects contains all objects after they have been loaded into the kernel.
@@ -120,18 +140,24 @@ func (o *SockObjects) Close() error {
 //
 // It can be passed to LoadSockObjects or ebpf.CollectionSpec.LoadAndAssign.
 type SockMaps struct {
-	AffinityV1 *ebpf.Map `ebpf:"affinity_v1"`
-	BackendsV1 *ebpf.Map `ebpf:"backends_v1"`
-	ServicesV1 *ebpf.Map `ebpf:"services_v1"`
-	SlotsV1    *ebpf.Map `ebpf:"slots_v1"`
-	SockRevV1  *ebpf.Map `ebpf:"sock_rev_v1"`
+	AffinityV1  *ebpf.Map `ebpf:"affinity_v1"`
+	BackendsV1  *ebpf.Map `ebpf:"backends_v1"`
+	EndpointsV1 *ebpf.Map `ebpf:"endpoints_v1"`
+	EpPolicyV1  *ebpf.Map `ebpf:"ep_policy_v1"`
+	NodesV1     *ebpf.Map `ebpf:"nodes_v1"`
+	ServicesV2  *ebpf.Map `ebpf:"services_v2"`
+	SlotsV1     *ebpf.Map `ebpf:"slots_v1"`
+	SockRevV1   *ebpf.Map `ebpf:"sock_rev_v1"`
 }
 
 func (m *SockMaps) Close() error {
 	return _SockClose(
 		m.AffinityV1,
 		m.BackendsV1,
-		m.ServicesV1,
+		m.EndpointsV1,
+		m.EpPolicyV1,
+		m.NodesV1,
+		m.ServicesV2,
 		m.SlotsV1,
 		m.SockRevV1,
 	)
@@ -141,6 +167,13 @@ func (m *SockMaps) Close() error {
 //
 // It can be passed to LoadSockObjects or ebpf.CollectionSpec.LoadAndAssign.
 type SockVariables struct {
+	DirectIfindex    *ebpf.Variable `ebpf:"direct_ifindex"`
+	NodeNetnsCookie  *ebpf.Variable `ebpf:"node_netns_cookie"`
+	OverlayIfindex   *ebpf.Variable `ebpf:"overlay_ifindex"`
+	TestTunnelFromCb *ebpf.Variable `ebpf:"test_tunnel_from_cb"`
+	UnderlayAddr4    *ebpf.Variable `ebpf:"underlay_addr4"`
+	UnderlayIfindex  *ebpf.Variable `ebpf:"underlay_ifindex"`
+	VxlanPort        *ebpf.Variable `ebpf:"vxlan_port"`
 }
 
 // SockPrograms contains all programs after they have been loaded into the kernel.

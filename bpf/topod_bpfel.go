@@ -31,6 +31,7 @@ const (
 	ToPodMapWorkV1           = "work_v1"
 	ToPodProgToPod           = "to_pod"
 	ToPodVarDirectIfindex    = "direct_ifindex"
+	ToPodVarNodeNetnsCookie  = "node_netns_cookie"
 	ToPodVarOverlayIfindex   = "overlay_ifindex"
 	ToPodVarTestTunnelFromCb = "test_tunnel_from_cb"
 	ToPodVarUnderlayAddr4    = "underlay_addr4"
@@ -107,6 +108,7 @@ type ToPodMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type ToPodVariableSpecs struct {
 	DirectIfindex    *ebpf.VariableSpec `ebpf:"direct_ifindex"`
+	NodeNetnsCookie  *ebpf.VariableSpec `ebpf:"node_netns_cookie"`
 	OverlayIfindex   *ebpf.VariableSpec `ebpf:"overlay_ifindex"`
 	TestTunnelFromCb *ebpf.VariableSpec `ebpf:"test_tunnel_from_cb"`
 	UnderlayAddr4    *ebpf.VariableSpec `ebpf:"underlay_addr4"`
@@ -172,6 +174,7 @@ func (m *ToPodMaps) Close() error {
 // It can be passed to LoadToPodObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ToPodVariables struct {
 	DirectIfindex    *ebpf.Variable `ebpf:"direct_ifindex"`
+	NodeNetnsCookie  *ebpf.Variable `ebpf:"node_netns_cookie"`
 	OverlayIfindex   *ebpf.Variable `ebpf:"overlay_ifindex"`
 	TestTunnelFromCb *ebpf.Variable `ebpf:"test_tunnel_from_cb"`
 	UnderlayAddr4    *ebpf.Variable `ebpf:"underlay_addr4"`

@@ -71,6 +71,20 @@ func (d *Datapath) attachSocket(hook, path string, id uint64) error {
 	return l.Pin(path)
 }
 
+// netnsCookie names the network namespace of the calling thread, as programs see it.
+func netnsCookie() (uint64, error) {
+	fd, err := unix.Socket(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return 0, fmt.Errorf("cookie of the network namespace: make a socket: %w", err)
+	}
+	defer func() { _ = unix.Close(fd) }()
+	cookie, err := unix.GetsockoptUint64(fd, unix.SOL_SOCKET, unix.SO_NETNS_COOKIE)
+	if err != nil {
+		return 0, fmt.Errorf("cookie of the network namespace: %w", err)
+	}
+	return cookie, nil
+}
+
 // cgroupID checks that a path is a cgroup v2 directory, and not the root unless allowed, and returns its
 // id: the inode.
 func cgroupID(path string, allowRoot bool) (uint64, error) {

@@ -70,6 +70,9 @@ func open(cfg Config, constants map[string]any, opts ebpf.ProgramOptions) (_ *Da
 	if err := d.attachSockets(); err != nil {
 		return nil, err
 	}
+	if err := forgetFormer(cfg.BPFFS); err != nil {
+		return nil, err
+	}
 	return d, nil
 }
 
@@ -103,7 +106,11 @@ func (d *Datapath) load(opts ebpf.ProgramOptions, constants map[string]any) erro
 		d.maps = nil
 		return err
 	}
-	all := map[string]any{"overlay_ifindex": d.cfg.OverlayIfindex, "direct_ifindex": d.cfg.DirectIfindex}
+	cookie, err := netnsCookie()
+	if err != nil {
+		return err
+	}
+	all := map[string]any{"overlay_ifindex": d.cfg.OverlayIfindex, "direct_ifindex": d.cfg.DirectIfindex, "node_netns_cookie": cookie}
 	if t := d.cfg.Tunnel; t.Device != 0 && d.cfg.OverlayIfindex != 0 {
 		if !t.Address.Is4() || t.Port == 0 {
 			return fmt.Errorf("tunnel of device %d: address %s and port %d: an IPv4 address and a port are needed", t.Device, t.Address, t.Port)

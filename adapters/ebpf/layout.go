@@ -81,14 +81,17 @@ type rawServiceKey struct {
 	Addr  rawAddr
 	Port  uint16
 	Proto uint8
-	Pad   uint8
+	Scope uint8
 }
 
 type rawService struct {
 	ID        uint32
 	Count     uint32
 	AffinityS uint32
+	Flags     uint32
 }
+
+const serviceLocal = 1
 
 type rawSlotKey struct {
 	Service uint32
@@ -123,9 +126,10 @@ type rawSockRevKey struct {
 }
 
 type rawSockRev struct {
-	Addr rawAddr
-	Port uint16
-	Pad  [2]uint8
+	Addr     rawAddr
+	Port     uint16
+	Wildcard uint8
+	Pad      uint8
 }
 
 type rawFlowKey struct {
@@ -239,7 +243,7 @@ const (
 	mapClasses   = "classes_v1"
 	mapPolicy    = "policy_v1"
 	mapNodes     = "nodes_v1"
-	mapServices  = "services_v1"
+	mapServices  = "services_v2"
 	mapSlots     = "slots_v1"
 	mapBackends  = "backends_v1"
 	mapAffinity  = "affinity_v1"

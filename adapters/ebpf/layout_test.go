@@ -154,6 +154,8 @@ func TestNumbersAreThoseOfTheCore(t *testing.T) {
 			"IDENTITY_MAX_CLUSTER": uint64(identity.MaxCluster),
 			"IDENTITY_LOCAL_FLAG":  uint64(identity.LocalFlag),
 		},
+		"scope":        {"SCOPE_INTERNAL": uint64(datapath.Internal), "SCOPE_EXTERNAL": uint64(datapath.External)},
+		"service_flag": {"SERVICE_LOCAL": serviceLocal},
 		"lifetime": {
 			"LIFETIME_TCP_SYN_S": datapath.LifetimeTCPSyn, "LIFETIME_TCP_ESTABLISHED_S": datapath.LifetimeTCPEstablished,
 			"LIFETIME_TCP_CLOSING_S": datapath.LifetimeTCPClosing, "LIFETIME_OTHER_S": datapath.LifetimeOther,

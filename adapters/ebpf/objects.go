@@ -87,6 +87,9 @@ func openMaps(dir string, specs map[string]*ebpf.MapSpec) (_ map[string]*ebpf.Ma
 		if specs[name].Pinning != ebpf.PinByName {
 			continue
 		}
+		if err := migrate(dir, name, m); err != nil {
+			return opened, err
+		}
 		if err := m.Pin(filepath.Join(dir, name)); err != nil {
 			return opened, fmt.Errorf("pin map %s: %w", name, err)
 		}

@@ -1,6 +1,7 @@
 package ebpf
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/netip"
@@ -15,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/weirnet/weir/core/datapath"
+	"github.com/weirnet/weir/core/identity"
 	"github.com/weirnet/weir/ports"
 )
 
@@ -305,4 +307,46 @@ func TestSocketsForgetDeletedServices(t *testing.T) {
 	require.Equal(t, x.service.As4(), peer())
 	require.NoError(t, b.Services.Delete(x.key(datapath.ProtoTCP)))
 	require.Contains(t, [][4]byte{x.backends[0].As4(), x.backends[1].As4()}, peer())
+}
+
+func TestSocketsReachNodePorts(t *testing.T) {
+	b := newBalancer(t)
+	for f, x := range lbFamilies {
+		node, other := x.local, addr([]string{"10.9.0.8", "fd00:9::8"}[f])
+		own := []netip.Addr{addr("127.0.0.1"), addr("::1")}[f]
+		mustIP(t, "addr", "add", other.String(), "dev", "lo", "nodad")
+		require.NoError(t, b.Endpoints.Put(node, datapath.Endpoint{Identity: identity.Host, Host: true}))
+		require.NoError(t, b.Nodes.Put(other, datapath.Node{ID: 2}))
+		any := []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}[f]
+		key := datapath.ServiceKey{Addr: any, Port: 30080, Proto: datapath.ProtoTCP}
+		service := datapath.Service{ID: x.serviceID, Count: 2}
+		for _, local := range []bool{false, true} {
+			service.Local = local
+			require.NoError(t, b.Services.Put(key, service))
+			for to, want := range map[netip.Addr]bool{node: true, own: true, other: !local, x.backends[0]: false} {
+				dst := netip.AddrPortFrom(to, key.Port)
+				c, err := net.DialTimeout("tcp"+x.network, dst.String(), patience)
+				if !want {
+					require.ErrorIs(t, err, unix.ECONNREFUSED, "%s local %v", dst, local)
+					continue
+				}
+				require.NoError(t, err, "%s local %v", dst, local)
+				require.Equal(t, dst.String(), c.RemoteAddr().String())
+				buf := make([]byte, 64)
+				n, err := c.Read(buf)
+				require.NoError(t, err)
+				require.Contains(t, []string{x.backends[0].String(), x.backends[1].String()}, string(buf[:n]))
+				require.NoError(t, c.Close())
+			}
+		}
+		pod := newNetns(t)
+		pod.do(t, func() error {
+			c, err := net.DialTimeout("tcp"+x.network, netip.AddrPortFrom(own, key.Port).String(), patience)
+			if err == nil {
+				_ = c.Close()
+				return errors.New("loopback of a pod is not the node's")
+			}
+			return nil
+		})
+	}
 }

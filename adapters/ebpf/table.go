@@ -3,7 +3,6 @@ package ebpf
 import (
 	"errors"
 	"fmt"
-	"strings"
 
 	"github.com/cilium/ebpf"
 	"golang.org/x/sys/unix"
@@ -23,7 +22,7 @@ type mapTable[K comparable, V any, RK comparable, RV any] struct {
 	exact func(RK, RV) bool
 }
 
-func (t *mapTable[K, V, RK, RV]) Name() string { return strings.TrimSuffix(t.name, "_v1") }
+func (t *mapTable[K, V, RK, RV]) Name() string { return tableName(t.name) }
 
 func (t *mapTable[K, V, RK, RV]) Capacity() int { return int(t.m.MaxEntries()) }
 

@@ -178,14 +178,21 @@ func serviceTable(m *ebpf.Map) ports.Table[datapath.ServiceKey, datapath.Service
 		name: mapServices, m: m,
 		key: func(k datapath.ServiceKey) (rawServiceKey, error) {
 			a, err := addrKey(k.Addr)
-			return rawServiceKey{Addr: a, Port: k.Port, Proto: k.Proto}, err
+			if err == nil && k.Scope > datapath.External {
+				err = fmt.Errorf("scope %d: %d (internal) or %d (external) is needed", k.Scope, datapath.Internal, datapath.External)
+			}
+			return rawServiceKey{Addr: a, Port: k.Port, Proto: k.Proto, Scope: uint8(k.Scope)}, err
 		},
 		value: func(_ datapath.ServiceKey, s datapath.Service) (rawService, error) {
-			return rawService{ID: s.ID, Count: s.Count, AffinityS: s.AffinityTimeout}, nil
+			r := rawService{ID: s.ID, Count: s.Count, AffinityS: s.AffinityTimeout}
+			if s.Local {
+				r.Flags = serviceLocal
+			}
+			return r, nil
 		},
 		row: func(k rawServiceKey, r rawService) (datapath.ServiceKey, datapath.Service) {
-			return datapath.ServiceKey{Addr: k.Addr.any(), Port: k.Port, Proto: k.Proto},
-				datapath.Service{ID: r.ID, Count: r.Count, AffinityTimeout: r.AffinityS}
+			return datapath.ServiceKey{Addr: k.Addr.any(), Port: k.Port, Proto: k.Proto, Scope: datapath.Scope(k.Scope)},
+				datapath.Service{ID: r.ID, Count: r.Count, AffinityTimeout: r.AffinityS, Local: r.Flags&serviceLocal != 0}
 		},
 	}
 }

@@ -2,7 +2,6 @@ package ebpf
 
 import (
 	"fmt"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -97,7 +96,7 @@ type wordTable[K comparable, V any] struct {
 	open  func(uint64) V
 }
 
-func (t *wordTable[K, V]) Name() string { return strings.TrimSuffix(t.w.name, "_v1") }
+func (t *wordTable[K, V]) Name() string { return tableName(t.w.name) }
 
 func (t *wordTable[K, V]) Capacity() int { return int(t.w.n) }
 

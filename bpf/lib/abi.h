@@ -19,6 +19,8 @@ struct abi {
 	enum proto proto;
 	enum tcp_flag tcp_flag;
 	enum identity identity;
+	enum scope scope;
+	enum service_flag service_flag;
 	enum lifetime lifetime;
 	enum limit limit;
 	enum endpoint_flag endpoint_flag;

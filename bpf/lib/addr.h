@@ -37,6 +37,26 @@ static __always_inline bool addr_after(const struct addr *a, const struct addr *
 	return bpf_ntohl(a->w[3]) > bpf_ntohl(b->w[3]);
 }
 
+/* The unspecified address of a family. */
+static __always_inline bool addr_is_any(const struct addr *a)
+{
+	return (a->w[0] | a->w[1] | a->w[3]) == 0 && (a->w[2] == 0 || a->w[2] == bpf_htonl(0xffff));
+}
+
+static __always_inline struct addr addr_any_like(const struct addr *a)
+{
+	struct addr any = {.w = {0, 0, addr_is_ipv4(a) ? bpf_htonl(0xffff) : 0, 0}};
+	return any;
+}
+
+/* 127.0.0.1, ::1, and the unspecified addresses: a socket that names those means itself, too. */
+static __always_inline bool addr_is_loopback(const struct addr *a)
+{
+	if (addr_is_ipv4(a))
+		return a->w[3] == bpf_htonl(0x7f000001) || a->w[3] == 0;
+	return (a->w[0] | a->w[1] | a->w[2]) == 0 && bpf_ntohl(a->w[3]) <= 1;
+}
+
 /* Multicast, and the broadcast address of IPv4. */
 static __always_inline bool addr_is_multicast(const struct addr *a)
 {

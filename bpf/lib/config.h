@@ -18,6 +18,9 @@ const volatile __u32 underlay_ifindex = 0;
 const volatile __be32 underlay_addr4 = 0;
 const volatile __be16 vxlan_port = 0;
 
+/* The cookie of the node's own network namespace, whose sockets reach node ports by the loopback address; 0: none. */
+const volatile __u64 node_netns_cookie = 0;
+
 /*
  * Take the tunnel key from skb->cb (VNI, then the sender's IPv4 address in host byte order) instead of the
  * packet's metadata, which test runs cannot attach. Never set in production.

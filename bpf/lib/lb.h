@@ -2,8 +2,11 @@
 /* Socket load balancing: a service's address becomes a backend's before a packet exists. */
 #pragma once
 
+#include "../maps/endpoints.h"
+#include "../maps/nodes.h"
 #include "../maps/services.h"
 #include "addr.h"
+#include "config.h"
 #include "flow.h"
 
 #define MAX_PICKS 5
@@ -29,8 +32,30 @@ static __always_inline bool balances(__u32 proto)
 
 static __always_inline struct service *find_service(const struct addr *a, __u16 port, __u8 proto)
 {
-	struct service_key key = {.addr = *a, .port = port, .proto = proto};
-	return bpf_map_lookup_elem(&services_v1, &key);
+	struct service_key key = {.addr = *a, .port = port, .proto = proto, .scope = SCOPE_INTERNAL};
+	return bpf_map_lookup_elem(&services_v2, &key);
+}
+
+/*
+ * The service that has the peer's port at every address of a node, if the peer is one: this one, another one unless the
+ * row is for this one alone, or loopback in the node's own namespace. Few ports have such a row, so it is asked for first.
+ */
+static __noinline struct service *find_node_service(struct bpf_sock_addr *ctx, const struct peer *peer)
+{
+	struct addr any = addr_any_like(&peer->addr);
+	struct service *s = find_service(&any, peer->port, peer->proto);
+	struct endpoint *ep;
+
+	if (!s)
+		return NULL;
+	if (addr_is_loopback(&peer->addr))
+		return node_netns_cookie && bpf_get_netns_cookie(ctx) == node_netns_cookie ? s : NULL;
+	ep = get_endpoint(&peer->addr);
+	if (ep && ep->flags & ENDPOINT_HOST)
+		return s;
+	if (!(s->flags & SERVICE_LOCAL) && bpf_map_lookup_elem(&nodes_v1, &peer->addr))
+		return s;
+	return NULL;
 }
 
 /* A backend that the caller's family can reach. */
@@ -87,6 +112,11 @@ static __noinline int balance(struct bpf_sock_addr *ctx, struct peer *peer)
 	struct sock_rev_key key = {.proto = peer->proto};
 	struct backend *b;
 
+	/* The row of the unspecified address is none of its own. */
+	if (!s || addr_is_any(&peer->addr)) {
+		s = find_node_service(ctx, peer);
+		frontend.wildcard = 1;
+	}
 	if (!s)
 		return LB_NONE;
 	b = pick_backend(ctx, s, &peer->addr);
@@ -106,8 +136,12 @@ static __noinline int unbalance(struct peer *peer, __u64 socket_cookie)
 		.cookie = socket_cookie, .addr = peer->addr, .port = peer->port, .proto = peer->proto,
 	};
 	struct sock_rev *frontend = bpf_map_lookup_elem(&sock_rev_v1, &key);
+	struct addr row;
 
-	if (!frontend || !find_service(&frontend->addr, frontend->port, peer->proto))
+	if (!frontend)
+		return LB_NONE;
+	row = frontend->wildcard ? addr_any_like(&frontend->addr) : frontend->addr;
+	if (!find_service(&row, frontend->port, peer->proto))
 		return LB_NONE;
 	peer->addr = frontend->addr;
 	peer->port = frontend->port;

@@ -95,6 +95,16 @@ enum identity {
 	IDENTITY_LOCAL_FLAG = 1 << 24,
 };
 
+/* For whom a frontend's row counts. */
+enum scope {
+	SCOPE_INTERNAL = 0, /* sockets */
+	SCOPE_EXTERNAL = 1, /* packets from the network */
+};
+
+enum service_flag {
+	SERVICE_LOCAL = 1, /* the unspecified address stands for this node's own addresses only */
+};
+
 /* Seconds that a flow entry lives without traffic. */
 enum lifetime {
 	LIFETIME_TCP_SYN_S = 60,

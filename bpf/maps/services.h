@@ -7,13 +7,14 @@ struct service_key {
 	struct addr addr;
 	__u16 port;
 	__u8 proto;
-	__u8 pad;
+	__u8 scope; /* enum scope */
 };
 
 struct service {
 	__u32 id;
 	__u32 count;      /* slots in use, numbered from 1 */
 	__u32 affinity_s; /* 0: none */
+	__u32 flags;      /* enum service_flag */
 };
 
 struct {
@@ -23,7 +24,7 @@ struct {
 	__uint(pinning, LIBBPF_PIN_BY_NAME);
 	__type(key, struct service_key);
 	__type(value, struct service);
-} services_v1 SEC(".maps");
+} services_v2 SEC(".maps");
 
 struct slot_key {
 	__u32 service;
@@ -87,7 +88,8 @@ struct sock_rev_key {
 struct sock_rev {
 	struct addr addr; /* of the frontend */
 	__u16 port;
-	__u8 pad[2];
+	__u8 wildcard; /* the service's row was the one for every address of a node */
+	__u8 pad;
 };
 
 struct {

@@ -53,7 +53,11 @@ func (k *Kernel) DumpText() string {
 	})
 	section(&b, k.nodes, func(a netip.Addr, n datapath.Node) string { return fmt.Sprintf("%s node %d", a, n.ID) })
 	section(&b, k.services, func(key datapath.ServiceKey, s datapath.Service) string {
-		return fmt.Sprintf("%s service %d count %d affinity %ds", key, s.ID, s.Count, s.AffinityTimeout)
+		text := fmt.Sprintf("%s service %d count %d affinity %ds", key, s.ID, s.Count, s.AffinityTimeout)
+		if s.Local {
+			text += " local"
+		}
+		return text
 	})
 	section(&b, k.slots, func(key datapath.SlotKey, id uint32) string {
 		return fmt.Sprintf("service %d slot %d backend %d", key.Service, key.Slot, id)

@@ -84,6 +84,7 @@ func (f *Fabric) AddNode(c NodeConfig) {
 	n := &fabricNode{name: c.Name, k: c.Kernel, underlay: c.Underlay, pods: make(map[uint32]*party)}
 	n.host = &party{name: c.Name, node: n, addrs: append(append([]netip.Addr(nil), c.Underlay...), c.Routers...), routers: c.Routers}
 	f.add(n.host)
+	n.k.inNetns(n.host.netns)
 	f.nodes[c.Name] = n
 	for _, a := range c.Underlay {
 		f.underlay[a] = n
@@ -212,6 +213,13 @@ func (f *Fabric) fromPod(p *party, frame []byte) {
 		return
 	}
 	f.carry(n, f.inject(n, FromPod, p.ifindex, frame, Meta{}))
+}
+
+// inNetns says which network namespace is the node's own.
+func (k *Kernel) inNetns(cookie uint64) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.netns = cookie
 }
 
 func (k *Kernel) isAttached(ifindex uint32) bool {

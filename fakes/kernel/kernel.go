@@ -51,6 +51,10 @@ type Options struct {
 	Overlay    uint32      // ifindex of the overlay device; 0: DefaultOverlay
 	Direct     uint32      // ifindex of the device on which other nodes are neighbours; 0: none
 
+	// Netns is the cookie of the node's own network namespace, whose sockets reach node ports by the loopback address;
+	// 0: none. A fabric sets it.
+	Netns uint64
+
 	// Choose picks one of n slots of backends, counted from 0; nil: what comes from Seed. It must not call the
 	// kernel.
 	Choose func(n uint32) uint32
@@ -67,6 +71,7 @@ type Kernel struct {
 	choose  func(n uint32) uint32
 	overlay uint32
 	direct  uint32
+	netns   uint64
 
 	endpoints *table[netip.Addr, datapath.Endpoint]
 	epPolicy  *table[datapath.EndpointID, datapath.EndpointPolicy]
@@ -83,7 +88,7 @@ type Kernel struct {
 	flows    *lru[datapath.FlowKey, *entry]
 	frags    *lru[fragKey, fragPorts]
 	affinity *lru[affinityKey, affinityRow]
-	sockRev  *lru[sockRevKey, datapath.ServiceKey]
+	sockRev  *lru[sockRevKey, sockRevRow]
 
 	allEpoch  datapath.Epoch
 	addrEpoch [datapath.AddrBuckets]datapath.Epoch
@@ -115,12 +120,12 @@ func New(o Options) *Kernel {
 		o.Overlay = DefaultOverlay
 	}
 	k := &Kernel{
-		clock: o.Clock, boot: o.Clock.Now(), overlay: o.Overlay, direct: o.Direct,
+		clock: o.Clock, boot: o.Clock.Now(), overlay: o.Overlay, direct: o.Direct, netns: o.Netns,
 		choose:   o.Choose,
 		flows:    newLRU[datapath.FlowKey, *entry](o.Capacities.Flows),
 		frags:    newLRU[fragKey, fragPorts](o.Capacities.Frags),
 		affinity: newLRU[affinityKey, affinityRow](o.Capacities.Affinity),
-		sockRev:  newLRU[sockRevKey, datapath.ServiceKey](o.Capacities.SockRev),
+		sockRev:  newLRU[sockRevKey, sockRevRow](o.Capacities.SockRev),
 		counters: make(map[counterKey]*ports.Counter),
 		attached: make(map[uint32]bool),
 		events:   newEvents(o.Capacities.Events),

@@ -33,6 +33,12 @@ type sockRevKey struct {
 	proto   uint8
 }
 
+// sockRevRow is the frontend that a call named, and the row of services that it found.
+type sockRevRow struct {
+	frontend netip.AddrPort
+	row      datapath.ServiceKey
+}
+
 // slotTries is how many slots a connection tries before it is refused.
 const slotTries = 5
 
@@ -56,21 +62,55 @@ func (k *Kernel) Getpeername(s Socket, peer netip.AddrPort) netip.AddrPort { ret
 func (k *Kernel) translate(op string, s Socket, dst netip.AddrPort) (netip.AddrPort, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	frontend := datapath.ServiceKey{Addr: dst.Addr().Unmap(), Port: dst.Port(), Proto: s.Proto}
-	service, ok := k.services.rows[frontend]
+	frontend := netip.AddrPortFrom(dst.Addr().Unmap(), dst.Port())
+	row, ok := k.socketService(s, frontend)
 	if !ok || s.Proto != datapath.ProtoTCP && s.Proto != datapath.ProtoUDP {
 		return dst, nil
 	}
-	id, backend, ok := k.pick(service, frontend, s.Netns)
+	service := k.services.rows[row]
+	id, backend, ok := k.pick(service, row, s.Netns)
 	if !ok {
-		return dst, fmt.Errorf("%s %s: service has no backend: %w", op, frontend, syscall.ECONNREFUSED)
+		return dst, fmt.Errorf("%s %s: service %s has no backend: %w", op, frontend, row, syscall.ECONNREFUSED)
 	}
 	real := netip.AddrPortFrom(backend.Addr, backend.Port)
-	k.sockRev.put(sockRevKey{s.Cookie, real, s.Proto}, frontend)
+	k.sockRev.put(sockRevKey{s.Cookie, real, s.Proto}, sockRevRow{frontend, row})
 	if service.AffinityTimeout > 0 {
 		k.affinity.put(affinityKey{service.ID, s.Netns}, affinityRow{id, k.clock.Now()})
 	}
 	return s.wire(real), nil
+}
+
+// anyLike is the unspecified address of an address's family.
+func anyLike(a netip.Addr) netip.Addr {
+	if a.Is4() {
+		return netip.IPv4Unspecified()
+	}
+	return netip.IPv6Unspecified()
+}
+
+var loopback = map[netip.Addr]bool{netip.MustParseAddr("127.0.0.1"): true, netip.IPv6Loopback(): true}
+
+// socketService finds the row of services for a destination that a socket names: that of the very address, or that of
+// every address of a node if it is one.
+func (k *Kernel) socketService(s Socket, dst netip.AddrPort) (datapath.ServiceKey, bool) {
+	a := dst.Addr()
+	key := datapath.ServiceKey{Addr: a, Port: dst.Port(), Proto: s.Proto, Scope: datapath.Internal}
+	if _, ok := k.services.rows[key]; ok && !a.IsUnspecified() {
+		return key, true
+	}
+	key.Addr = anyLike(a)
+	service, ok := k.services.rows[key]
+	if !ok {
+		return key, false
+	}
+	if loopback[a] || a.IsUnspecified() {
+		return key, k.netns != 0 && s.Netns == k.netns
+	}
+	if ep, ok := k.endpoints.rows[a]; ok && ep.Host {
+		return key, true
+	}
+	_, node := k.nodes.rows[a]
+	return key, node && !service.Local
 }
 
 // pick chooses the backend of a new connection.
@@ -108,14 +148,14 @@ func (k *Kernel) reveal(s Socket, peer netip.AddrPort) netip.AddrPort {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	real := netip.AddrPortFrom(peer.Addr().Unmap(), peer.Port())
-	frontend, ok := k.sockRev.get(sockRevKey{s.Cookie, real, s.Proto})
+	found, ok := k.sockRev.get(sockRevKey{s.Cookie, real, s.Proto})
 	if !ok {
 		return peer
 	}
-	if _, ok := k.services.rows[frontend]; !ok {
+	if _, ok := k.services.rows[found.row]; !ok {
 		return peer
 	}
-	return s.wire(netip.AddrPortFrom(frontend.Addr, frontend.Port))
+	return s.wire(found.frontend)
 }
 
 // wire writes an address the way the socket's hooks do.

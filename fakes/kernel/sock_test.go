@@ -258,3 +258,74 @@ func TestServicesThroughTheFabric(t *testing.T) {
 	a, _ = w.fabric.SendTo("web", vip4, 81, "q")
 	require.ErrorIs(t, a.Err, syscall.ECONNREFUSED)
 }
+
+func TestNodePortsOfSockets(t *testing.T) {
+	const netns, elsewhere = 5, 7
+	w := newWorld(t)
+	host4, host6 := ip("192.0.2.98"), ip("2001:db8:1::98")
+	k := kernel.New(kernel.Options{Netns: netns})
+	other4, pod4, stranger4 := ip("192.0.2.99"), ip("10.1.0.44"), ip("198.51.100.77")
+	other6 := ip("2001:db8:1::99")
+	for _, a := range []netip.Addr{host4, host6} {
+		w.ok(k.Tables().Endpoints.Put(a, datapath.Endpoint{Identity: 1, Host: true}))
+	}
+	w.ok(k.Tables().Endpoints.Put(pod4, datapath.Endpoint{ID: 4, Identity: 1004, Ifindex: 9}))
+	for _, a := range []netip.Addr{other4, other6} {
+		w.ok(k.Tables().Nodes.Put(a, datapath.Node{ID: 2}))
+	}
+	b4, b6 := at(db4, 8080), at(ip("fd00:1::22"), 8080)
+	w.service(k, 1, frontend(netip.IPv4Unspecified(), 30080, tcp), 0, b4)
+	w.service(k, 2, frontend(netip.IPv6Unspecified(), 30080, tcp), 0, b6)
+	w.service(k, 3, frontend(netip.IPv4Unspecified(), 8000, tcp), 0, b4)
+	w.ok(k.Tables().Services.Put(frontend(netip.IPv4Unspecified(), 8000, tcp), datapath.Service{ID: 3, Count: 1, Local: true}))
+	exact := at(ip("10.1.0.33"), 1)
+	w.service(k, 4, frontend(host4, 30081, tcp), 0, exact)
+	w.service(k, 5, frontend(netip.IPv4Unspecified(), 30081, tcp), 0, b4)
+	external := frontend(vip4, 80, tcp)
+	external.Scope = datapath.External
+	w.service(k, 6, external, 0, b4)
+	cookie := uint64(0)
+	for _, c := range []struct {
+		dst      netip.AddrPort
+		netns    uint64
+		real     netip.AddrPort // invalid: as it is
+		question string
+	}{
+		{at(host4, 30080), elsewhere, b4, "this node's"},
+		{at(host6, 30080), elsewhere, b6, "this node's"},
+		{at(other4, 30080), elsewhere, b4, "another node's"},
+		{at(other6, 30080), elsewhere, b6, "another node's"},
+		{at(pod4, 30080), elsewhere, netip.AddrPort{}, "a pod's"},
+		{at(stranger4, 30080), elsewhere, netip.AddrPort{}, "nobody's"},
+		{at(host4, 30079), elsewhere, netip.AddrPort{}, "another port"},
+		{at(host4, 8000), elsewhere, b4, "a host port"},
+		{at(other4, 8000), netns, netip.AddrPort{}, "a host port of another node"},
+		{at(ip("127.0.0.1"), 30080), netns, b4, "loopback of the node"},
+		{at(ip("127.0.0.2"), 30080), netns, netip.AddrPort{}, "another loopback address"},
+		{at(ip("::1"), 30080), netns, b6, "loopback of the node"},
+		{at(ip("127.0.0.1"), 8000), netns, b4, "a host port by loopback"},
+		{at(ip("127.0.0.1"), 30080), elsewhere, netip.AddrPort{}, "loopback of a pod"},
+		{at(ip("::1"), 30080), elsewhere, netip.AddrPort{}, "loopback of a pod"},
+		{at(netip.IPv4Unspecified(), 30080), netns, b4, "the node itself"},
+		{at(netip.IPv4Unspecified(), 30080), elsewhere, netip.AddrPort{}, "a pod itself"},
+		{at(netip.IPv6Unspecified(), 30080), elsewhere, netip.AddrPort{}, "a pod itself"},
+		{at(host4, 30081), elsewhere, exact, "the row of the very address"},
+		{at(vip4, 80), elsewhere, netip.AddrPort{}, "a row for packets from the network"},
+	} {
+		cookie++
+		s := kernel.Socket{Netns: c.netns, Cookie: cookie, Proto: tcp}
+		if !c.real.IsValid() {
+			c.real = c.dst
+		}
+		real, err := k.Connect(s, c.dst)
+		w.ok(err)
+		require.Equal(t, c.real, real, "%s: %s", c.dst, c.question)
+		require.Equal(t, c.dst, k.Getpeername(s, real), "%s: %s", c.dst, c.question)
+	}
+	s := kernel.Socket{Netns: elsewhere, Cookie: 1000, Proto: tcp}
+	real, err := k.Connect(s, at(host4, 30080))
+	w.ok(err)
+	w.service(k, 9, frontend(host4, 30080, tcp), 0, b4)
+	w.ok(k.Tables().Services.Delete(frontend(netip.IPv4Unspecified(), 30080, tcp)))
+	require.Equal(t, b4, k.Getpeername(s, real), "its row is gone; the new one is another")
+}

@@ -184,6 +184,9 @@ func canonicalPrefix(p netip.Prefix) (netip.Prefix, error) {
 func canonicalService(key datapath.ServiceKey) (datapath.ServiceKey, error) {
 	a, err := canonicalAddr(key.Addr)
 	key.Addr = a
+	if err == nil && key.Scope > datapath.External {
+		err = fmt.Errorf("scope %d: want %d or %d", key.Scope, datapath.Internal, datapath.External)
+	}
 	return key, err
 }
 

@@ -84,7 +84,12 @@ func testTables(t *testing.T, open OpenDatapath) {
 			{Key: datapath.ServiceKey{Addr: a("10.96.0.10"), Port: 53, Proto: datapath.ProtoUDP}, Value: datapath.Service{ID: 1}},
 			{Key: datapath.ServiceKey{Addr: a("10.96.0.10"), Port: 53, Proto: datapath.ProtoTCP}, Value: datapath.Service{ID: 2, AffinityTimeout: 10800}},
 			{Key: datapath.ServiceKey{Addr: a("fd00:96::10"), Port: 65535, Proto: datapath.ProtoTCP}, Value: datapath.Service{ID: 1<<32 - 1}},
+			{Key: datapath.ServiceKey{Addr: a("10.96.0.10"), Port: 53, Proto: datapath.ProtoUDP, Scope: datapath.External}, Value: datapath.Service{ID: 3, Count: 2}},
+			{Key: datapath.ServiceKey{Addr: a("0.0.0.0"), Port: 30053, Proto: datapath.ProtoUDP}, Value: datapath.Service{ID: 4, Count: 7}},
+			{Key: datapath.ServiceKey{Addr: a("::"), Port: 30053, Proto: datapath.ProtoUDP, Scope: datapath.External}, Value: datapath.Service{ID: 5, Count: 1, Local: true}},
 		})
+		services := tables(t, open, Sizes{}).Services
+		require.ErrorContains(t, services.Put(datapath.ServiceKey{Addr: a("192.0.2.1"), Port: 1, Proto: datapath.ProtoTCP, Scope: datapath.External + 1}, datapath.Service{ID: 1}), "scope")
 	})
 	t.Run("slots", func(t *testing.T) {
 		TestTable(t, Sparse, func(t *testing.T, n int) ports.Table[datapath.SlotKey, uint32] {

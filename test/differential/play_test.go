@@ -86,7 +86,7 @@ func (r *rig) playOnce(ops []op, seen *tally) (*difference, error) {
 		return nil, err
 	}
 	start, c := time.Now(), clock.New(clock.Epoch)
-	k := kernel.New(kernel.Options{Clock: c, Overlay: r.ifindex[slotOverlay], Direct: r.ifindex[slotNetwork], Choose: r.choose})
+	k := kernel.New(kernel.Options{Clock: c, Overlay: r.ifindex[slotOverlay], Direct: r.ifindex[slotNetwork], Netns: nodeNetns, Choose: r.choose})
 	var waiting []outcome
 	// settle compares the outcomes whose events have come, until at most so many wait.
 	settle := func(most int) (*difference, error) {

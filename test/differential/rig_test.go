@@ -143,6 +143,9 @@ func makeRig(t *testing.T, withSockets bool) *rig {
 	}
 
 	var err error
+	if withSockets { // the first client is the node itself
+		require.NoError(t, unix.Setns(r.sockets.places[nodeNetns-1].ns, unix.CLONE_NEWNET))
+	}
 	r.real, err = adapter.Open(adapter.Config{
 		BPFFS:  dir, // and no interfaces: its own programs must not meet what is on the wire
 		Cgroup: groups.balanced,
@@ -152,6 +155,9 @@ func makeRig(t *testing.T, withSockets bool) *rig {
 		},
 	})
 	require.NoError(t, err)
+	if withSockets {
+		require.NoError(t, unix.Setns(r.sockets.home, unix.CLONE_NEWNET))
+	}
 	t.Cleanup(func() { require.NoError(t, r.real.Close()) })
 	r.tables, r.notes = r.real.Tables(), newNotes(t)
 	r.load(t, dir)

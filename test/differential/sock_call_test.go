@@ -161,10 +161,14 @@ func (s *sockets) asFake(x *socket, k *kernel.Kernel, ask func(kernel.Socket, ne
 	if x.outside {
 		return dst, nil
 	}
-	frontend := datapath.ServiceKey{Addr: dst.Addr(), Port: dst.Port(), Proto: x.fake.Proto}
+	frontend, wildcard := rowFor(k, dst, x.fake.Proto)
 	s.choice, s.asked = chosen(k, frontend, real), false
 	to, err := ask(x.fake, x.wire(dst))
-	if service, no := k.Tables().Services.Get(frontend); no == nil && service.AffinityTimeout > 0 && err == nil {
+	service, no := k.Tables().Services.Get(frontend)
+	if wildcard && no == nil {
+		s.countWildcard(x, k, dst, service, err != nil || unmap(to) != dst, seen)
+	}
+	if no == nil && service.AffinityTimeout > 0 && err == nil && (!wildcard || unmap(to) != dst) {
 		if s.asked {
 			seen.counts["affinity begins"]++
 		} else {
@@ -173,6 +177,42 @@ func (s *sockets) asFake(x *socket, k *kernel.Kernel, ask func(kernel.Socket, ne
 	}
 	return unmap(to), err
 }
+
+// rowFor is the row of services that a destination may mean; wildcard: it counts only if it is a node's address.
+func rowFor(k *kernel.Kernel, dst netip.AddrPort, proto uint8) (key datapath.ServiceKey, wildcard bool) {
+	key = datapath.ServiceKey{Addr: dst.Addr(), Port: dst.Port(), Proto: proto}
+	if _, err := k.Tables().Services.Get(key); err == nil && !dst.Addr().IsUnspecified() {
+		return key, false
+	}
+	key.Addr = netip.IPv6Unspecified()
+	if dst.Addr().Is4() {
+		key.Addr = netip.IPv4Unspecified()
+	}
+	return key, true
+}
+
+// countWildcard counts calls to ports that are a service's at every address of a node, by whose address it was.
+func (s *sockets) countWildcard(x *socket, k *kernel.Kernel, dst netip.AddrPort, service datapath.Service, taken bool, seen *tally) {
+	whose := "somebody's"
+	if ep, err := k.Tables().Endpoints.Get(dst.Addr()); err == nil && ep.Host {
+		whose = "this node's"
+	} else if _, err := k.Tables().Nodes.Get(dst.Addr()); err == nil {
+		whose = "another node's"
+	}
+	switch {
+	case dst.Addr().IsUnspecified():
+		whose = "unspecified"
+	case dst.Addr().IsLoopback():
+		whose = "loopback"
+	}
+	if dst.Addr().IsUnspecified() || dst.Addr().IsLoopback() {
+		whose += map[bool]string{true: " at home", false: " elsewhere"}[x.fake.Netns == nodeNetns]
+	}
+	seen.counts[fmt.Sprintf("node port, %s, local %v, taken %v", whose, service.Local, taken)]++
+}
+
+// nodeNetns is how the fake calls the namespace of the first client, which is the node's own.
+const nodeNetns = 1
 
 // chosen is the slot, counted from 0, that leads to a backend, or to none.
 func chosen(k *kernel.Kernel, frontend datapath.ServiceKey, real netip.AddrPort) uint32 {
@@ -202,6 +242,9 @@ func led(x *socket, c *call, dst, real netip.AddrPort, realErr error, fake netip
 		family = "mapped"
 	case x.fake.V6:
 		family = "IPv6"
+	}
+	if fakeErr == nil && realErr == nil && fake.Addr().IsUnspecified() { // left to the kernel, which takes an address of its own
+		dst, fake = netip.AddrPortFrom(real.Addr(), dst.Port()), netip.AddrPortFrom(real.Addr(), fake.Port())
 	}
 	proto := map[uint8]string{datapath.ProtoTCP: "TCP", datapath.ProtoUDP: "UDP", protoUDPLite: "UDP-Lite"}[x.fake.Proto]
 	if x.outside {

@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"github.com/weirnet/weir/core/datapath"
+	"github.com/weirnet/weir/core/identity"
 )
 
 // lbGen makes a sequence of calls amid services that come and go.
@@ -30,6 +31,17 @@ var (
 	}
 )
 
+// Addresses that tables may call this node's, another node's, and what a socket calls its own machine.
+var (
+	nodeAddrs = [2][]netip.Addr{
+		addrs("192.0.2.1", "192.0.2.2", "192.0.2.3", "10.96.0.2"),
+		addrs("2001:db8:1::1", "2001:db8:1::2", "2001:db8:1::3", "fd00:96::2"),
+	}
+	selfAddrs = [2][]netip.Addr{addrs("127.0.0.1", "0.0.0.0", "127.0.0.2"), addrs("::1", "::")}
+)
+
+var anyAddrs = [2]netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
+
 const lbBackends = 16
 
 // generateCalls makes sequence n of a seed.
@@ -43,6 +55,11 @@ func generateCalls(seed, n uint64) []op {
 	}
 	for range 4 + g.IntN(8) {
 		g.service()
+	}
+	for f := range nodeAddrs {
+		for _, a := range nodeAddrs[f] {
+			g.node(a)
+		}
 	}
 	for slot := range socketSlots {
 		g.open(slot)
@@ -72,6 +89,18 @@ func (g *lbGen) backend(id uint32) {
 	g.add(op{Backend: put(id, b)})
 }
 
+// node says whether an address is this node's, another's, or a pod's.
+func (g *lbGen) node(a netip.Addr) {
+	switch g.IntN(5) {
+	case 0, 1:
+		g.add(op{Endpoint: put(a, datapath.Endpoint{Identity: identity.Host, Host: true})})
+	case 2, 3:
+		g.add(op{Node: put(a, datapath.Node{ID: 2})})
+	case 4:
+		g.add(op{Endpoint: put(a, datapath.Endpoint{ID: 3, Identity: 1001, Ifindex: slotHost})})
+	}
+}
+
 // service writes a service, sometimes with fewer slots than it says, or none.
 func (g *lbGen) service() {
 	f := g.IntN(2)
@@ -82,6 +111,12 @@ func (g *lbGen) service() {
 	row := datapath.Service{
 		ID: uint32(1 + g.IntN(8)), Count: uint32(g.IntN(6)),
 		AffinityTimeout: oneOf[uint32](&g.gen, 0, 0, 0, 1, 5, 10, 10, 10800, 1<<32-1),
+	}
+	if g.chance(35) { // a port of every node
+		key.Addr, row.Local = anyAddrs[f], g.chance(30)
+	}
+	if g.chance(8) {
+		key.Scope = datapath.External // not for sockets
 	}
 	if g.mostly(80) && row.Count == 0 {
 		row.Count = 3
@@ -127,6 +162,17 @@ func (g *lbGen) target() netip.AddrPort {
 		if g.chance(8) {
 			key.Port = oneOf(&g.gen, servedPorts...)
 		}
+		if key.Addr.IsUnspecified() || g.chance(5) {
+			f := familyOf(key.Addr)
+			switch n := g.IntN(10); {
+			case n < 6:
+				key.Addr = oneOf(&g.gen, nodeAddrs[f]...)
+			case n < 9:
+				key.Addr = oneOf(&g.gen, selfAddrs[f]...)
+			default:
+				key.Addr = oneOf(&g.gen, frontendAddrs[f]...)
+			}
+		}
 		return netip.AddrPortFrom(key.Addr, key.Port)
 	}
 	return netip.AddrPortFrom(oneOf(&g.gen, plainAddrs[g.IntN(2)]...), oneOf(&g.gen, servedPorts...))
@@ -155,7 +201,12 @@ func (g *lbGen) turn() {
 		g.service()
 	case n < 93 && len(g.frontends) > 0:
 		g.add(op{Service: remove[datapath.ServiceKey, datapath.Service](oneOf(&g.gen, g.frontends...))})
-	case n < 97:
+	case n < 95:
+		a := oneOf(&g.gen, nodeAddrs[g.IntN(2)]...)
+		g.add(op{Endpoint: remove[netip.Addr, datapath.Endpoint](a)})
+		g.add(op{Node: remove[netip.Addr, datapath.Node](a)})
+		g.node(a)
+	case n < 98:
 		g.backend(uint32(1 + g.IntN(lbBackends)))
 	default:
 		g.add(op{Backend: remove[uint32, datapath.Backend](uint32(1 + g.IntN(lbBackends)))})

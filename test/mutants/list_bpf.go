@@ -208,8 +208,8 @@ var bpfMutants = []mutant{
 	},
 	{
 		name: "bpf/deleted-service-shown", file: "bpf/lib/lb.h", by: inBPF,
-		old: "if (!frontend || !find_service(&frontend->addr, frontend->port, peer->proto))",
-		new: "if (!frontend)",
+		old: "if (!find_service(&row, frontend->port, peer->proto))",
+		new: "if (!row.w[2] && !find_service(&row, 0, peer->proto))",
 		why: "a service that is gone is shown as the peer",
 	},
 	{

@@ -184,14 +184,14 @@ var fakeMutants = []mutant{
 	},
 	{
 		name: "fake/sock-rev-key", file: "fakes/kernel/sock.go", by: inFake,
-		old: "k.sockRev.put(sockRevKey{s.Cookie, real, s.Proto}, frontend)",
-		new: "k.sockRev.put(sockRevKey{s.Netns, real, s.Proto}, frontend)",
+		old: "k.sockRev.put(sockRevKey{s.Cookie, real, s.Proto}, sockRevRow{frontend, row})",
+		new: "k.sockRev.put(sockRevKey{s.Netns, real, s.Proto}, sockRevRow{frontend, row})",
 		why: "a socket is shown the service that another socket dialled",
 	},
 	{
 		name: "fake/deleted-service-shown", file: "fakes/kernel/sock.go", by: inFake,
-		old: "if _, ok := k.services.rows[frontend]; !ok {",
-		new: "if _, ok := k.services.rows[frontend]; !ok && frontend.Port == 0 {",
+		old: "if _, ok := k.services.rows[found.row]; !ok {",
+		new: "if _, ok := k.services.rows[found.row]; !ok && found.row.Port == 0 {",
 		why: "a service that is gone is shown as the peer",
 	},
 	{

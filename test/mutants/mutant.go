@@ -50,6 +50,9 @@ var (
 	inFake    = tests("./fakes/kernel", "./test/differential")
 )
 
+// inPins are the tests of what is pinned, for changes of the adapter itself.
+var inPins = tests("./adapters/ebpf -run Former")
+
 // slowLive are the tests of adapters/ebpf that need seconds each.
 const slowLive = "^(TestLive.*|TestPort|TestRestartAdoptsEverything|TestChangeOfMechanismLeavesOneProgram)$"
 
@@ -62,7 +65,7 @@ var inBPF = suite{bpf: true, steps: []step{
 
 // all lists every mutant.
 func all() []mutant {
-	return slices.Concat(policyMutants, lbMutants, engineMutants, runtimeMutants, fakeMutants, bpfMutants, fastMutants, simMutants)
+	return slices.Concat(policyMutants, lbMutants, engineMutants, runtimeMutants, fakeMutants, bpfMutants, fastMutants, simMutants, nodePortMutants)
 }
 
 // apply makes the change in a file's text.

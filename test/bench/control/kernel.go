@@ -20,7 +20,7 @@ import (
 func (b *bed) awaitServices(n, per int, limit time.Duration) (time.Duration, error) {
 	var services *ebpf.Map
 	for services == nil {
-		m, err := ebpf.LoadPinnedMap(filepath.Join(b.pins(), "services_v1"), nil)
+		m, err := ebpf.LoadPinnedMap(filepath.Join(b.pins(), "services_v2"), nil)
 		if err == nil {
 			services = m
 			break
@@ -70,7 +70,7 @@ func (b *bed) missing(services, slots int) (string, error) {
 		rows func(string) (int, error)
 		want int
 	}{
-		{"services_v1", countRows[[20]byte, [12]byte], services},
+		{"services_v2", countRows[[20]byte, [16]byte], services},
 		{"slots_v1", countRows[[8]byte, [4]byte], slots},
 		{"backends_v1", countRows[[4]byte, [20]byte], slots},
 	} {
