@@ -44,6 +44,7 @@ type agent struct {
 	gcLeaks  time.Time
 	masq     masquerade
 	health   serviceHealth
+	devices  []ports.Device // on which services are served to the network
 	dp       ports.Datapath
 	engine   *engine.Engine // nil until the datapath is open
 	exec     *executor
@@ -229,10 +230,12 @@ func (a *agent) open() error {
 		VXLANPort: a.cfg.VXLANPort, MTU: a.cfg.MTU, Routers: a.self.Routers,
 		Underlay: a.self.Addresses[0], Native: a.cfg.Routing != engine.Tunnel, Direct: a.cfg.Routing == engine.Direct,
 	}
+	overlay.NodePorts = a.nodePorts()
 	links, err := a.deps.Network.EnsureOverlay(overlay)
 	if err != nil {
 		return fmt.Errorf("overlay devices: %w", err)
 	}
+	a.devices = links.Devices
 	if a.dp, err = a.deps.OpenDatapath(links); err != nil {
 		return fmt.Errorf("open datapath: %w", err)
 	}

@@ -26,9 +26,10 @@ type Config struct {
 	// another plugin then, and the node needs no ranges.
 	Routers        []netip.Addr
 	NoIPv4, NoIPv6 bool
-	// NodePorts has node ports served, and what comes from the network for services' addresses; HostPorts the
-	// host ports of this node's pods.
-	NodePorts, HostPorts bool
+	// NodePorts says what of services is served to the network, and whether host ports of pods are.
+	NodePorts config.NodePorts
+	// SocketLB says that the node's sockets see services, for `weir status`.
+	SocketLB bool
 	// Masquerade says what Deps.Masquerade is told at first.
 	Masquerade config.Masquerade
 	// LeakGrace is how long an endpoint whose pod is no longer in the cluster, or whose link is gone, is kept;
@@ -67,10 +68,10 @@ type Deps struct {
 
 func (a *agent) engineOptions() []engine.Option {
 	out := []engine.Option{engine.WithRouting(a.cfg.Routing), engine.WithCluster(a.cfg.Cluster)}
-	if a.cfg.NodePorts {
+	if a.cfg.NodePorts.Enabled {
 		out = append(out, engine.WithNodePorts())
 	}
-	if a.cfg.HostPorts {
+	if a.cfg.NodePorts.HostPorts {
 		out = append(out, engine.WithHostPorts())
 	}
 	return out

@@ -10,11 +10,12 @@ import (
 
 	"github.com/weirnet/weir/adapters/runtime"
 	"github.com/weirnet/weir/core/cluster"
+	"github.com/weirnet/weir/core/config"
 	"github.com/weirnet/weir/core/lb"
 )
 
 func TestLoadBalancersAreTold(t *testing.T) {
-	u := newUpkeep(t, runtime.Config{NodePorts: true})
+	u := newUpkeep(t, runtime.Config{NodePorts: config.NodePorts{Enabled: true}})
 	name := lb.Name{Namespace: "shop", Name: "web"}
 	service := lb.Service{Name: name, ExternalLocal: true, HealthCheckPort: 32000, Frontends: []lb.Frontend{
 		{Addr: netip.IPv4Unspecified(), Port: 30080, Proto: tcp, Type: lb.NodePort}}}
