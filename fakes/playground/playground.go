@@ -15,6 +15,7 @@ import (
 	"github.com/weirnet/weir/core/connectivity"
 	"github.com/weirnet/weir/core/datapath"
 	"github.com/weirnet/weir/core/flow"
+	"github.com/weirnet/weir/core/lb"
 	"github.com/weirnet/weir/core/policy"
 	"github.com/weirnet/weir/fakes"
 	"github.com/weirnet/weir/ports"
@@ -206,14 +207,22 @@ func (p *Playground) Known(_ context.Context, node string) ([]netip.Addr, error)
 	return out, nil
 }
 
-// ServesNodePorts implements ports.Playground.
-func (p *Playground) ServesNodePorts(ctx context.Context, node string) (bool, error) {
+// Serves implements ports.Playground.
+func (p *Playground) Serves(ctx context.Context, node string) (nodePorts, hostPorts bool, err error) {
 	a := p.c.Node(node).Agent()
 	if a == nil {
-		return false, fmt.Errorf("node %s: %w", node, ports.ErrClosed)
+		return false, false, fmt.Errorf("node %s: %w", node, ports.ErrClosed)
 	}
 	list, err := a.Services(ctx)
-	return slices.ContainsFunc(list, func(s ports.ServiceInfo) bool { return s.Type == "NodePort" }), err
+	serves := func(kind lb.Type) bool {
+		return slices.ContainsFunc(list, func(s ports.ServiceInfo) bool { return s.Type == string(kind) })
+	}
+	return serves(lb.NodePort), false, err
+}
+
+// Outside implements ports.Playground.
+func (p *Playground) Outside(context.Context) (string, error) {
+	return "the fake kernels take nothing from the network for services", nil
 }
 
 // Evidence implements ports.Playground.
