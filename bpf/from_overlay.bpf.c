@@ -4,6 +4,7 @@
 #include "lib/fast.h"
 #include "lib/finish.h"
 #include "lib/license.h"
+#include "lib/outside.h"
 #include "lib/read.h"
 #include "lib/related.h"
 #include "lib/serve.h"
@@ -61,8 +62,18 @@ int from_overlay(struct __sk_buff *ctx)
 	}
 	if (v.action == GO_ON && !known)
 		v = check_sender(p);
-	if (v.action == GO_ON && !known)
+	if (v.action == GO_ON && !known) {
 		v = check_target(p);
+		if (v.action == PASS && translates) {
+			code = serve_outside(ctx, p);
+			if (code >= 0)
+				return code;
+			if (code == OPEN) {
+				v = check_target(p);
+				f = find_flow(&p->key);
+			}
+		}
+	}
 	if (v.action == GO_ON && p->fragment_lost)
 		v = drop(REASON_FRAGMENT_NOT_FOUND, INGRESS);
 	if (v.action == GO_ON && is_icmp_error(p)) {

@@ -5,6 +5,7 @@
 #include "lib/fast.h"
 #include "lib/finish.h"
 #include "lib/license.h"
+#include "lib/outside.h"
 #include "lib/read.h"
 #include "lib/related.h"
 #include "lib/serve.h"
@@ -55,6 +56,35 @@ static __always_inline struct verdict read_any(struct __sk_buff *ctx, struct wor
 	return v;
 }
 
+/*
+ * Lets an answer come from the frontend that the client talks to. Such a packet must not meet the stack, which takes a source of
+ * its own for forged: then it leaves by the device that the client is behind. Returns the program's result, or LEAVE with
+ * the verdict: go on.
+ */
+static __noinline int answer(struct __sk_buff *ctx, __u32 by_stack)
+{
+	struct work *w = get_work();
+	__u32 len;
+	int r;
+
+	if (!w)
+		return TC_ACT_SHOT;
+	len = w->pkt.len;
+	r = find_answer() == FOUND_REPLY ? rewrite(ctx) : REASON_NAT_NO_MAPPING;
+	if (r)
+		return -r;
+	if (!by_stack)
+		return LEAVE;
+	count_packet(REASON_NONE, EGRESS, len);
+	return send_routed(w->nat.ifindex);
+}
+
+/* Whether the packet is an answer of a pod that the initiator of the flow knows as a service. */
+static __always_inline bool is_answer(const struct pkt *p, const struct flow *f)
+{
+	return translates && f->flags & FLOW_TRANSLATED && (p->sender & 1) != (f->initiator & 1) && !is_icmp_error(p);
+}
+
 SEC("tc")
 int from_pod(struct __sk_buff *ctx)
 {
@@ -73,5 +103,12 @@ int from_pod(struct __sk_buff *ctx)
 	v = code == OPEN ? go_on() : read_any(ctx, w, &f);
 	if (v.action == GO_ON)
 		v = judge_packet(p, &f, w);
+	if (v.action == FORWARD && f && is_answer(p, f)) {
+		code = answer(ctx, side_of(f, f->initiator)->route == ROUTE_STACK);
+		if (code >= 0)
+			return code;
+		if (code != LEAVE)
+			v = drop(-code, EGRESS);
+	}
 	return finish(ctx, p, f, v);
 }

@@ -24,13 +24,17 @@ const (
 	FromHostMapFragsV1          = "frags_v1"
 	FromHostMapIpcacheV1        = "ipcache_v1"
 	FromHostMapLostV1           = "lost_v1"
+	FromHostMapNatV1            = "nat_v1"
 	FromHostMapNodesV1          = "nodes_v1"
 	FromHostMapWorkV1           = "work_v1"
 	FromHostProgFromHost        = "from_host"
 	FromHostVarDirectIfindex    = "direct_ifindex"
+	FromHostVarNodeAddr4        = "node_addr4"
+	FromHostVarNodeAddr6        = "node_addr6"
 	FromHostVarNodeNetnsCookie  = "node_netns_cookie"
 	FromHostVarOverlayIfindex   = "overlay_ifindex"
 	FromHostVarTestTunnelFromCb = "test_tunnel_from_cb"
+	FromHostVarTranslates       = "translates"
 	FromHostVarUnderlayAddr4    = "underlay_addr4"
 	FromHostVarUnderlayIfindex  = "underlay_ifindex"
 	FromHostVarVxlanPort        = "vxlan_port"
@@ -93,6 +97,7 @@ type FromHostMapSpecs struct {
 	FragsV1     *ebpf.MapSpec `ebpf:"frags_v1"`
 	IpcacheV1   *ebpf.MapSpec `ebpf:"ipcache_v1"`
 	LostV1      *ebpf.MapSpec `ebpf:"lost_v1"`
+	NatV1       *ebpf.MapSpec `ebpf:"nat_v1"`
 	NodesV1     *ebpf.MapSpec `ebpf:"nodes_v1"`
 	WorkV1      *ebpf.MapSpec `ebpf:"work_v1"`
 }
@@ -102,9 +107,12 @@ type FromHostMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type FromHostVariableSpecs struct {
 	DirectIfindex    *ebpf.VariableSpec `ebpf:"direct_ifindex"`
+	NodeAddr4        *ebpf.VariableSpec `ebpf:"node_addr4"`
+	NodeAddr6        *ebpf.VariableSpec `ebpf:"node_addr6"`
 	NodeNetnsCookie  *ebpf.VariableSpec `ebpf:"node_netns_cookie"`
 	OverlayIfindex   *ebpf.VariableSpec `ebpf:"overlay_ifindex"`
 	TestTunnelFromCb *ebpf.VariableSpec `ebpf:"test_tunnel_from_cb"`
+	Translates       *ebpf.VariableSpec `ebpf:"translates"`
 	UnderlayAddr4    *ebpf.VariableSpec `ebpf:"underlay_addr4"`
 	UnderlayIfindex  *ebpf.VariableSpec `ebpf:"underlay_ifindex"`
 	VxlanPort        *ebpf.VariableSpec `ebpf:"vxlan_port"`
@@ -138,6 +146,7 @@ type FromHostMaps struct {
 	FragsV1     *ebpf.Map `ebpf:"frags_v1"`
 	IpcacheV1   *ebpf.Map `ebpf:"ipcache_v1"`
 	LostV1      *ebpf.Map `ebpf:"lost_v1"`
+	NatV1       *ebpf.Map `ebpf:"nat_v1"`
 	NodesV1     *ebpf.Map `ebpf:"nodes_v1"`
 	WorkV1      *ebpf.Map `ebpf:"work_v1"`
 }
@@ -152,6 +161,7 @@ func (m *FromHostMaps) Close() error {
 		m.FragsV1,
 		m.IpcacheV1,
 		m.LostV1,
+		m.NatV1,
 		m.NodesV1,
 		m.WorkV1,
 	)
@@ -162,9 +172,12 @@ func (m *FromHostMaps) Close() error {
 // It can be passed to LoadFromHostObjects or ebpf.CollectionSpec.LoadAndAssign.
 type FromHostVariables struct {
 	DirectIfindex    *ebpf.Variable `ebpf:"direct_ifindex"`
+	NodeAddr4        *ebpf.Variable `ebpf:"node_addr4"`
+	NodeAddr6        *ebpf.Variable `ebpf:"node_addr6"`
 	NodeNetnsCookie  *ebpf.Variable `ebpf:"node_netns_cookie"`
 	OverlayIfindex   *ebpf.Variable `ebpf:"overlay_ifindex"`
 	TestTunnelFromCb *ebpf.Variable `ebpf:"test_tunnel_from_cb"`
+	Translates       *ebpf.Variable `ebpf:"translates"`
 	UnderlayAddr4    *ebpf.Variable `ebpf:"underlay_addr4"`
 	UnderlayIfindex  *ebpf.Variable `ebpf:"underlay_ifindex"`
 	VxlanPort        *ebpf.Variable `ebpf:"vxlan_port"`

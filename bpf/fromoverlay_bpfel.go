@@ -17,6 +17,8 @@ import (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	FromOverlayMapAddrEpochV1      = "addr_epoch_v1"
+	FromOverlayMapAffinityV1       = "affinity_v1"
+	FromOverlayMapBackendsV1       = "backends_v1"
 	FromOverlayMapClassesV1        = "classes_v1"
 	FromOverlayMapCountersV1       = "counters_v1"
 	FromOverlayMapEndpointsV1      = "endpoints_v1"
@@ -26,14 +28,21 @@ const (
 	FromOverlayMapFragsV1          = "frags_v1"
 	FromOverlayMapIpcacheV1        = "ipcache_v1"
 	FromOverlayMapLostV1           = "lost_v1"
+	FromOverlayMapNatV1            = "nat_v1"
 	FromOverlayMapNodesV1          = "nodes_v1"
 	FromOverlayMapPolicyV1         = "policy_v1"
+	FromOverlayMapServicesV2       = "services_v2"
+	FromOverlayMapSlotsV1          = "slots_v1"
+	FromOverlayMapSockRevV1        = "sock_rev_v1"
 	FromOverlayMapWorkV1           = "work_v1"
 	FromOverlayProgFromOverlay     = "from_overlay"
 	FromOverlayVarDirectIfindex    = "direct_ifindex"
+	FromOverlayVarNodeAddr4        = "node_addr4"
+	FromOverlayVarNodeAddr6        = "node_addr6"
 	FromOverlayVarNodeNetnsCookie  = "node_netns_cookie"
 	FromOverlayVarOverlayIfindex   = "overlay_ifindex"
 	FromOverlayVarTestTunnelFromCb = "test_tunnel_from_cb"
+	FromOverlayVarTranslates       = "translates"
 	FromOverlayVarUnderlayAddr4    = "underlay_addr4"
 	FromOverlayVarUnderlayIfindex  = "underlay_ifindex"
 	FromOverlayVarVxlanPort        = "vxlan_port"
@@ -89,6 +98,8 @@ type FromOverlayProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type FromOverlayMapSpecs struct {
 	AddrEpochV1 *ebpf.MapSpec `ebpf:"addr_epoch_v1"`
+	AffinityV1  *ebpf.MapSpec `ebpf:"affinity_v1"`
+	BackendsV1  *ebpf.MapSpec `ebpf:"backends_v1"`
 	ClassesV1   *ebpf.MapSpec `ebpf:"classes_v1"`
 	CountersV1  *ebpf.MapSpec `ebpf:"counters_v1"`
 	EndpointsV1 *ebpf.MapSpec `ebpf:"endpoints_v1"`
@@ -98,8 +109,12 @@ type FromOverlayMapSpecs struct {
 	FragsV1     *ebpf.MapSpec `ebpf:"frags_v1"`
 	IpcacheV1   *ebpf.MapSpec `ebpf:"ipcache_v1"`
 	LostV1      *ebpf.MapSpec `ebpf:"lost_v1"`
+	NatV1       *ebpf.MapSpec `ebpf:"nat_v1"`
 	NodesV1     *ebpf.MapSpec `ebpf:"nodes_v1"`
 	PolicyV1    *ebpf.MapSpec `ebpf:"policy_v1"`
+	ServicesV2  *ebpf.MapSpec `ebpf:"services_v2"`
+	SlotsV1     *ebpf.MapSpec `ebpf:"slots_v1"`
+	SockRevV1   *ebpf.MapSpec `ebpf:"sock_rev_v1"`
 	WorkV1      *ebpf.MapSpec `ebpf:"work_v1"`
 }
 
@@ -108,9 +123,12 @@ type FromOverlayMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type FromOverlayVariableSpecs struct {
 	DirectIfindex    *ebpf.VariableSpec `ebpf:"direct_ifindex"`
+	NodeAddr4        *ebpf.VariableSpec `ebpf:"node_addr4"`
+	NodeAddr6        *ebpf.VariableSpec `ebpf:"node_addr6"`
 	NodeNetnsCookie  *ebpf.VariableSpec `ebpf:"node_netns_cookie"`
 	OverlayIfindex   *ebpf.VariableSpec `ebpf:"overlay_ifindex"`
 	TestTunnelFromCb *ebpf.VariableSpec `ebpf:"test_tunnel_from_cb"`
+	Translates       *ebpf.VariableSpec `ebpf:"translates"`
 	UnderlayAddr4    *ebpf.VariableSpec `ebpf:"underlay_addr4"`
 	UnderlayIfindex  *ebpf.VariableSpec `ebpf:"underlay_ifindex"`
 	VxlanPort        *ebpf.VariableSpec `ebpf:"vxlan_port"`
@@ -137,6 +155,8 @@ func (o *FromOverlayObjects) Close() error {
 // It can be passed to LoadFromOverlayObjects or ebpf.CollectionSpec.LoadAndAssign.
 type FromOverlayMaps struct {
 	AddrEpochV1 *ebpf.Map `ebpf:"addr_epoch_v1"`
+	AffinityV1  *ebpf.Map `ebpf:"affinity_v1"`
+	BackendsV1  *ebpf.Map `ebpf:"backends_v1"`
 	ClassesV1   *ebpf.Map `ebpf:"classes_v1"`
 	CountersV1  *ebpf.Map `ebpf:"counters_v1"`
 	EndpointsV1 *ebpf.Map `ebpf:"endpoints_v1"`
@@ -146,14 +166,20 @@ type FromOverlayMaps struct {
 	FragsV1     *ebpf.Map `ebpf:"frags_v1"`
 	IpcacheV1   *ebpf.Map `ebpf:"ipcache_v1"`
 	LostV1      *ebpf.Map `ebpf:"lost_v1"`
+	NatV1       *ebpf.Map `ebpf:"nat_v1"`
 	NodesV1     *ebpf.Map `ebpf:"nodes_v1"`
 	PolicyV1    *ebpf.Map `ebpf:"policy_v1"`
+	ServicesV2  *ebpf.Map `ebpf:"services_v2"`
+	SlotsV1     *ebpf.Map `ebpf:"slots_v1"`
+	SockRevV1   *ebpf.Map `ebpf:"sock_rev_v1"`
 	WorkV1      *ebpf.Map `ebpf:"work_v1"`
 }
 
 func (m *FromOverlayMaps) Close() error {
 	return _FromOverlayClose(
 		m.AddrEpochV1,
+		m.AffinityV1,
+		m.BackendsV1,
 		m.ClassesV1,
 		m.CountersV1,
 		m.EndpointsV1,
@@ -163,8 +189,12 @@ func (m *FromOverlayMaps) Close() error {
 		m.FragsV1,
 		m.IpcacheV1,
 		m.LostV1,
+		m.NatV1,
 		m.NodesV1,
 		m.PolicyV1,
+		m.ServicesV2,
+		m.SlotsV1,
+		m.SockRevV1,
 		m.WorkV1,
 	)
 }
@@ -174,9 +204,12 @@ func (m *FromOverlayMaps) Close() error {
 // It can be passed to LoadFromOverlayObjects or ebpf.CollectionSpec.LoadAndAssign.
 type FromOverlayVariables struct {
 	DirectIfindex    *ebpf.Variable `ebpf:"direct_ifindex"`
+	NodeAddr4        *ebpf.Variable `ebpf:"node_addr4"`
+	NodeAddr6        *ebpf.Variable `ebpf:"node_addr6"`
 	NodeNetnsCookie  *ebpf.Variable `ebpf:"node_netns_cookie"`
 	OverlayIfindex   *ebpf.Variable `ebpf:"overlay_ifindex"`
 	TestTunnelFromCb *ebpf.Variable `ebpf:"test_tunnel_from_cb"`
+	Translates       *ebpf.Variable `ebpf:"translates"`
 	UnderlayAddr4    *ebpf.Variable `ebpf:"underlay_addr4"`
 	UnderlayIfindex  *ebpf.Variable `ebpf:"underlay_ifindex"`
 	VxlanPort        *ebpf.Variable `ebpf:"vxlan_port"`

@@ -17,6 +17,8 @@ import (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	FromPodMapAddrEpochV1      = "addr_epoch_v1"
+	FromPodMapAffinityV1       = "affinity_v1"
+	FromPodMapBackendsV1       = "backends_v1"
 	FromPodMapClassesV1        = "classes_v1"
 	FromPodMapCountersV1       = "counters_v1"
 	FromPodMapEndpointsV1      = "endpoints_v1"
@@ -26,15 +28,22 @@ const (
 	FromPodMapFragsV1          = "frags_v1"
 	FromPodMapIpcacheV1        = "ipcache_v1"
 	FromPodMapLostV1           = "lost_v1"
+	FromPodMapNatV1            = "nat_v1"
 	FromPodMapNodesV1          = "nodes_v1"
 	FromPodMapPolicyV1         = "policy_v1"
+	FromPodMapServicesV2       = "services_v2"
+	FromPodMapSlotsV1          = "slots_v1"
+	FromPodMapSockRevV1        = "sock_rev_v1"
 	FromPodMapWorkV1           = "work_v1"
 	FromPodProgFromPod         = "from_pod"
 	FromPodVarAbi              = "abi"
 	FromPodVarDirectIfindex    = "direct_ifindex"
+	FromPodVarNodeAddr4        = "node_addr4"
+	FromPodVarNodeAddr6        = "node_addr6"
 	FromPodVarNodeNetnsCookie  = "node_netns_cookie"
 	FromPodVarOverlayIfindex   = "overlay_ifindex"
 	FromPodVarTestTunnelFromCb = "test_tunnel_from_cb"
+	FromPodVarTranslates       = "translates"
 	FromPodVarUnderlayAddr4    = "underlay_addr4"
 	FromPodVarUnderlayIfindex  = "underlay_ifindex"
 	FromPodVarVxlanPort        = "vxlan_port"
@@ -90,6 +99,8 @@ type FromPodProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type FromPodMapSpecs struct {
 	AddrEpochV1 *ebpf.MapSpec `ebpf:"addr_epoch_v1"`
+	AffinityV1  *ebpf.MapSpec `ebpf:"affinity_v1"`
+	BackendsV1  *ebpf.MapSpec `ebpf:"backends_v1"`
 	ClassesV1   *ebpf.MapSpec `ebpf:"classes_v1"`
 	CountersV1  *ebpf.MapSpec `ebpf:"counters_v1"`
 	EndpointsV1 *ebpf.MapSpec `ebpf:"endpoints_v1"`
@@ -99,8 +110,12 @@ type FromPodMapSpecs struct {
 	FragsV1     *ebpf.MapSpec `ebpf:"frags_v1"`
 	IpcacheV1   *ebpf.MapSpec `ebpf:"ipcache_v1"`
 	LostV1      *ebpf.MapSpec `ebpf:"lost_v1"`
+	NatV1       *ebpf.MapSpec `ebpf:"nat_v1"`
 	NodesV1     *ebpf.MapSpec `ebpf:"nodes_v1"`
 	PolicyV1    *ebpf.MapSpec `ebpf:"policy_v1"`
+	ServicesV2  *ebpf.MapSpec `ebpf:"services_v2"`
+	SlotsV1     *ebpf.MapSpec `ebpf:"slots_v1"`
+	SockRevV1   *ebpf.MapSpec `ebpf:"sock_rev_v1"`
 	WorkV1      *ebpf.MapSpec `ebpf:"work_v1"`
 }
 
@@ -110,9 +125,12 @@ type FromPodMapSpecs struct {
 type FromPodVariableSpecs struct {
 	Abi              *ebpf.VariableSpec `ebpf:"abi"`
 	DirectIfindex    *ebpf.VariableSpec `ebpf:"direct_ifindex"`
+	NodeAddr4        *ebpf.VariableSpec `ebpf:"node_addr4"`
+	NodeAddr6        *ebpf.VariableSpec `ebpf:"node_addr6"`
 	NodeNetnsCookie  *ebpf.VariableSpec `ebpf:"node_netns_cookie"`
 	OverlayIfindex   *ebpf.VariableSpec `ebpf:"overlay_ifindex"`
 	TestTunnelFromCb *ebpf.VariableSpec `ebpf:"test_tunnel_from_cb"`
+	Translates       *ebpf.VariableSpec `ebpf:"translates"`
 	UnderlayAddr4    *ebpf.VariableSpec `ebpf:"underlay_addr4"`
 	UnderlayIfindex  *ebpf.VariableSpec `ebpf:"underlay_ifindex"`
 	VxlanPort        *ebpf.VariableSpec `ebpf:"vxlan_port"`
@@ -139,6 +157,8 @@ func (o *FromPodObjects) Close() error {
 // It can be passed to LoadFromPodObjects or ebpf.CollectionSpec.LoadAndAssign.
 type FromPodMaps struct {
 	AddrEpochV1 *ebpf.Map `ebpf:"addr_epoch_v1"`
+	AffinityV1  *ebpf.Map `ebpf:"affinity_v1"`
+	BackendsV1  *ebpf.Map `ebpf:"backends_v1"`
 	ClassesV1   *ebpf.Map `ebpf:"classes_v1"`
 	CountersV1  *ebpf.Map `ebpf:"counters_v1"`
 	EndpointsV1 *ebpf.Map `ebpf:"endpoints_v1"`
@@ -148,14 +168,20 @@ type FromPodMaps struct {
 	FragsV1     *ebpf.Map `ebpf:"frags_v1"`
 	IpcacheV1   *ebpf.Map `ebpf:"ipcache_v1"`
 	LostV1      *ebpf.Map `ebpf:"lost_v1"`
+	NatV1       *ebpf.Map `ebpf:"nat_v1"`
 	NodesV1     *ebpf.Map `ebpf:"nodes_v1"`
 	PolicyV1    *ebpf.Map `ebpf:"policy_v1"`
+	ServicesV2  *ebpf.Map `ebpf:"services_v2"`
+	SlotsV1     *ebpf.Map `ebpf:"slots_v1"`
+	SockRevV1   *ebpf.Map `ebpf:"sock_rev_v1"`
 	WorkV1      *ebpf.Map `ebpf:"work_v1"`
 }
 
 func (m *FromPodMaps) Close() error {
 	return _FromPodClose(
 		m.AddrEpochV1,
+		m.AffinityV1,
+		m.BackendsV1,
 		m.ClassesV1,
 		m.CountersV1,
 		m.EndpointsV1,
@@ -165,8 +191,12 @@ func (m *FromPodMaps) Close() error {
 		m.FragsV1,
 		m.IpcacheV1,
 		m.LostV1,
+		m.NatV1,
 		m.NodesV1,
 		m.PolicyV1,
+		m.ServicesV2,
+		m.SlotsV1,
+		m.SockRevV1,
 		m.WorkV1,
 	)
 }
@@ -177,9 +207,12 @@ func (m *FromPodMaps) Close() error {
 type FromPodVariables struct {
 	Abi              *ebpf.Variable `ebpf:"abi"`
 	DirectIfindex    *ebpf.Variable `ebpf:"direct_ifindex"`
+	NodeAddr4        *ebpf.Variable `ebpf:"node_addr4"`
+	NodeAddr6        *ebpf.Variable `ebpf:"node_addr6"`
 	NodeNetnsCookie  *ebpf.Variable `ebpf:"node_netns_cookie"`
 	OverlayIfindex   *ebpf.Variable `ebpf:"overlay_ifindex"`
 	TestTunnelFromCb *ebpf.Variable `ebpf:"test_tunnel_from_cb"`
+	Translates       *ebpf.Variable `ebpf:"translates"`
 	UnderlayAddr4    *ebpf.Variable `ebpf:"underlay_addr4"`
 	UnderlayIfindex  *ebpf.Variable `ebpf:"underlay_ifindex"`
 	VxlanPort        *ebpf.Variable `ebpf:"vxlan_port"`

@@ -33,9 +33,12 @@ const (
 	SockProgSendmsg4        = "sendmsg4"
 	SockProgSendmsg6        = "sendmsg6"
 	SockVarDirectIfindex    = "direct_ifindex"
+	SockVarNodeAddr4        = "node_addr4"
+	SockVarNodeAddr6        = "node_addr6"
 	SockVarNodeNetnsCookie  = "node_netns_cookie"
 	SockVarOverlayIfindex   = "overlay_ifindex"
 	SockVarTestTunnelFromCb = "test_tunnel_from_cb"
+	SockVarTranslates       = "translates"
 	SockVarUnderlayAddr4    = "underlay_addr4"
 	SockVarUnderlayIfindex  = "underlay_ifindex"
 	SockVarVxlanPort        = "vxlan_port"
@@ -112,9 +115,12 @@ type SockMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type SockVariableSpecs struct {
 	DirectIfindex    *ebpf.VariableSpec `ebpf:"direct_ifindex"`
+	NodeAddr4        *ebpf.VariableSpec `ebpf:"node_addr4"`
+	NodeAddr6        *ebpf.VariableSpec `ebpf:"node_addr6"`
 	NodeNetnsCookie  *ebpf.VariableSpec `ebpf:"node_netns_cookie"`
 	OverlayIfindex   *ebpf.VariableSpec `ebpf:"overlay_ifindex"`
 	TestTunnelFromCb *ebpf.VariableSpec `ebpf:"test_tunnel_from_cb"`
+	Translates       *ebpf.VariableSpec `ebpf:"translates"`
 	UnderlayAddr4    *ebpf.VariableSpec `ebpf:"underlay_addr4"`
 	UnderlayIfindex  *ebpf.VariableSpec `ebpf:"underlay_ifindex"`
 	VxlanPort        *ebpf.VariableSpec `ebpf:"vxlan_port"`
@@ -168,9 +174,12 @@ func (m *SockMaps) Close() error {
 // It can be passed to LoadSockObjects or ebpf.CollectionSpec.LoadAndAssign.
 type SockVariables struct {
 	DirectIfindex    *ebpf.Variable `ebpf:"direct_ifindex"`
+	NodeAddr4        *ebpf.Variable `ebpf:"node_addr4"`
+	NodeAddr6        *ebpf.Variable `ebpf:"node_addr6"`
 	NodeNetnsCookie  *ebpf.Variable `ebpf:"node_netns_cookie"`
 	OverlayIfindex   *ebpf.Variable `ebpf:"overlay_ifindex"`
 	TestTunnelFromCb *ebpf.Variable `ebpf:"test_tunnel_from_cb"`
+	Translates       *ebpf.Variable `ebpf:"translates"`
 	UnderlayAddr4    *ebpf.Variable `ebpf:"underlay_addr4"`
 	UnderlayIfindex  *ebpf.Variable `ebpf:"underlay_ifindex"`
 	VxlanPort        *ebpf.Variable `ebpf:"vxlan_port"`

@@ -17,6 +17,8 @@ import (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	ToPodMapAddrEpochV1      = "addr_epoch_v1"
+	ToPodMapAffinityV1       = "affinity_v1"
+	ToPodMapBackendsV1       = "backends_v1"
 	ToPodMapClassesV1        = "classes_v1"
 	ToPodMapCountersV1       = "counters_v1"
 	ToPodMapEndpointsV1      = "endpoints_v1"
@@ -26,14 +28,21 @@ const (
 	ToPodMapFragsV1          = "frags_v1"
 	ToPodMapIpcacheV1        = "ipcache_v1"
 	ToPodMapLostV1           = "lost_v1"
+	ToPodMapNatV1            = "nat_v1"
 	ToPodMapNodesV1          = "nodes_v1"
 	ToPodMapPolicyV1         = "policy_v1"
+	ToPodMapServicesV2       = "services_v2"
+	ToPodMapSlotsV1          = "slots_v1"
+	ToPodMapSockRevV1        = "sock_rev_v1"
 	ToPodMapWorkV1           = "work_v1"
 	ToPodProgToPod           = "to_pod"
 	ToPodVarDirectIfindex    = "direct_ifindex"
+	ToPodVarNodeAddr4        = "node_addr4"
+	ToPodVarNodeAddr6        = "node_addr6"
 	ToPodVarNodeNetnsCookie  = "node_netns_cookie"
 	ToPodVarOverlayIfindex   = "overlay_ifindex"
 	ToPodVarTestTunnelFromCb = "test_tunnel_from_cb"
+	ToPodVarTranslates       = "translates"
 	ToPodVarUnderlayAddr4    = "underlay_addr4"
 	ToPodVarUnderlayIfindex  = "underlay_ifindex"
 	ToPodVarVxlanPort        = "vxlan_port"
@@ -89,6 +98,8 @@ type ToPodProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type ToPodMapSpecs struct {
 	AddrEpochV1 *ebpf.MapSpec `ebpf:"addr_epoch_v1"`
+	AffinityV1  *ebpf.MapSpec `ebpf:"affinity_v1"`
+	BackendsV1  *ebpf.MapSpec `ebpf:"backends_v1"`
 	ClassesV1   *ebpf.MapSpec `ebpf:"classes_v1"`
 	CountersV1  *ebpf.MapSpec `ebpf:"counters_v1"`
 	EndpointsV1 *ebpf.MapSpec `ebpf:"endpoints_v1"`
@@ -98,8 +109,12 @@ type ToPodMapSpecs struct {
 	FragsV1     *ebpf.MapSpec `ebpf:"frags_v1"`
 	IpcacheV1   *ebpf.MapSpec `ebpf:"ipcache_v1"`
 	LostV1      *ebpf.MapSpec `ebpf:"lost_v1"`
+	NatV1       *ebpf.MapSpec `ebpf:"nat_v1"`
 	NodesV1     *ebpf.MapSpec `ebpf:"nodes_v1"`
 	PolicyV1    *ebpf.MapSpec `ebpf:"policy_v1"`
+	ServicesV2  *ebpf.MapSpec `ebpf:"services_v2"`
+	SlotsV1     *ebpf.MapSpec `ebpf:"slots_v1"`
+	SockRevV1   *ebpf.MapSpec `ebpf:"sock_rev_v1"`
 	WorkV1      *ebpf.MapSpec `ebpf:"work_v1"`
 }
 
@@ -108,9 +123,12 @@ type ToPodMapSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type ToPodVariableSpecs struct {
 	DirectIfindex    *ebpf.VariableSpec `ebpf:"direct_ifindex"`
+	NodeAddr4        *ebpf.VariableSpec `ebpf:"node_addr4"`
+	NodeAddr6        *ebpf.VariableSpec `ebpf:"node_addr6"`
 	NodeNetnsCookie  *ebpf.VariableSpec `ebpf:"node_netns_cookie"`
 	OverlayIfindex   *ebpf.VariableSpec `ebpf:"overlay_ifindex"`
 	TestTunnelFromCb *ebpf.VariableSpec `ebpf:"test_tunnel_from_cb"`
+	Translates       *ebpf.VariableSpec `ebpf:"translates"`
 	UnderlayAddr4    *ebpf.VariableSpec `ebpf:"underlay_addr4"`
 	UnderlayIfindex  *ebpf.VariableSpec `ebpf:"underlay_ifindex"`
 	VxlanPort        *ebpf.VariableSpec `ebpf:"vxlan_port"`
@@ -137,6 +155,8 @@ func (o *ToPodObjects) Close() error {
 // It can be passed to LoadToPodObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ToPodMaps struct {
 	AddrEpochV1 *ebpf.Map `ebpf:"addr_epoch_v1"`
+	AffinityV1  *ebpf.Map `ebpf:"affinity_v1"`
+	BackendsV1  *ebpf.Map `ebpf:"backends_v1"`
 	ClassesV1   *ebpf.Map `ebpf:"classes_v1"`
 	CountersV1  *ebpf.Map `ebpf:"counters_v1"`
 	EndpointsV1 *ebpf.Map `ebpf:"endpoints_v1"`
@@ -146,14 +166,20 @@ type ToPodMaps struct {
 	FragsV1     *ebpf.Map `ebpf:"frags_v1"`
 	IpcacheV1   *ebpf.Map `ebpf:"ipcache_v1"`
 	LostV1      *ebpf.Map `ebpf:"lost_v1"`
+	NatV1       *ebpf.Map `ebpf:"nat_v1"`
 	NodesV1     *ebpf.Map `ebpf:"nodes_v1"`
 	PolicyV1    *ebpf.Map `ebpf:"policy_v1"`
+	ServicesV2  *ebpf.Map `ebpf:"services_v2"`
+	SlotsV1     *ebpf.Map `ebpf:"slots_v1"`
+	SockRevV1   *ebpf.Map `ebpf:"sock_rev_v1"`
 	WorkV1      *ebpf.Map `ebpf:"work_v1"`
 }
 
 func (m *ToPodMaps) Close() error {
 	return _ToPodClose(
 		m.AddrEpochV1,
+		m.AffinityV1,
+		m.BackendsV1,
 		m.ClassesV1,
 		m.CountersV1,
 		m.EndpointsV1,
@@ -163,8 +189,12 @@ func (m *ToPodMaps) Close() error {
 		m.FragsV1,
 		m.IpcacheV1,
 		m.LostV1,
+		m.NatV1,
 		m.NodesV1,
 		m.PolicyV1,
+		m.ServicesV2,
+		m.SlotsV1,
+		m.SockRevV1,
 		m.WorkV1,
 	)
 }
@@ -174,9 +204,12 @@ func (m *ToPodMaps) Close() error {
 // It can be passed to LoadToPodObjects or ebpf.CollectionSpec.LoadAndAssign.
 type ToPodVariables struct {
 	DirectIfindex    *ebpf.Variable `ebpf:"direct_ifindex"`
+	NodeAddr4        *ebpf.Variable `ebpf:"node_addr4"`
+	NodeAddr6        *ebpf.Variable `ebpf:"node_addr6"`
 	NodeNetnsCookie  *ebpf.Variable `ebpf:"node_netns_cookie"`
 	OverlayIfindex   *ebpf.Variable `ebpf:"overlay_ifindex"`
 	TestTunnelFromCb *ebpf.Variable `ebpf:"test_tunnel_from_cb"`
+	Translates       *ebpf.Variable `ebpf:"translates"`
 	UnderlayAddr4    *ebpf.Variable `ebpf:"underlay_addr4"`
 	UnderlayIfindex  *ebpf.Variable `ebpf:"underlay_ifindex"`
 	VxlanPort        *ebpf.Variable `ebpf:"vxlan_port"`

@@ -47,6 +47,7 @@ type OverlayLinks struct {
 	VXLAN, Host, Net uint32 // VXLAN is 0 when Native
 	Direct           uint32 // with Overlay.Direct: the device that has Underlay; 0: not asked for
 	Tunnel           Tunnel
+	Outside          Outside
 	HostMAC, NetMAC  datapath.MAC
 	// With Overlay.NodePorts: the devices asked for, by index, and the first of the node's addresses of each family.
 	Devices   []Device
@@ -74,6 +75,15 @@ type Tunnel struct {
 	Device  uint32     // has the address, and Ethernet headers
 	Address netip.Addr // IPv4
 	Port    uint16
+}
+
+// Outside says where packets for services come from the network. The zero value: nowhere, only sockets reach services.
+type Outside struct {
+	Devices []uint32 // with Ethernet headers; those to other nodes included if clients come by them
+
+	// Addresses of the node, one a family at most: what clients of backends elsewhere get as their own. Without one of its
+	// family, such a client's packets are dropped.
+	Addresses []netip.Addr
 }
 
 // NodeRoute sends a prefix into the overlay through cilium_host, or to the neighbour that has its pods.

@@ -124,10 +124,14 @@ func (d *Datapath) AttachedPods() ([]uint32, error) {
 // attachBase attaches the programs of the overlay and host devices, and takes away those of devices
 // that no longer have these roles.
 func (d *Datapath) attachBase() error {
-	for prog, ifindex := range map[string]uint32{
-		progFromOverlay: d.cfg.OverlayIfindex, progFromHost: d.cfg.HostIfindex, progFromNetwork: cmp.Or(d.cfg.DirectIfindex, d.cfg.Tunnel.Device),
+	network := append([]uint32{cmp.Or(d.cfg.DirectIfindex, d.cfg.Tunnel.Device)}, d.cfg.Outside.Devices...)
+	for prog, devices := range map[string][]uint32{
+		progFromOverlay: {d.cfg.OverlayIfindex}, progFromHost: {d.cfg.HostIfindex}, progFromNetwork: network,
 	} {
-		if ifindex != 0 {
+		for _, ifindex := range devices {
+			if ifindex == 0 {
+				continue
+			}
 			if err := d.attachTC(prog, ifindex); err != nil {
 				return fmt.Errorf("attach %s to interface %d: %w", prog, ifindex, err)
 			}
@@ -137,7 +141,7 @@ func (d *Datapath) attachBase() error {
 			return err
 		}
 		for _, old := range pins {
-			if old == ifindex {
+			if slices.Contains(devices, old) {
 				continue
 			}
 			d.log.Info("removing program of a former device", "program", prog, "ifindex", old)

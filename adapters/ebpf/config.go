@@ -43,6 +43,9 @@ type Config struct {
 	// Tunnel lets packets of known flows bypass the overlay device. The zero value: none do.
 	Tunnel ports.Tunnel
 
+	// Outside lets services take packets from the network. The zero value: they take none.
+	Outside ports.Outside
+
 	// ClassicTC uses clsact and cls_bpf where the kernel offers tcx, too.
 	ClassicTC bool
 
@@ -66,6 +69,7 @@ type Sizes struct {
 	SockRev   uint32 // 65,536
 	Flows     uint32 // 131,072; about 300 bytes each, allocated at once
 	Frags     uint32 // 8,192
+	NAT       uint32 // 131,072; two for each connection that services took from the network
 	EventRing uint32 // bytes, a power of two and a multiple of the page size; 4 MiB
 }
 
@@ -76,7 +80,7 @@ func (s Sizes) apply(specs map[string]*ebpf.MapSpec) {
 	for name, n := range map[string]uint32{
 		mapEndpoints: s.Endpoints, mapIPCache: s.IPCache, mapPolicy: s.Policy, mapNodes: s.Nodes,
 		mapServices: s.Services, mapSlots: s.Slots, mapBackends: s.Backends, mapAffinity: s.Affinity,
-		mapSockRev: s.SockRev, mapFlows: s.Flows, mapFrags: s.Frags, mapEvents: s.EventRing,
+		mapSockRev: s.SockRev, mapFlows: s.Flows, mapFrags: s.Frags, mapNAT: s.NAT, mapEvents: s.EventRing,
 	} {
 		if n != 0 {
 			specs[name].MaxEntries = n

@@ -119,6 +119,9 @@ func (d *Datapath) load(opts ebpf.ProgramOptions, constants map[string]any) erro
 		all["underlay_ifindex"], all["underlay_addr4"] = t.Device, binary.NativeEndian.Uint32(addr[:])
 		all["vxlan_port"] = bits.ReverseBytes16(t.Port)
 	}
+	if err := outsideConstants(d.cfg.Outside, all); err != nil {
+		return err
+	}
 	for k, v := range constants {
 		all[k] = v
 	}
@@ -127,6 +130,30 @@ func (d *Datapath) load(opts ebpf.ProgramOptions, constants map[string]any) erro
 		return err
 	}
 	return d.makeTables()
+}
+
+// outsideConstants tells the programs about packets for services from the network.
+func outsideConstants(o ports.Outside, all map[string]any) error {
+	if len(o.Devices) == 0 {
+		return nil
+	}
+	all["translates"] = uint8(1)
+	for _, a := range o.Addresses {
+		raw := a.As16()
+		switch {
+		case !a.IsValid() || a.IsUnspecified() || a.Is4In6() || a.Zone() != "":
+			return fmt.Errorf("address %q for clients of services: an IPv4 or IPv6 address of the node without zone is needed", a)
+		case a.Is4():
+			all["node_addr4"] = binary.NativeEndian.Uint32(raw[12:])
+		default:
+			var words [4]uint32
+			for i := range words {
+				words[i] = binary.NativeEndian.Uint32(raw[4*i:])
+			}
+			all["node_addr6"] = words
+		}
+	}
+	return nil
 }
 
 func (d *Datapath) makeTables() error {

@@ -180,6 +180,7 @@ const (
 
 	flowDenied     = 1
 	flowSeenNonSYN = 2
+	flowTranslated = 16
 )
 
 type rawFragKey struct {
@@ -198,6 +199,29 @@ type rawFrag struct {
 	IcmpCode uint8
 	Pad      uint8
 }
+
+type rawTuple struct {
+	Src   rawAddr
+	Dst   rawAddr
+	Sport uint16
+	Dport uint16
+	Proto uint8
+	Pad   [3]uint8
+}
+
+type rawNAT struct {
+	To        rawTuple
+	Node      rawAddr
+	ExpiresNs uint64
+	Ifindex   uint32
+	Backend   uint32
+	Kind      uint8
+	State     uint8
+	Here      uint8
+	Pad       [5]uint8
+}
+
+const natReply = 1
 
 type rawCounter struct {
 	Packets uint64
@@ -250,6 +274,7 @@ const (
 	mapSockRev   = "sock_rev_v1"
 	mapFlows     = "flows_v1"
 	mapFrags     = "frags_v1"
+	mapNAT       = "nat_v1"
 	mapAddrEpoch = "addr_epoch_v1"
 	mapCounters  = "counters_v1"
 	mapEvents    = "events_v1"

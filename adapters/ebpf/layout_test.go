@@ -33,6 +33,7 @@ var goTypes = map[string][2]any{
 	mapSockRev:   {rawSockRevKey{}, rawSockRev{}},
 	mapFlows:     {rawFlowKey{}, rawFlow{}},
 	mapFrags:     {rawFragKey{}, rawFrag{}},
+	mapNAT:       {rawTuple{}, rawNAT{}},
 	mapAddrEpoch: {uint32(0), uint32(0)},
 	mapCounters:  {uint32(0), rawCounter{}},
 	mapLost:      {uint32(0), uint64(0)},
@@ -113,6 +114,10 @@ func TestNumbersAreThoseOfTheCore(t *testing.T) {
 			"REASON_UNKNOWN_TARGET":     uint64(datapath.ReasonUnknownTarget),
 			"REASON_FLOW_INSERT":        uint64(datapath.ReasonFlowInsert),
 			"REASON_EXTENSION_HEADER":   uint64(datapath.ReasonExtensionHeader),
+			"REASON_NO_BACKEND":         uint64(datapath.ReasonNoBackend),
+			"REASON_NAT_NO_MAPPING":     uint64(datapath.ReasonNATNoMapping),
+			"REASON_NAT_PROTOCOL":       uint64(datapath.ReasonNATProtocol),
+			"REASON_NO_ROUTE":           uint64(datapath.ReasonNoRoute),
 			"REASON_NO_TUNNEL_ENDPOINT": uint64(datapath.ReasonNoTunnelEndpoint),
 			"REASON_UNKNOWN_SENDER":     uint64(datapath.ReasonUnknownSender),
 			"REASON_FRAGMENT_NOT_FOUND": uint64(datapath.ReasonFragmentNotFound),
@@ -127,6 +132,7 @@ func TestNumbersAreThoseOfTheCore(t *testing.T) {
 			"POINT_TO_OVERLAY":    uint64(datapath.PointToOverlay),
 			"POINT_FROM_ENDPOINT": uint64(datapath.PointFromEndpoint),
 			"POINT_FROM_STACK":    uint64(datapath.PointFromStack),
+			"POINT_FROM_NETWORK":  uint64(datapath.PointFromNetwork),
 			"POINT_TO_NETWORK":    uint64(datapath.PointToNetwork),
 			"POINT_FROM_OVERLAY":  uint64(datapath.PointFromOverlay),
 			"POINT_TO_ENDPOINT":   uint64(datapath.PointToEndpoint),
@@ -159,7 +165,9 @@ func TestNumbersAreThoseOfTheCore(t *testing.T) {
 		"lifetime": {
 			"LIFETIME_TCP_SYN_S": datapath.LifetimeTCPSyn, "LIFETIME_TCP_ESTABLISHED_S": datapath.LifetimeTCPEstablished,
 			"LIFETIME_TCP_CLOSING_S": datapath.LifetimeTCPClosing, "LIFETIME_OTHER_S": datapath.LifetimeOther,
-			"LIFETIME_DENIED_S": datapath.LifetimeDenied,
+			"LIFETIME_DENIED_S":  datapath.LifetimeDenied,
+			"LIFETIME_NAT_NEW_S": datapath.LifetimeNATNew, "LIFETIME_NAT_TCP_S": datapath.LifetimeNATTCP,
+			"LIFETIME_NAT_OTHER_S": datapath.LifetimeNATOther, "LIFETIME_NAT_CLOSING_S": datapath.LifetimeNATClosing,
 		},
 		"limit": {
 			"ADDR_BUCKETS": datapath.AddrBuckets, "CLASS_COUNT": classCount, "ENDPOINT_COUNT": 65536,
@@ -168,7 +176,7 @@ func TestNumbersAreThoseOfTheCore(t *testing.T) {
 		"endpoint_flag": {"ENDPOINT_HOST": endpointHost},
 		"flow_flag": {
 			"FLOW_DENIED": flowDenied, "FLOW_SEEN_NON_SYN": flowSeenNonSYN,
-			"FLOW_EGRESS_JUDGED": 4, "FLOW_INGRESS_JUDGED": 8,
+			"FLOW_EGRESS_JUDGED": 4, "FLOW_INGRESS_JUDGED": 8, "FLOW_TRANSLATED": flowTranslated,
 		},
 		"flow_state": {
 			"FLOW_OTHER": 0, "FLOW_TCP_SYN": 1, "FLOW_TCP_ESTABLISHED": 2, "FLOW_TCP_CLOSING": flowClosing,
@@ -210,6 +218,11 @@ func TestProgramsLoadWithinTheirBudget(t *testing.T) {
 		"alone":   {},
 		"overlay": {OverlayIfindex: lo, Tunnel: ports.Tunnel{Device: lo, Address: netip.MustParseAddr("192.0.2.1"), Port: 8472}},
 		"direct":  {OverlayIfindex: lo, DirectIfindex: lo},
+		"services from outside": {
+			OverlayIfindex: lo, Tunnel: ports.Tunnel{Device: lo, Address: netip.MustParseAddr("192.0.2.1"), Port: 8472},
+			Outside: ports.Outside{Devices: []uint32{lo}},
+		},
+		"services from outside, direct": {OverlayIfindex: lo, DirectIfindex: lo, Outside: ports.Outside{Devices: []uint32{lo}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			c.BPFFS, c.Sizes = newBPFFS(t), smallSizes

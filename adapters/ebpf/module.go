@@ -15,7 +15,7 @@ var Module = fx.Module("ebpf",
 	fx.Provide(
 		func(c Config) Opener {
 			return func(l ports.OverlayLinks) (ports.Datapath, error) {
-				c.Tunnel = l.Tunnel
+				c.Tunnel, c.Outside = l.Tunnel, l.Outside
 				c.OverlayIfindex, c.HostIfindex, c.DirectIfindex = l.VXLAN, l.Host, l.Direct
 				return Open(c)
 			}

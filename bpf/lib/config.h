@@ -18,6 +18,11 @@ const volatile __u32 underlay_ifindex = 0;
 const volatile __be32 underlay_addr4 = 0;
 const volatile __be16 vxlan_port = 0;
 
+/* Services take packets from the network. Of the node's addresses those that such clients get towards backends elsewhere. */
+const volatile __u8 translates = 0;
+const volatile __be32 node_addr4 = 0;
+const volatile __be32 node_addr6[4] = {};
+
 /* The cookie of the node's own network namespace, whose sockets reach node ports by the loopback address; 0: none. */
 const volatile __u64 node_netns_cookie = 0;
 

@@ -13,6 +13,7 @@
 #include "config.h"
 #include "events.h"
 #include "judge.h"
+#include "nat.h"
 #include "packet.h"
 
 static __always_inline enum way hook_way(__u8 hook)
@@ -211,12 +212,32 @@ static __always_inline void keep_history(struct flow *f, struct flow *old)
 	f->created_ns = old->created_ns;
 	f->expires_ns = old->expires_ns;
 	f->state = old->state;
-	f->flags |= old->flags & FLOW_SEEN_NON_SYN;
+	f->flags |= old->flags & (FLOW_SEEN_NON_SYN | FLOW_TRANSLATED);
 #define KEEP(field) f->side[0].field = old->side[0].field, f->side[1].field = old->side[1].field
 	KEEP(packets);
 	KEEP(bytes);
 	KEEP(tcp_flags);
 #undef KEEP
+}
+
+/* Whether the initiator, from outside, was led to a pod here by a service: then the pod's answers have a row. */
+static __always_inline bool is_translated(struct pkt *p, struct work *w, struct flow *f)
+{
+	struct flow_side *client = side_of(f, f->initiator), *pod = side_of(f, f->initiator ^ 1);
+	struct tuple *t = &w->pair;
+	struct nat *row;
+	__u32 i = f->initiator & 1;
+
+	if (!translates || !is_translatable(p) || client->route == ROUTE_PEER || pod->way != WAY_POD)
+		return false;
+	__builtin_memset(t, 0, sizeof(*t));
+	t->src = i ? p->key.addr[0] : p->key.addr[1];
+	t->dst = i ? p->key.addr[1] : p->key.addr[0];
+	t->sport = i ? p->key.port[0] : p->key.port[1];
+	t->dport = i ? p->key.port[1] : p->key.port[0];
+	t->proto = p->key.proto;
+	row = bpf_map_lookup_elem(&nat_v1, t);
+	return nat_is_live(row) && row->kind == NAT_REPLY;
 }
 
 /* A renewal was refused: the entry stays as a tombstone, or goes if its opener is gone. */
@@ -271,6 +292,8 @@ __noinline int decide(__u32 inner, __u32 renew)
 			refuse_renewal(p, old, f, r);
 		return r;
 	}
+	if (is_translated(p, w, f))
+		f->flags |= FLOW_TRANSLATED;
 	if (w->renewal) {
 		is_new = f->egress_cookie != old->egress_cookie || f->ingress_cookie != old->ingress_cookie ||
 			 (old->flags & FLOW_DENIED);

@@ -13,6 +13,8 @@ static __always_inline enum point hook_point(__u8 hook)
 {
 	if (hook == HOOK_FROM_POD)
 		return POINT_FROM_ENDPOINT;
+	if (hook == HOOK_FROM_NETWORK)
+		return POINT_FROM_NETWORK;
 	return hook == HOOK_FROM_OVERLAY ? POINT_FROM_OVERLAY : POINT_FROM_STACK;
 }
 

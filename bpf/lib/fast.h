@@ -74,6 +74,7 @@ static __always_inline bool read_plain(struct __sk_buff *ctx, struct pkt *p, __u
 	} else {
 		return false;
 	}
+	p->l4_off = off;
 	set_addrs(p, &src, &dst);
 	p->port = bpf_ntohs(l4->dport);
 	set_ports(p, bpf_ntohs(l4->sport), p->port);
@@ -176,6 +177,9 @@ static __always_inline int go_fast(struct __sk_buff *ctx, enum hook hook)
 			return LEAVE;
 	}
 	if (flow_usage(&p, f) != SERVE)
+		return LEAVE;
+	/* What a pod answers in a service's name is for the way that can rewrite it. */
+	if (hook == HOOK_FROM_POD && f->flags & FLOW_TRANSLATED)
 		return LEAVE;
 	to = side_of(f, p.sender ^ 1);
 	code = hook == HOOK_TO_POD ? TC_ACT_OK : send_fast(ctx, &p, f, to);

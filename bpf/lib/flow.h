@@ -39,6 +39,7 @@ enum flow_flag {
 	FLOW_SEEN_NON_SYN = 2,
 	FLOW_EGRESS_JUDGED = 4,
 	FLOW_INGRESS_JUDGED = 8,
+	FLOW_TRANSLATED = 16, /* the initiator knows the other side, a pod, as a service: see the nat table */
 };
 
 struct flow_side {

@@ -2,6 +2,7 @@
 #pragma once
 
 #include "../lib/packet.h"
+#include "nat.h"
 
 /*
  * Room for one packet's work on this CPU: more than the stack of 512 bytes holds. TC programs run with
@@ -14,6 +15,10 @@ struct work {
 	struct flow old;  /* RENEW: as it was; else zero */
 	__u32 renewal;
 	__u32 pad;
+	struct tuple tuple;  /* of the packet, as it came */
+	struct tuple pair;   /* key of the row of the other direction */
+	struct nat nat;      /* what becomes of the packet */
+	struct nat pair_row; /* being written */
 };
 
 struct {

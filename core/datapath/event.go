@@ -22,7 +22,11 @@ const (
 	ReasonUnknownTarget    Reason = 150 // no such local address
 	ReasonFlowInsert       Reason = 155 // flow table refused the entry
 	ReasonExtensionHeader  Reason = 156 // IPv6 extension headers too many, too long or forbidden
+	ReasonNoBackend        Reason = 158 // the service has no usable backend
 	ReasonNoTunnelEndpoint Reason = 160 // encapsulation failed
+	ReasonNATNoMapping     Reason = 167 // a service's packet has no translation, and none can be made
+	ReasonNATProtocol      Reason = 168 // a translation would change what the protocol does not allow
+	ReasonNoRoute          Reason = 169 // the kernel has no route to a backend
 	ReasonUnknownSender    Reason = 172 // tunnelled by a node that is not known
 	ReasonFragmentNotFound Reason = 175 // later fragment without its first
 	ReasonForbiddenICMPv6  Reason = 176 // router or multicast-listener messages from a pod
@@ -53,6 +57,7 @@ const (
 	PointFromEndpoint Point = 5
 	PointFromOverlay  Point = 9
 	PointFromStack    Point = 8
+	PointFromNetwork  Point = 10
 	PointToNetwork    Point = 11
 	PointToEndpoint   Point = 101
 )
@@ -73,7 +78,7 @@ const (
 type Event struct {
 	Type      EventType
 	Reason    Reason    // EventDrop only
-	Point     Point     // where the packet went; for drops, the hook: FromEndpoint, FromOverlay, FromStack
+	Point     Point     // where the packet went; for drops, the hook: FromEndpoint, FromOverlay, FromStack, FromNetwork
 	Direction Direction // which side's policy the verdict concerns; for same-node flows that passed both: Ingress
 	Reply     bool      // the packet runs against the direction in which the flow was opened
 	Time      time.Time // filled by the reader
