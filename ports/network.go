@@ -27,7 +27,7 @@ type Overlay struct {
 // NodePorts says where services are served to the network.
 type NodePorts struct {
 	// Devices are names; a + at the end stands for the rest of one. None: those that have one of Addresses, or a
-	// default route, if there are any.
+	// default route, if there are any. Only Ethernet devices count.
 	Devices []string
 	// Addresses are the node's.
 	Addresses []netip.Addr
@@ -49,9 +49,7 @@ type OverlayLinks struct {
 	Tunnel           Tunnel
 	Outside          Outside
 	HostMAC, NetMAC  datapath.MAC
-	// With Overlay.NodePorts: the devices asked for, by index, and the first of the node's addresses of each family.
-	Devices   []Device
-	Addresses []netip.Addr
+	Devices          []Device // with Overlay.NodePorts: those of Outside, by index
 }
 
 // PodLink describes a pod's link to its node.

@@ -33,6 +33,12 @@ func (c *conn) nodePortDevices(p ports.NodePorts, out *ports.OverlayLinks) error
 		if !leadsOutside(l) {
 			continue
 		}
+		if l.mac == (datapath.MAC{}) {
+			if slices.Contains(p.Devices, l.name) {
+				return fmt.Errorf("devices for node ports: %s is no Ethernet device: %w", l.name, ports.ErrUnsupported)
+			}
+			continue
+		}
 		prefixes, err := c.addresses(l)
 		if err != nil {
 			return err
@@ -56,10 +62,13 @@ func (c *conn) nodePortDevices(p ports.NodePorts, out *ports.OverlayLinks) error
 		return fmt.Errorf("devices for node ports: none is called %s: %w", strings.Join(p.Devices, " or "), ports.ErrNotFound)
 	}
 	slices.SortFunc(out.Devices, func(a, b ports.Device) int { return int(a.Index) - int(b.Index) })
+	for _, d := range out.Devices {
+		out.Outside.Devices = append(out.Outside.Devices, d.Index)
+	}
 	for _, v4 := range []bool{true, false} {
 		for _, a := range p.Addresses {
 			if a.Is4() == v4 {
-				out.Addresses = append(out.Addresses, a)
+				out.Outside.Addresses = append(out.Outside.Addresses, a)
 				break
 			}
 		}

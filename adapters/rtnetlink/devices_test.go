@@ -61,13 +61,16 @@ func TestDevicesForNodePorts(t *testing.T) {
 	require.NoError(t, err)
 	require.Len(t, links.Devices, 1)
 	assert.ElementsMatch(t, []netip.Addr{node[0], node[1], node[2]}, links.Devices[0].Addresses)
-	assert.Equal(t, node[:2], links.Addresses, "one a family")
+	assert.Equal(t, ports.Outside{Devices: []uint32{links.Devices[0].Index}, Addresses: node[:2]}, links.Outside, "one a family")
 	assert.ElementsMatch(t, []string{"lan0", "lanp0"}, names(ports.NodePorts{Addresses: node, Devices: []string{"la+"}}))
 	assert.ElementsMatch(t, []string{"idle", "idlep", "wan"}, names(ports.NodePorts{Devices: []string{"idle+", "wan", "none"}}))
 	for _, d := range names(ports.NodePorts{Devices: []string{"+"}}) {
 		assert.False(t, d == "lo" || strings.HasPrefix(d, "cilium_") || strings.HasPrefix(d, "lxc"), d)
 	}
 
+	run(t, path, "link add raw type ip6tnl mode any", "link set raw up")
+	_, err = ask(ports.NodePorts{Addresses: node, Devices: []string{"lan0", "raw"}})
+	require.ErrorIs(t, err, ports.ErrUnsupported)
 	_, err = ask(ports.NodePorts{Addresses: node, Devices: []string{"eth+", "ens1"}})
 	require.ErrorIs(t, err, ports.ErrNotFound)
 	assert.Contains(t, err.Error(), "none is called eth+ or ens1")

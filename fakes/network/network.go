@@ -202,10 +202,10 @@ func (n *Network) EnsureOverlay(o ports.Overlay) (ports.OverlayLinks, error) {
 	if o.Direct {
 		n.overlay.links.Direct = DirectIfindex
 	}
-	n.overlay.links.Devices, n.overlay.links.Addresses = nil, nil
+	n.overlay.links.Devices, n.overlay.links.Outside = nil, ports.Outside{}
 	if o.NodePorts != nil {
 		n.overlay.links.Devices = []ports.Device{{Name: directDevice, Index: DirectIfindex, Addresses: slices.Clone(o.NodePorts.Addresses)}}
-		n.overlay.links.Addresses = oneAFamily(o.NodePorts.Addresses)
+		n.overlay.links.Outside = ports.Outside{Devices: []uint32{DirectIfindex}, Addresses: oneAFamily(o.NodePorts.Addresses)}
 	}
 	n.overlay.asked = o
 	return n.overlay.links, nil
