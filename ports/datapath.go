@@ -20,6 +20,12 @@ var (
 	ErrClosed      = errors.New("closed")
 )
 
+// Translator is a Datapath whose services take packets from the network. Translations lists what becomes of such
+// packets, expired rows included; it may be called at any time.
+type Translator interface {
+	Translations() ([]datapath.Translation, error)
+}
+
 // Row is a key with its value.
 type Row[K comparable, V any] struct {
 	Key   K
@@ -91,7 +97,7 @@ type Datapath interface {
 	AttachedPods() ([]uint32, error)
 
 	// Flows lists the flow table, expired rows included; CollectFlows removes those that are expired
-	// and returns how many. FlushFlows removes all.
+	// and returns how many; it also removes expired translations. FlushFlows removes all flows.
 	Flows() ([]datapath.Flow, error)
 	CollectFlows() (int, error)
 	FlushFlows() (int, error)

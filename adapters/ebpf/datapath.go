@@ -36,7 +36,10 @@ type Datapath struct {
 	closed  chan struct{}
 }
 
-var _ ports.Datapath = (*Datapath)(nil)
+var (
+	_ ports.Datapath   = (*Datapath)(nil)
+	_ ports.Translator = (*Datapath)(nil)
+)
 
 // Open loads the programs, opens or creates the pinned maps, attaches the programs of the overlay, the
 // host and the cgroup, and exchanges those of the pods that are attached already. Pods whose interface

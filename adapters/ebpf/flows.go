@@ -68,10 +68,14 @@ func (d *Datapath) CountFlows() (int, error) {
 	return n, tableError(mapFlows, "count", "", err)
 }
 
-// CollectFlows removes the expired rows of the flow table and returns how many.
+// CollectFlows removes the expired rows of the flow table and returns how many; those of the nat table go, too, and are not
+// counted.
 func (d *Datapath) CollectFlows() (int, error) {
 	now, err := monotonic()
 	if err != nil {
+		return 0, err
+	}
+	if err := d.collectNAT(now); err != nil {
 		return 0, err
 	}
 	m := d.maps[mapFlows]

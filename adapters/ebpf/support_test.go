@@ -142,5 +142,5 @@ func newBPFFS(t testing.TB) string {
 // smallSizes keep tests fast.
 var smallSizes = Sizes{
 	Endpoints: 64, IPCache: 256, Policy: 256, Nodes: 64, Services: 64, Slots: 256, Backends: 256,
-	Affinity: 64, SockRev: 256, Flows: 1024, Frags: 64, EventRing: 1 << 18,
+	Affinity: 64, SockRev: 256, Flows: 1024, Frags: 64, NAT: 1024, EventRing: 1 << 18,
 }

@@ -109,6 +109,7 @@ static __always_inline void emit_flow(struct pkt *p, struct flow *f, enum event_
 	enum point point = to->route == ROUTE_PEER     ? POINT_TO_ENDPOINT
 			   : to->route == ROUTE_TUNNEL ? POINT_TO_OVERLAY
 			   : to->route == ROUTE_DIRECT && direct_ifindex ? POINT_TO_NETWORK
+			   : to->route == ROUTE_STACK && f->flags & FLOW_TRANSLATED ? POINT_TO_NETWORK
 						       : POINT_TO_STACK;
 
 	emit(type, point, REASON_NONE, f->flags & FLOW_INGRESS_JUDGED ? INGRESS : EGRESS);

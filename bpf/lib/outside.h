@@ -87,15 +87,19 @@ __noinline int send_away(struct __sk_buff *ctx, __u32 reply)
 static __always_inline int serve_outside(struct __sk_buff *ctx, struct pkt *p)
 {
 	int found = find_translation(), code;
+	struct work *w = get_work();
 	__u32 len = p->len;
 	struct verdict v;
 
+	if (!w)
+		return LEAVE;
 	if (found == FOUND_NOTHING)
 		return LEAVE;
 	code = -found;
 	if (found <= FOUND_REPLY) {
 		note_frag(p); /* under the addresses of the wire, by which the later fragments are known */
 		code = -rewrite(ctx);
+		reread(p, &w->nat.to);
 	}
 	if (!code && found == FOUND_HERE)
 		return OPEN;

@@ -28,7 +28,7 @@ static __always_inline int rewrite_addrs(struct __sk_buff *ctx, __u32 off, __u8 
 }
 
 /*
- * Writes the work's translation into the packet, and into what was read of it. A later fragment has no ports, and its first
+ * Writes the work's translation into the packet. A later fragment has no ports, and its first
  * one's checksum covers all.
  */
 __noinline int rewrite(struct __sk_buff *ctx)
@@ -64,8 +64,13 @@ __noinline int rewrite(struct __sk_buff *ctx)
 		    bpf_skb_store_bytes(ctx, p->l4_off, &is, sizeof(is), 0))
 			return REASON_INVALID_PACKET;
 	}
-	set_addrs(p, &to->src, &to->dst);
-	set_ports(p, to->sport, to->dport);
-	p->port = to->dport;
 	return REASON_NONE;
+}
+
+/* Lets what was read of a packet follow what was written into it. */
+static __always_inline void reread(struct pkt *p, const struct tuple *t)
+{
+	set_addrs(p, &t->src, &t->dst);
+	set_ports(p, t->sport, t->dport);
+	p->port = t->dport;
 }

@@ -133,10 +133,10 @@ func (r *run) report(e datapath.Event) {
 	r.k.emit(e)
 }
 
-// reportFlow sends EventNew or EventClose for an entry whose packet was just sent on its way.
-func (r *run) reportFlow(t datapath.EventType, e *entry) {
+// reportFlow sends EventNew or EventClose for an entry whose packet goes on to this side.
+func (r *run) reportFlow(t datapath.EventType, e *entry, to route) {
 	ev := r.event(t)
-	ev.Point = r.pointTo()
+	ev.Point = r.pointTo(to)
 	ev.Direction = datapath.Ingress
 	if !e.outcome.ingressJudged {
 		ev.Direction = datapath.Egress
@@ -149,14 +149,14 @@ func (r *run) reportFlow(t datapath.EventType, e *entry) {
 	r.report(ev)
 }
 
-// pointTo is where the packet went.
-func (r *run) pointTo() datapath.Point {
+// pointTo is where the packet goes.
+func (r *run) pointTo(to route) datapath.Point {
 	switch {
-	case r.hook == ToPod || r.res.Action == RedirectPeer:
+	case r.hook == ToPod || to.kind == toPod:
 		return datapath.PointToEndpoint
-	case r.res.Action == Direct:
+	case to.kind == toNeighbour && r.k.direct != 0, to.kind == toClient:
 		return datapath.PointToNetwork
-	case r.res.Action == Tunnel:
+	case to.kind == toOverlay:
 		return datapath.PointToOverlay
 	}
 	return datapath.PointToStack

@@ -19,11 +19,12 @@ import (
 // Names of pods, nodes and machines share one space. Configuration errors (a name used twice, an unknown
 // one) are mistakes of the test and panic.
 type Fabric struct {
-	mu       sync.Mutex
-	parties  map[string]*party
-	order    []*party // as added: addresses are looked up in this order
-	nodes    map[string]*fabricNode
-	underlay map[netip.Addr]*fabricNode
+	mu        sync.Mutex
+	parties   map[string]*party
+	order     []*party // as added: addresses are looked up in this order
+	nodes     map[string]*fabricNode
+	underlay  map[netip.Addr]*fabricNode
+	announced map[netip.Addr]*fabricNode
 
 	queue    []func()
 	trace    Trace
@@ -61,7 +62,7 @@ type fabricNode struct {
 func NewFabric() *Fabric {
 	return &Fabric{
 		parties: make(map[string]*party), nodes: make(map[string]*fabricNode),
-		underlay: make(map[netip.Addr]*fabricNode), nextPort: 40000,
+		underlay: make(map[netip.Addr]*fabricNode), announced: make(map[netip.Addr]*fabricNode), nextPort: 40000,
 	}
 }
 
@@ -244,6 +245,10 @@ func (f *Fabric) carry(n *fabricNode, res Result) {
 
 // direct takes a frame to a neighbour as it is.
 func (f *Fabric) direct(from *fabricNode, res Result) {
+	if !res.Remote.IsValid() {
+		f.routed(from, res.Frame)
+		return
+	}
 	to := f.underlay[res.Remote]
 	if to == nil {
 		f.lost(from.name, res.Frame, fmt.Sprintf("%s is no neighbour", res.Remote))
@@ -252,13 +257,45 @@ func (f *Fabric) direct(from *fabricNode, res Result) {
 	f.later(func() { f.arrive(to, res.Frame) })
 }
 
+// routed takes a frame to whoever has its address, or is said to, past the node's own stack.
+func (f *Fabric) routed(from *fabricNode, frame []byte) {
+	p, err := packet.Read(frame)
+	if err != nil {
+		f.lost(from.name, frame, err.Error())
+		return
+	}
+	to := f.at(p.Dst)
+	switch n := f.announced[p.Dst]; {
+	case n != nil:
+		f.later(func() { f.arrive(n, frame) })
+	case to == nil:
+		f.lost(from.name, frame, "nobody has the address "+p.Dst.String())
+	case to.node != nil:
+		f.later(func() { f.arrive(to.node, frame) })
+	default:
+		f.later(func() { to.receive(frame) })
+	}
+}
+
+// Announce lets the network bring packets to an address that no party has to a node, as for a load balancer's; a node that
+// does not exist takes that back.
+func (f *Fabric) Announce(a netip.Addr, node string) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.announced[a] = f.nodes[node]
+}
+
 // arrive takes a frame that reached a node through the underlay, for whomever it is.
 func (f *Fabric) arrive(n *fabricNode, frame []byte) {
-	if n.k.direct == 0 {
+	device := n.k.direct
+	if device == 0 && n.k.outside.on() {
+		device = n.k.outside.Devices[0]
+	}
+	if device == 0 {
 		f.stack(n, frame)
 		return
 	}
-	f.carry(n, f.inject(n, FromNetwork, n.k.direct, frame, Meta{}))
+	f.carry(n, f.inject(n, FromNetwork, device, frame, Meta{}))
 }
 
 func (f *Fabric) deliver(n *fabricNode, ifindex uint32, frame []byte) {

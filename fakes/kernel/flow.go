@@ -24,6 +24,7 @@ type entry struct {
 	side       [2]side
 	allEpoch   datapath.Epoch
 	outcome    outcome
+	translated bool // the initiator knows the other side as a service
 	denied     bool
 	state      tcpState
 	seenNonSYN bool
@@ -121,10 +122,16 @@ func (k *Kernel) Flows() ([]datapath.Flow, error) {
 	return out, nil
 }
 
-// CollectFlows removes expired rows.
+// CollectFlows removes expired rows, those of the nat table too, which are not counted.
 func (k *Kernel) CollectFlows() (int, error) {
 	now := k.clock.Now()
-	return k.removeFlows("collect", func(e *entry) bool { return e.expired(now) })
+	n, err := k.removeFlows("collect", func(e *entry) bool { return e.expired(now) })
+	if err == nil {
+		k.mu.Lock()
+		defer k.mu.Unlock()
+		k.collectNAT(now)
+	}
+	return n, err
 }
 
 // FlushFlows removes all rows.

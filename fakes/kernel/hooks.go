@@ -33,7 +33,7 @@ const (
 	Drop         Action = iota
 	Pass                // on to where it was going: the stack, or for to_pod the pod
 	RedirectPeer        // into the pod behind the veth Result.Ifindex
-	Direct              // to the neighbour Result.Remote on the device Result.Ifindex
+	Direct              // to the neighbour Result.Remote on the device Result.Ifindex; to the one that routes name if Remote is invalid
 	Tunnel              // through the overlay device Result.Ifindex, with Result.VNI to Result.Remote
 )
 
@@ -47,6 +47,7 @@ type Meta struct {
 	VNI    uint32     // of the tunnel key
 	Remote netip.Addr // underlay address of the sender; invalid: the packet has no tunnel key
 	Stray  bool       // from_network: addressed to another machine, or to many
+	Split  bool       // from_network: the headers do not lie in the first piece of the buffer
 }
 
 // Result is what a hook did with a packet.
@@ -69,6 +70,9 @@ func (r Result) String() string {
 	case RedirectPeer:
 		return fmt.Sprintf("redirect_peer to %d", r.Ifindex)
 	case Direct:
+		if !r.Remote.IsValid() {
+			return fmt.Sprintf("direct by %d", r.Ifindex)
+		}
 		return fmt.Sprintf("direct to %s", r.Remote)
 	case Tunnel:
 		return fmt.Sprintf("tunnel to %s, VNI %d", r.Remote, r.VNI)
@@ -183,7 +187,12 @@ func (r *run) fromOverlay() {
 			r.drop(datapath.ReasonUnknownTarget)
 			return
 		case ep.Host:
-			r.pass()
+			switch r.serveOutside() {
+			case notServed:
+				r.pass()
+			case servedHere:
+				r.goOn()
+			}
 			return
 		case r.lost:
 			r.drop(datapath.ReasonFragmentNotFound)
@@ -195,6 +204,15 @@ func (r *run) fromOverlay() {
 		return
 	}
 	r.serve()
+}
+
+// goOn takes a packet that was rewritten to whom it is for now.
+func (r *run) goOn() {
+	if r.k.isPod(r.p.dst) {
+		r.serve()
+		return
+	}
+	r.pass()
 }
 
 // senderKnown says whether a current entry of the packet's flow answers its sender through the node that
@@ -234,42 +252,60 @@ func (r *run) fromHost() {
 	r.send(route{kind: toOverlay, remote: row.Tunnel}, identity.RemoteNode)
 }
 
-// fromNetwork takes a shortcut past the stack where a flow leads from a neighbour to a pod, and leaves everything
-// else alone: not counted, not reported.
+// fromNetwork takes a shortcut past the stack where a flow leads from a neighbour to a pod, takes packets of services
+// to their backends and clients, and leaves everything else alone: not counted, not reported.
 func (r *run) fromNetwork() {
-	r.res.Action, r.res.Frame = Pass, append([]byte(nil), r.frame...)
+	r.leave()
 	p, drop := parse(r.frame, r.meta.VLAN)
-	if r.meta.Stray || drop != 0 || !p.plain() || p.hopLimit <= 1 {
+	if r.meta.Stray || drop != 0 || p.arp {
 		return
 	}
+	r.lost = !r.k.completeFragment(&p)
 	r.p = p
-	e, from := r.entry()
-	if e == nil || e.state == stateClosing && p.opensTCP() {
-		r.openFromNeighbour()
+	if r.ifindex == r.k.direct && !r.meta.Split && p.plain() && p.hopLimit > 1 && r.shortcut() {
 		return
+	}
+	*r = run{k: r.k, now: r.now, hook: r.hook, ifindex: r.ifindex, meta: r.meta, frame: r.frame, p: p, lost: r.lost, res: r.res}
+	if r.serveOutside() == servedHere {
+		r.leave()
+	}
+}
+
+// leave lets the packet go on as it is.
+func (r *run) leave() { r.res.Action, r.res.Frame = Pass, append([]byte(nil), r.frame...) }
+
+// shortcut sends a packet of a flow from a neighbour's pod to a pod here; false: it leaves it.
+func (r *run) shortcut() bool {
+	e, from := r.entry()
+	if e == nil || e.state == stateClosing && r.p.opensTCP() {
+		return r.openFromNeighbour()
 	}
 	if e.denied || !r.k.current(e) {
-		return
+		return false
 	}
 	sender, receiver := &e.side[from], &e.side[1-from]
 	if sender.in != 0 || sender.route.kind != toNeighbour || receiver.route.kind != toPod {
-		return
+		return false
 	}
 	r.reply = from == 1
 	r.forward(e, from)
+	return true
 }
 
 // openFromNeighbour judges the first packet of a flow that comes from a pod of a neighbour. What to_pod would drop is
 // left to it.
-func (r *run) openFromNeighbour() {
+func (r *run) openFromNeighbour() bool {
 	_, here := r.k.endpoints.rows[r.p.src]
 	row, _ := r.k.lookupIPCache(r.p.src)
 	if here || !row.NextHop.IsValid() {
-		return
+		return false
 	}
-	if key, e, drop := r.judgeNew(); drop == 0 && !e.outcome.refused && r.k.insertFlow(key, e) {
-		r.forward(e, 0, datapath.EventNew)
+	key, e, drop := r.judgeNew()
+	if drop != 0 || e.outcome.refused || !r.k.insertFlow(key, e) {
+		return false
 	}
+	r.forward(e, 0, datapath.EventNew)
+	return true
 }
 
 // in is where the packet entered, as entries record it.
@@ -370,6 +406,7 @@ func (r *run) judgeNew() (key datapath.FlowKey, e *entry, drop datapath.Reason) 
 	e.side = [2]side{r.src, r.dst}
 	r.k.stamp(e)
 	e.outcome = r.k.judgeFlow(e)
+	e.translated = !e.outcome.refused && r.isTranslated(e)
 	return key, e, 0
 }
 
@@ -432,6 +469,7 @@ func (r *run) rejudge(key datapath.FlowKey, e *entry, from int) (changed bool, d
 		}
 		return false, 0
 	}
+	e.translated = e.translated || r.isTranslated(e)
 	denied := e.denied
 	e.denied = false
 	return denied || e.outcome.egressCookie != before.egressCookie || e.outcome.ingressCookie != before.ingressCookie, 0
@@ -442,11 +480,20 @@ func (r *run) forward(e *entry, from int, report ...datapath.EventType) {
 	closed := e.note(from, &r.p, len(r.frame), r.now)
 	r.recall(e, from)
 	r.k.noteFragment(&r.p)
-	r.send(e.side[1-from].route, e.side[from].identity)
+	to := e.side[1-from].route
+	answers := r.hook == FromPod && e.translated && from == 1
+	if answers && to.kind == toStack {
+		to.kind = toClient
+	}
 	for _, t := range report {
-		r.reportFlow(t, e)
+		r.reportFlow(t, e, to)
 	}
 	if closed {
-		r.reportFlow(datapath.EventClose, e)
+		r.reportFlow(datapath.EventClose, e, to)
 	}
+	if answers && !r.answer(&to) {
+		r.drop(datapath.ReasonNATNoMapping)
+		return
+	}
+	r.send(to, e.side[from].identity)
 }

@@ -24,6 +24,7 @@ type Capacities struct {
 	Endpoints, IPCache, Policy, Nodes int
 	Services, Slots, Backends         int
 	Affinity, SockRev, Flows, Frags   int
+	NAT                               int
 	Events                            int // events that wait for a reader
 }
 
@@ -35,6 +36,7 @@ func (c *Capacities) fill() {
 		{&c.Endpoints, 65536}, {&c.IPCache, 512000}, {&c.Policy, 1 << 20}, {&c.Nodes, 65536},
 		{&c.Services, 65536}, {&c.Slots, 1 << 20}, {&c.Backends, 65536},
 		{&c.Affinity, 65536}, {&c.SockRev, 65536}, {&c.Flows, 524288}, {&c.Frags, 8192},
+		{&c.NAT, 131072},
 		{&c.Events, 65536},
 	} {
 		if *f.field == 0 {
@@ -55,6 +57,8 @@ type Options struct {
 	// 0: none. A fabric sets it.
 	Netns uint64
 
+	Outside Outside // where packets for services come from the network
+
 	// Choose picks one of n slots of backends, counted from 0; nil: what comes from Seed. It must not call the
 	// kernel.
 	Choose func(n uint32) uint32
@@ -72,6 +76,7 @@ type Kernel struct {
 	overlay uint32
 	direct  uint32
 	netns   uint64
+	outside Outside
 
 	endpoints *table[netip.Addr, datapath.Endpoint]
 	epPolicy  *table[datapath.EndpointID, datapath.EndpointPolicy]
@@ -87,6 +92,7 @@ type Kernel struct {
 
 	flows    *lru[datapath.FlowKey, *entry]
 	frags    *lru[fragKey, fragPorts]
+	nat      *lru[datapath.Tuple, *natRow]
 	affinity *lru[affinityKey, affinityRow]
 	sockRev  *lru[sockRevKey, sockRevRow]
 
@@ -98,7 +104,10 @@ type Kernel struct {
 	fail      func(op, table string, key any) error
 }
 
-var _ ports.Datapath = (*Kernel)(nil)
+var (
+	_ ports.Datapath   = (*Kernel)(nil)
+	_ ports.Translator = (*Kernel)(nil)
+)
 
 type counterKey struct {
 	reason    datapath.Reason
@@ -120,10 +129,11 @@ func New(o Options) *Kernel {
 		o.Overlay = DefaultOverlay
 	}
 	k := &Kernel{
-		clock: o.Clock, boot: o.Clock.Now(), overlay: o.Overlay, direct: o.Direct, netns: o.Netns,
+		clock: o.Clock, boot: o.Clock.Now(), overlay: o.Overlay, direct: o.Direct, netns: o.Netns, outside: o.Outside,
 		choose:   o.Choose,
 		flows:    newLRU[datapath.FlowKey, *entry](o.Capacities.Flows),
 		frags:    newLRU[fragKey, fragPorts](o.Capacities.Frags),
+		nat:      newLRU[datapath.Tuple, *natRow](o.Capacities.NAT),
 		affinity: newLRU[affinityKey, affinityRow](o.Capacities.Affinity),
 		sockRev:  newLRU[sockRevKey, sockRevRow](o.Capacities.SockRev),
 		counters: make(map[counterKey]*ports.Counter),
@@ -144,7 +154,7 @@ func (k *Kernel) Tables() ports.Tables { return k.tables }
 // Fail makes operations fail: f is asked before each one and its error, if any, is returned wrapped,
 // with nothing changed. Operations are "put", "delete", "get" and "dump" of a table (key is nil for
 // dump); "bump" of "addr_epoch" (key netip.Addr or nil); "attach", "detach" and "list" of "pods" (key
-// is the ifindex); "list", "collect" and "flush" of "flows"; "insert" of "flows" (key is the
+// is the ifindex); "list", "collect" and "flush" of "flows"; "list" of "nat"; "insert" of "flows" (key is the
 // datapath.FlowKey; the packet is dropped with FlowInsert); "read" of "events" and "counters". nil makes
 // everything work again. f must not call the kernel.
 func (k *Kernel) Fail(f func(op, table string, key any) error) {

@@ -20,7 +20,7 @@ const (
 // route is how packets to a side leave.
 type route struct {
 	kind    routeKind
-	ifindex uint32 // toPod
+	ifindex uint32 // toPod, toClient
 	mac     datapath.MAC
 	nodeMAC datapath.MAC
 	remote  netip.Addr // toOverlay, toNeighbour
@@ -33,6 +33,7 @@ const (
 	toPod
 	toOverlay
 	toNeighbour
+	toClient // by a device to the neighbour that the kernel's routes name; no entry records it
 )
 
 func (k routeKind) String() string {
@@ -45,6 +46,8 @@ func (k routeKind) String() string {
 		return "overlay"
 	case toNeighbour:
 		return "neighbour"
+	case toClient:
+		return "client"
 	}
 	return fmt.Sprint(uint8(k))
 }

@@ -31,6 +31,8 @@ func (r *run) send(to route, sender identity.ID) {
 		if r.k.direct != 0 {
 			r.res.Action, r.res.Ifindex, r.res.Remote = Direct, r.k.direct, to.remote
 		}
+	case toClient:
+		r.res.Action, r.res.Ifindex = Direct, to.ifindex
 	default:
 		r.res.Action = Pass
 	}
@@ -74,6 +76,8 @@ func (r *run) dropAs(reason datapath.Reason, d datapath.Direction) {
 		e.Point = datapath.PointFromEndpoint
 	case FromOverlay:
 		e.Point = datapath.PointFromOverlay
+	case FromNetwork:
+		e.Point = datapath.PointFromNetwork
 	default:
 		e.Point = datapath.PointFromStack
 	}

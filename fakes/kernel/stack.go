@@ -84,6 +84,10 @@ func (p *party) send(pkt packet.Packet) {
 		p.f.later(func() { p.f.stack(p.node, frame) })
 	default:
 		frame := pkt.Bytes()
+		if n := p.f.announced[pkt.Dst]; n != nil {
+			p.f.later(func() { p.f.arrive(n, frame) })
+			return
+		}
 		to := p.f.at(pkt.Dst)
 		if to == nil {
 			p.f.lost(p.name, frame, "nobody has the address "+pkt.Dst.String())

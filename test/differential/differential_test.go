@@ -35,11 +35,22 @@ var (
 func generate(seed, n uint64) []op {
 	g := &gen{Rand: rand.New(rand.NewPCG(seed, n)), epochs: map[datapath.EndpointID]datapath.Epoch{}}
 	g.calm, g.direct = g.chance(50), g.chance(50)
+	if g.chance(60) {
+		g.shadow = newShadow()
+	}
 	g.world()
+	if g.shadow != nil {
+		g.services()
+	}
 	for range 60 + g.IntN(200) {
-		if g.chance(10) {
+		switch {
+		case g.chance(10):
 			g.event()
-		} else {
+		case g.shadow != nil && g.chance(4):
+			g.serviceEvent()
+		case g.shadow != nil && g.chance(40):
+			g.fromOutside()
+		default:
 			g.step()
 		}
 	}

@@ -86,7 +86,7 @@ func (r *rig) playOnce(ops []op, seen *tally) (*difference, error) {
 		return nil, err
 	}
 	start, c := time.Now(), clock.New(clock.Epoch)
-	k := kernel.New(kernel.Options{Clock: c, Overlay: r.ifindex[slotOverlay], Direct: r.ifindex[slotNetwork], Netns: nodeNetns, Choose: r.choose})
+	k := kernel.New(kernel.Options{Clock: c, Overlay: r.ifindex[slotOverlay], Direct: r.ifindex[slotNetwork], Netns: nodeNetns, Choose: r.choose, Outside: r.outside()})
 	var waiting []outcome
 	// settle compares the outcomes whose events have come, until at most so many wait.
 	settle := func(most int) (*difference, error) {
@@ -135,6 +135,9 @@ func (r *rig) playOnce(ops []op, seen *tally) (*difference, error) {
 			x.at = i
 			waiting = append(waiting, x)
 			x.flows, err = r.compareFlows(k, start)
+		}
+		if err == nil && x.flows == "" {
+			x.flows, err = r.compareNAT(k, start, seen)
 		}
 		if err != nil {
 			return nil, fmt.Errorf("op %d: %s: %w", i, o, err)
@@ -216,12 +219,14 @@ func (r *rig) apply(o op, k *kernel.Kernel, c *clock.Clock) error {
 	case o.Collect:
 		return sameCount(r.real.CollectFlows, k.CollectFlows)
 	case o.Advance != 0:
-		d := time.Duration(o.Advance) * time.Second
+		d := secondsOf(o.Advance)
 		c.Advance(d)
-		return both(r.age(d), r.ageAffinity(d))
+		return errors.Join(r.age(d), r.ageNAT(d), r.ageAffinity(d))
 	}
 	return nil
 }
+
+func secondsOf(n int) time.Duration { return time.Duration(n) * time.Second }
 
 func both(a, b error) error {
 	if a != nil {
@@ -269,10 +274,9 @@ func (r *rig) inject(i *injection, k *kernel.Kernel) (outcome, error) {
 	}
 	before := bytes.Clone(i.Frame)
 	frame, vlan := i.asSeen()
-	fake := kernel.Result{Action: kernel.Pass, Frame: frame}
-	if !i.leftAlone() {
-		fake = k.Inject(i.Hook, r.ifindex[i.Slot], frame, kernel.Meta{VNI: i.VNI, Remote: i.Remote, VLAN: vlan})
-	}
+	fake := k.Inject(i.Hook, r.ifindex[i.Slot], frame, kernel.Meta{
+		VNI: i.VNI, Remote: i.Remote, VLAN: vlan, Stray: i.stray(), Split: i.split(),
+	})
 	if !bytes.Equal(before, i.Frame) {
 		return outcome{}, errors.New("the fake changed the frame that it was given")
 	}

@@ -84,6 +84,8 @@ type rig struct {
 	notes    *ebpf.Map
 	flows    *ebpf.Map
 	frags    *ebpf.Map
+	nat      *ebpf.Map
+	ends     uint32 // offset of the time in a row of nat
 	affinity *ebpf.Map
 	used     uint32   // offset of the time in a row of affinity
 	sockets  *sockets // nil: none, and no socket hooks
@@ -131,6 +133,7 @@ func makeRig(t *testing.T, withSockets bool) *rig {
 		r.ifindex[i] = uint32(dev.Index)
 	}
 	r.wire = newWire(t)
+	r.makeRoutes(t)
 	bpffs := filepath.Join(t.TempDir(), "bpf")
 	require.NoError(t, os.Mkdir(bpffs, 0o700))
 	require.NoError(t, unix.Mount("bpf", bpffs, "bpf", 0, ""))
@@ -151,7 +154,7 @@ func makeRig(t *testing.T, withSockets bool) *rig {
 		Cgroup: groups.balanced,
 		Sizes: adapter.Sizes{
 			Endpoints: 256, IPCache: 1024, Policy: 4096, Nodes: 64, Services: 256, Slots: 1024, Backends: 256,
-			Affinity: 4096, SockRev: 16384, Flows: 4096, Frags: 1024, EventRing: 1 << 18,
+			Affinity: 4096, SockRev: 16384, Flows: 4096, Frags: 1024, NAT: 4096, EventRing: 1 << 18,
 		},
 	})
 	require.NoError(t, err)
@@ -182,7 +185,9 @@ func (r *rig) load(t *testing.T, dir string) {
 	} {
 		spec, err := load()
 		require.NoError(t, err)
-		for name, v := range map[string]any{"overlay_ifindex": r.ifindex[slotOverlay], "direct_ifindex": r.ifindex[slotNetwork], "test_tunnel_from_cb": uint8(1)} {
+		for name, v := range map[string]any{"overlay_ifindex": r.ifindex[slotOverlay], "direct_ifindex": r.ifindex[slotNetwork], "test_tunnel_from_cb": uint8(1),
+			"translates": uint8(1), "node_addr4": native.Uint32(outsideAddrs[0].AsSlice()), "node_addr6": words(outsideAddrs[1]),
+		} {
 			if x := spec.Variables[name]; x != nil {
 				require.NoError(t, x.Set(v))
 			}
@@ -200,6 +205,8 @@ func (r *rig) load(t *testing.T, dir string) {
 				r.ticks = ticksOf(t, ms.Value)
 			case bpf.FromPodMapFragsV1:
 				r.frags = m
+			case bpf.FromPodMapNatV1:
+				r.nat, r.ends = m, offsetOf(t, ms.Value, "expires_ns")
 			}
 		}
 		spyOn(spec.Programs[hook.String()], r.notes)
@@ -458,7 +465,7 @@ func (r *rig) reset() error {
 	if _, err := r.real.FlushFlows(); err != nil {
 		return err
 	}
-	if err := both(emptyMap(r.frags), r.forgetSockets()); err != nil {
+	if err := errors.Join(emptyMap(r.frags), emptyMap(r.nat), emptyMap(r.affinity), r.forgetSockets()); err != nil {
 		return err
 	}
 	var err error

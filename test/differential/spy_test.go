@@ -70,6 +70,7 @@ func readNotes(b []byte) spied {
 	switch {
 	case s.redirect == redirectNeigh && word(b[noteFamily:]) == unix.AF_INET:
 		s.remote = netip.AddrFrom4([4]byte(b[noteRemote : noteRemote+4]))
+	case s.redirect == redirectNeigh && word(b[noteFamily:]) == 0: // nobody was named
 	case s.redirect == redirectNeigh:
 		s.remote = netip.AddrFrom16([16]byte(b[noteRemote : noteRemote+16]))
 	case !s.tunnel:
@@ -150,6 +151,7 @@ var noteArguments = map[asm.BuiltinFunc]asm.Instructions{
 	asm.FnRedirectNeigh: {
 		asm.StoreImm(asm.R0, noteRedirect, redirectNeigh, asm.Word),
 		asm.StoreMem(asm.R0, noteIfindex, asm.R6, asm.Word),
+		asm.JEq.Imm(asm.R7, 0, "spy_redirect_neigh_call"), // whoever routes name
 		asm.LoadMem(asm.R1, asm.R7, 0, asm.Word), asm.StoreMem(asm.R0, noteFamily, asm.R1, asm.Word),
 		asm.LoadMem(asm.R1, asm.R7, 4, asm.Word), asm.StoreMem(asm.R0, noteRemote, asm.R1, asm.Word),
 		asm.LoadMem(asm.R1, asm.R7, 8, asm.Word), asm.StoreMem(asm.R0, noteRemote+4, asm.R1, asm.Word),

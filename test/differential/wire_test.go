@@ -51,14 +51,16 @@ func (i *injection) tagged() bool {
 	return t == 0x8100 || t == 0x88a8
 }
 
-// leftAlone says that from_network must not touch the frame, for a reason that the fake is not told: it is for others, or its
-// headers do not lie in the first piece.
-func (i *injection) leftAlone() bool {
+// stray says that from_network must not touch the frame: it is for others.
+func (i *injection) stray() bool { return i.Hook == kernel.FromNetwork && !i.forThisMachine() }
+
+// split says that the headers do not lie in the first piece, which from_network's shortcut needs.
+func (i *injection) split() bool {
 	if i.Hook != kernel.FromNetwork {
 		return false
 	}
 	x := lookAt(i)
-	return !i.forThisMachine() || i.onWire() && i.Linear != 0 && i.Linear < len(x.head)
+	return i.onWire() && i.Linear != 0 && i.Linear < len(x.head)
 }
 
 // asSeen is the frame and the tag as the program meets them.

@@ -37,8 +37,9 @@ type party struct {
 // gen makes one sequence.
 type gen struct {
 	*rand.Rand
-	calm     bool // complete tables, policies that allow much, few broken packets
-	direct   bool // some nodes are neighbours
+	calm     bool    // complete tables, policies that allow much, few broken packets
+	direct   bool    // some nodes are neighbours
+	shadow   *shadow // nil: no services
 	ops      []op
 	parties  [2][]party // IPv4, IPv6
 	serials  uint32
@@ -60,7 +61,12 @@ func (g *gen) mostly(percent int) bool { return g.chance(percent) || g.calm }
 // rarely is chance, but in a calm sequence a third of it.
 func (g *gen) rarely(percent int) bool { return g.chance(percent) && (!g.calm || g.chance(33)) }
 
-func (g *gen) add(o op) { g.ops = append(g.ops, o) }
+func (g *gen) add(o op) {
+	g.ops = append(g.ops, o)
+	if g.shadow != nil {
+		g.shadow.live(o)
+	}
+}
 
 var (
 	nodeA    = netip.MustParseAddr("192.0.2.2")
