@@ -217,13 +217,11 @@ func (p *Playground) Serves(ctx context.Context, node string) (nodePorts, hostPo
 	serves := func(kind lb.Type) bool {
 		return slices.ContainsFunc(list, func(s ports.ServiceInfo) bool { return s.Type == string(kind) })
 	}
-	return serves(lb.NodePort), false, err
+	return serves(lb.NodePort), serves(lb.HostPort), err
 }
 
 // Outside implements ports.Playground.
-func (p *Playground) Outside(context.Context) (string, error) {
-	return "the fake kernels take nothing from the network for services", nil
-}
+func (p *Playground) Outside(context.Context) (string, error) { return "", nil }
 
 // Evidence implements ports.Playground.
 func (p *Playground) Evidence(ctx context.Context, node string, since time.Time, addrs []netip.Addr) (string, error) {
@@ -247,12 +245,16 @@ func (p *Playground) Probe(_ context.Context, from cluster.Name, job connectivit
 	p.asked = append(p.asked, job)
 	_, known := p.roles[from]
 	p.mu.Unlock()
+	who := from.String()
+	if from == connectivity.FromOutside {
+		who, known = fakes.Outside, true
+	}
 	if !known {
 		return nil, fmt.Errorf("pod %s: %w", from, ports.ErrNotFound)
 	}
 	var out []connectivity.Outcome
 	for i, t := range job.Probes {
-		o := p.probe(from.String(), t.Probe)
+		o := p.probe(who, t.Probe)
 		o.Index = i
 		out = append(out, o)
 	}
