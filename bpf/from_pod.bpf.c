@@ -61,7 +61,7 @@ static __always_inline struct verdict read_any(struct __sk_buff *ctx, struct wor
  * its own for forged: then it leaves by the device that the client is behind. Returns the program's result, or LEAVE with
  * the verdict: go on.
  */
-static __noinline int answer(struct __sk_buff *ctx, __u32 by_stack)
+__noinline int answer(struct __sk_buff *ctx, __u32 by_stack)
 {
 	struct work *w = get_work();
 	__u32 len;
@@ -70,7 +70,7 @@ static __noinline int answer(struct __sk_buff *ctx, __u32 by_stack)
 	if (!w)
 		return TC_ACT_SHOT;
 	len = w->pkt.len;
-	r = find_answer() == FOUND_REPLY ? rewrite(ctx) : REASON_NAT_NO_MAPPING;
+	r = rewrite_answer(ctx);
 	if (r)
 		return -r;
 	if (!by_stack)
@@ -82,7 +82,7 @@ static __noinline int answer(struct __sk_buff *ctx, __u32 by_stack)
 /* Whether the packet is an answer of a pod that the initiator of the flow knows as a service. */
 static __always_inline bool is_answer(const struct pkt *p, const struct flow *f)
 {
-	return translates && f->flags & FLOW_TRANSLATED && (p->sender & 1) != (f->initiator & 1) && !is_icmp_error(p);
+	return translates && f->flags & FLOW_TRANSLATED && (p->sender & 1) != (f->initiator & 1);
 }
 
 SEC("tc")

@@ -21,4 +21,5 @@ var Budget string
 //go:generate compile FromOverlay from_overlay.bpf.c
 //go:generate compile FromHost from_host.bpf.c
 //go:generate compile FromNetwork from_network.bpf.c
+//go:generate compile ToNetwork to_network.bpf.c
 //go:generate compile Sock sock.bpf.c

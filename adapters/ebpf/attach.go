@@ -34,6 +34,7 @@ var hookSides = map[string]side{
 	progFromOverlay: {ebpf.AttachTCXIngress, clsactIngress},
 	progFromHost:    {ebpf.AttachTCXEgress, clsactEgress},
 	progFromNetwork: {ebpf.AttachTCXIngress, clsactIngress},
+	progToNetwork:   {ebpf.AttachTCXEgress, clsactEgress},
 }
 
 // noSuchInterface has no chance to exist: indexes are handed out from 1 upwards.
@@ -127,6 +128,7 @@ func (d *Datapath) attachBase() error {
 	network := append([]uint32{cmp.Or(d.cfg.DirectIfindex, d.cfg.Tunnel.Device)}, d.cfg.Outside.Devices...)
 	for prog, devices := range map[string][]uint32{
 		progFromOverlay: {d.cfg.OverlayIfindex}, progFromHost: {d.cfg.HostIfindex}, progFromNetwork: network,
+		progToNetwork: d.cfg.Outside.Devices,
 	} {
 		for _, ifindex := range devices {
 			if ifindex == 0 {

@@ -289,4 +289,5 @@ const (
 	progFromOverlay = "from_overlay"
 	progFromHost    = "from_host"
 	progFromNetwork = "from_network"
+	progToNetwork   = "to_network"
 )

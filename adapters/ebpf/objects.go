@@ -19,7 +19,7 @@ func loadSpecs() (map[string]*ebpf.CollectionSpec, error) {
 	specs := map[string]*ebpf.CollectionSpec{}
 	for name, load := range map[string]func() (*ebpf.CollectionSpec, error){
 		"from_pod": bpf.LoadFromPod, "to_pod": bpf.LoadToPod, "from_overlay": bpf.LoadFromOverlay,
-		"from_host": bpf.LoadFromHost, "from_network": bpf.LoadFromNetwork, "sock": bpf.LoadSock,
+		"from_host": bpf.LoadFromHost, "from_network": bpf.LoadFromNetwork, "to_network": bpf.LoadToNetwork, "sock": bpf.LoadSock,
 	} {
 		spec, err := load()
 		if err != nil {

@@ -15,6 +15,8 @@ static __always_inline enum point hook_point(__u8 hook)
 		return POINT_FROM_ENDPOINT;
 	if (hook == HOOK_FROM_NETWORK)
 		return POINT_FROM_NETWORK;
+	if (hook == HOOK_TO_NETWORK)
+		return POINT_TO_NETWORK;
 	return hook == HOOK_FROM_OVERLAY ? POINT_FROM_OVERLAY : POINT_FROM_STACK;
 }
 

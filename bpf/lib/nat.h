@@ -319,6 +319,8 @@ __noinline int find_answer(void)
 
 	if (!w)
 		return FOUND_NOTHING;
+	if (!is_translatable(&w->pkt) || w->pkt.fragment_lost)
+		return FOUND_NOTHING;
 	tuple_of(&w->tuple, &w->pkt);
 	row = bpf_map_lookup_elem(&nat_v1, &w->tuple);
 	if (!nat_is_live(row) || row->kind != NAT_REPLY)

@@ -4,6 +4,7 @@
 
 #include "../maps/counters.h"
 #include "../maps/ipcache.h"
+#include "complaint.h"
 #include "events.h"
 #include "rewrite.h"
 #include "tunnel.h"
@@ -93,10 +94,14 @@ static __always_inline int serve_outside(struct __sk_buff *ctx, struct pkt *p)
 
 	if (!w)
 		return LEAVE;
-	if (found == FOUND_NOTHING)
-		return LEAVE;
 	code = -found;
-	if (found <= FOUND_REPLY) {
+	if (found == FOUND_NOTHING) {
+		found = find_complaint(ctx);
+		if (found == FOUND_NOTHING)
+			return LEAVE;
+		code = -rewrite_complaint(ctx);
+		reread_complaint(p, &w->nat.to);
+	} else if (found <= FOUND_REPLY) {
 		note_frag(p); /* under the addresses of the wire, by which the later fragments are known */
 		code = -rewrite(ctx);
 		reread(p, &w->nat.to);

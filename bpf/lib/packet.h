@@ -10,7 +10,8 @@ enum hook {
 	HOOK_FROM_OVERLAY = 2,
 	HOOK_FROM_HOST = 3,
 	HOOK_FROM_NETWORK = 4,
-	HOOK_NONE = 5, /* the packet inside an ICMP error: nobody sends it */
+	HOOK_TO_NETWORK = 5,
+	HOOK_NONE = 6, /* the packet inside an ICMP error: nobody sends it */
 };
 
 enum fragment {

@@ -5,6 +5,21 @@
 #include "read.h"
 #include "serve.h"
 
+/* Reads the packet inside an ICMP error into the work's inner. False: it is too short, or a fragment that names no flow. */
+static __always_inline bool read_inner(struct __sk_buff *ctx, const struct pkt *p, struct work *w)
+{
+	struct pkt *in = &w->inner;
+
+	if (p->fragment)
+		return false;
+	__builtin_memset(in, 0, sizeof(*in));
+	in->hook = HOOK_NONE;
+	in->inner = 1;
+	in->len = p->len;
+	in->end = p->end;
+	return !read_ip(ctx, true, p->l4_off + ICMP_HLEN, p->family == 4 ? ETH_P_IP : ETH_P_IPV6) && !in->fragment_lost;
+}
+
 /*
  * Finds the allowed flow that an ICMP error (see is_icmp_error) speaks of. Goes on if there is none; then the error is
  * judged as a message of its own. p->sender becomes the side opposite to the one that the error is for,
@@ -19,14 +34,7 @@ static __always_inline struct verdict read_related(struct __sk_buff *ctx, struct
 	struct flow *f;
 	__u32 k;
 
-	if (p->fragment)
-		return go_on();
-	__builtin_memset(in, 0, sizeof(*in));
-	in->hook = HOOK_NONE;
-	in->inner = 1;
-	in->len = p->len;
-	in->end = p->end;
-	if (read_ip(ctx, true, p->l4_off + ICMP_HLEN, p->family == 4 ? ETH_P_IP : ETH_P_IPV6) || in->fragment_lost)
+	if (!read_inner(ctx, p, w))
 		return go_on();
 	k = in->sender & 1;
 	inner_src = src_of(in);

@@ -13,10 +13,10 @@
 
 /*
  * Changes the addresses at an offset of the frame. The kernel keeps a sum over the packet that some cards give: IPv4's own
- * checksum balances what changes in the header, IPv6's addresses must be told.
+ * checksum balances what changes in the header, IPv6's addresses must be told (flags) unless they are part of what a checksum covers.
  */
 static __always_inline int rewrite_addrs(struct __sk_buff *ctx, __u32 off, __u8 family, const struct addr *to,
-					 __s64 diff)
+					 __s64 diff, __u64 flags)
 {
 	if (family == 4) {
 		__be32 pair[2] = {to[0].w[3], to[1].w[3]};
@@ -24,7 +24,18 @@ static __always_inline int rewrite_addrs(struct __sk_buff *ctx, __u32 off, __u8 
 		return bpf_l3_csum_replace(ctx, off + IPV4_CHECKSUM_OFF, 0, diff, 0) ||
 		       bpf_skb_store_bytes(ctx, off + IPV4_ADDRS_OFF, pair, sizeof(pair), 0);
 	}
-	return bpf_skb_store_bytes(ctx, off + IPV6_ADDRS_OFF, to, 2 * sizeof(*to), BPF_F_RECOMPUTE_CSUM);
+	return bpf_skb_store_bytes(ctx, off + IPV6_ADDRS_OFF, to, 2 * sizeof(*to), flags);
+}
+
+/* Both ports as they lie in a header. */
+static __always_inline __be32 ports_of(const struct tuple *t)
+{
+	return bpf_htonl((__u32)t->sport << 16 | t->dport);
+}
+
+static __always_inline __s64 addrs_diff(struct tuple *from, struct tuple *to)
+{
+	return bpf_csum_diff((__be32 *)&from->src, 2 * sizeof(struct addr), (__be32 *)&to->src, 2 * sizeof(struct addr), 0);
 }
 
 /*
@@ -35,7 +46,6 @@ __noinline int rewrite(struct __sk_buff *ctx)
 {
 	struct work *w = get_work();
 	struct tuple *from, *to;
-	__be16 before[2], after[2];
 	__u32 checksum_off;
 	__u64 flags = 0;
 	struct pkt *p;
@@ -46,19 +56,15 @@ __noinline int rewrite(struct __sk_buff *ctx)
 	p = &w->pkt;
 	from = &w->tuple;
 	to = &w->nat.to;
-	diff = bpf_csum_diff((__be32 *)&from->src, 2 * sizeof(struct addr), (__be32 *)&to->src, 2 * sizeof(struct addr), 0);
-	if (rewrite_addrs(ctx, ETH_HLEN, p->family, &to->src, diff))
+	diff = addrs_diff(from, to);
+	if (rewrite_addrs(ctx, ETH_HLEN, p->family, &to->src, diff, BPF_F_RECOMPUTE_CSUM))
 		return REASON_INVALID_PACKET;
 	checksum_off = p->l4_off + (p->key.proto == PROTO_TCP ? TCP_CHECKSUM_OFF : UDP_CHECKSUM_OFF);
 	if (p->key.proto == PROTO_UDP)
 		flags = BPF_F_MARK_MANGLED_0; /* without a checksum it stays so */
 	if (p->key.proto != PROTO_SCTP && p->fragment != FRAGMENT_LATER) {
-		__be32 was, is;
+		__be32 was = ports_of(from), is = ports_of(to);
 
-		before[0] = bpf_htons(from->sport), before[1] = bpf_htons(from->dport);
-		after[0] = bpf_htons(to->sport), after[1] = bpf_htons(to->dport);
-		__builtin_memcpy(&was, before, 4);
-		__builtin_memcpy(&is, after, 4);
 		if (bpf_l4_csum_replace(ctx, checksum_off, 0, diff, flags | BPF_F_PSEUDO_HDR) ||
 		    bpf_l4_csum_replace(ctx, checksum_off, was, is, flags | sizeof(is)) ||
 		    bpf_skb_store_bytes(ctx, p->l4_off, &is, sizeof(is), 0))

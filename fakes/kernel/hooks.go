@@ -19,10 +19,11 @@ const (
 	FromOverlay
 	FromHost
 	FromNetwork
+	ToNetwork
 )
 
 func (h Hook) String() string {
-	return [...]string{"from_pod", "to_pod", "from_overlay", "from_host", "from_network"}[h]
+	return [...]string{"from_pod", "to_pod", "from_overlay", "from_host", "from_network", "to_network"}[h]
 }
 
 // Action is what becomes of a packet.
@@ -47,6 +48,7 @@ type Meta struct {
 	VNI    uint32     // of the tunnel key
 	Remote netip.Addr // underlay address of the sender; invalid: the packet has no tunnel key
 	Stray  bool       // from_network: addressed to another machine, or to many
+	Socket bool       // to_network: a local socket sends it
 	Split  bool       // from_network: the headers do not lie in the first piece of the buffer
 }
 
@@ -107,9 +109,12 @@ func (k *Kernel) Inject(h Hook, ifindex uint32, frame []byte, m Meta) Result {
 	defer k.mu.Unlock()
 	m.Remote = m.Remote.Unmap()
 	r := &run{k: k, now: k.clock.Now(), hook: h, ifindex: ifindex, meta: m, frame: frame}
-	if h == FromNetwork {
+	switch h {
+	case FromNetwork:
 		r.fromNetwork()
-	} else {
+	case ToNetwork:
+		r.toNetwork()
+	default:
 		r.decide()
 	}
 	r.res.Egress, r.res.Ingress = r.outcome.egressCookie, r.outcome.ingressCookie
@@ -159,8 +164,8 @@ func (r *run) fromPod() {
 			r.drop(datapath.ReasonInvalidSource)
 			return
 		}
-		if to, ok := r.related(); ok {
-			r.send(to.route, ep.Identity)
+		if e, to, ok := r.related(); ok {
+			r.sendError(e, to, ep.Identity)
 			return
 		}
 	}
@@ -199,7 +204,7 @@ func (r *run) fromOverlay() {
 			return
 		}
 	}
-	if to, ok := r.related(); ok && to.route.kind == toPod {
+	if _, to, ok := r.related(); ok && to.route.kind == toPod {
 		r.send(to.route, 0)
 		return
 	}
@@ -208,11 +213,19 @@ func (r *run) fromOverlay() {
 
 // goOn takes a packet that was rewritten to whom it is for now.
 func (r *run) goOn() {
-	if r.k.isPod(r.p.dst) {
-		r.serve()
+	if _, known := r.k.endpoints.rows[r.p.dst]; !known { // the backend that an error is for
+		r.drop(datapath.ReasonUnknownTarget)
 		return
 	}
-	r.pass()
+	if !r.k.isPod(r.p.dst) {
+		r.pass()
+		return
+	}
+	if _, to, ok := r.related(); ok && to.route.kind == toPod {
+		r.send(to.route, 0)
+		return
+	}
+	r.serve()
 }
 
 // senderKnown says whether a current entry of the packet's flow answers its sender through the node that
@@ -231,7 +244,7 @@ func (r *run) toPod() {
 		r.drop(datapath.ReasonFragmentNotFound)
 		return
 	}
-	if to, ok := r.related(); ok && to.route.ifindex == r.ifindex {
+	if _, to, ok := r.related(); ok && to.route.ifindex == r.ifindex {
 		r.pass()
 		return
 	}

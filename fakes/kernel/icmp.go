@@ -52,25 +52,31 @@ func (p *reading) quoted() (reading, bool) {
 	return inner, drop == 0 && inner.readL4(true) == 0
 }
 
-// related finds the side that an error is for, if the packet is an error and belongs to a flow that is
-// allowed. A stale decision about that flow is renewed for it.
-func (r *run) related() (side, bool) {
+// complains reads what an error quotes; false: the packet is none, or it quotes nothing that was sent by whom it is for.
+func (r *run) complains() (inner reading, ok bool) {
 	if r.p.fragment != whole || !r.p.isError() {
-		return side{}, false
+		return inner, false
 	}
-	inner, ok := r.p.quoted()
-	if !ok || inner.src != r.p.dst || r.hook == FromPod && inner.dst != r.p.src || !r.k.completeFragment(&inner) {
-		return side{}, false
+	inner, ok = r.p.quoted()
+	return inner, ok && inner.src == r.p.dst && r.k.completeFragment(&inner)
+}
+
+// related finds the flow and the side of it that an error is for, if the packet is an error and belongs to a flow that is
+// allowed. A stale decision about that flow is renewed for it.
+func (r *run) related() (*entry, side, bool) {
+	inner, ok := r.complains()
+	if !ok || r.hook == FromPod && inner.dst != r.p.src {
+		return nil, side{}, false
 	}
 	key, fromB := datapath.NewFlowKey(inner.src, inner.dst, inner.sport, inner.dport, inner.proto)
 	e, ok := r.k.flows.get(key)
 	if !ok || e.expired(r.now) {
-		return side{}, false
+		return nil, side{}, false
 	}
 	if !r.k.current(e) {
 		if _, drop := r.rejudge(key, e, nobody); drop != 0 {
-			return side{}, false
+			return nil, side{}, false
 		}
 	}
-	return e.side[e.senderOf(fromB)], !e.denied
+	return e, e.side[e.senderOf(fromB)], !e.denied
 }

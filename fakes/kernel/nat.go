@@ -193,6 +193,21 @@ func (r *run) isTranslated(e *entry) bool {
 	return row.live(r.now) && row.reply
 }
 
+// aboutTranslated finds the live row under the reverse of the tuple that an error quotes, and what the error is to quote.
+func (r *run) aboutTranslated() (row *natRow, quoted, sent datapath.Tuple) {
+	inner, ok := r.complains()
+	if !ok || !datapath.HasPorts(inner.proto) {
+		return nil, quoted, sent
+	}
+	quoted = datapath.Tuple{
+		Src: netip.AddrPortFrom(inner.src, inner.sport), Dst: netip.AddrPortFrom(inner.dst, inner.dport), Proto: inner.proto,
+	}
+	if row = r.k.natOf(quoted.Reverse()); !row.live(r.now) {
+		return nil, quoted, sent
+	}
+	return row, quoted, row.to.Reverse()
+}
+
 // answer lets a pod's answer come from the frontend that the client knows, and names the way to it; false: the row is gone.
 func (r *run) answer(to *route) bool {
 	t := r.tuple()

@@ -56,12 +56,17 @@ func (r *run) serveOutside() served {
 		r.dropAs(drop, datapath.Ingress)
 		return servedAway
 	}
-	if row == nil {
-		return notServed
-	}
 	client := r.p.src
-	r.k.noteFragment(&r.p) // by the addresses of the wire the later ones are known
-	r.rewrite(row.to)
+	if row != nil {
+		r.k.noteFragment(&r.p) // by the addresses of the wire the later ones are known
+		r.rewrite(row.to)
+	} else {
+		var quoted, sent datapath.Tuple
+		if row, quoted, sent = r.aboutTranslated(); row == nil {
+			return notServed
+		}
+		r.rewriteError(row, quoted, sent)
+	}
 	if row.here && !row.reply {
 		return servedHere
 	}
@@ -176,4 +181,98 @@ func mend(sum, was, is []byte) {
 		s = 0xffff
 	}
 	binary.BigEndian.PutUint16(sum, ^uint16(s))
+}
+
+// rewriteError gives a copy of an ICMP error, which quotes a packet as it was after its translation, other ends, and lets it quote
+// the packet as it was sent.
+func (r *run) rewriteError(row *natRow, quoted, sent datapath.Tuple) {
+	inner, _ := r.p.quoted()
+	r.frame = slices.Clone(r.frame)
+	b := r.frame[ethernetLen:]
+	src, dst := row.to.Src.Addr(), row.to.Dst.Addr()
+	if !row.reply && row.here {
+		src = r.p.src
+	}
+	addrsAt, headerSum, end := 12, true, int(binary.BigEndian.Uint16(b[2:]))
+	if r.p.v6 {
+		addrsAt, headerSum, end = 8, false, ipv6Len+int(binary.BigEndian.Uint16(b[4:]))
+	}
+	message := b[end-len(r.p.l4) : end]
+	change := func(packet []byte, src, dst netip.Addr) (was, is []byte) {
+		addrs := packet[addrsAt:]
+		was = slices.Clone(addrs[:2*len(src.AsSlice())])
+		is = append(src.AsSlice(), dst.AsSlice()...)
+		copy(addrs, is)
+		if headerSum {
+			mend(packet[10:12], was, is)
+		}
+		return was, is
+	}
+	outerWas, outerIs := change(b, src, dst)
+	innerWas, innerIs := change(message[8:], sent.Src.Addr(), sent.Dst.Addr())
+	var was, is []byte
+	if r.p.v6 { // IPv4's sums balance what changes in headers, and ICMP of IPv4 does not cover the ends
+		was, is = append(outerWas, innerWas...), append(outerIs, innerIs...)
+	}
+	if inner.fragment != laterFragment {
+		ports := message[inner.l4At(message[8:])+8:]
+		was = append(was, ports[:4]...)
+		binary.BigEndian.PutUint16(ports, sent.Src.Port())
+		binary.BigEndian.PutUint16(ports[2:], sent.Dst.Port())
+		is = append(is, ports[:4]...)
+	}
+	mend(message[2:4], was, is)
+	r.p.l4, r.p.src, r.p.dst = message, src, dst
+	r.src.addr, r.dst.addr = src, dst
+}
+
+// l4At is where the L4 header of a packet lies that begins with its IP header, and whose end may be cut off.
+func (p *reading) l4At(b []byte) int {
+	end := int(binary.BigEndian.Uint16(b[2:]))
+	if p.v6 {
+		end = ipv6Len + int(binary.BigEndian.Uint16(b[4:]))
+	}
+	return min(end, len(b)) - len(p.l4)
+}
+
+// toNetwork lets what the node itself answers to clients of services, or says of their packets, come from the frontend.
+func (r *run) toNetwork() {
+	r.leave()
+	p, drop := parse(r.frame, r.meta.VLAN)
+	if !r.meta.Socket || !r.k.outside.on() || drop != 0 || p.arp {
+		return
+	}
+	r.lost = !r.k.completeFragment(&p)
+	r.p = p
+	if r.lost {
+		return
+	}
+	if datapath.HasPorts(p.proto) {
+		to := route{}
+		if before := r.p; r.answer(&to) {
+			r.k.noteFragment(&before)
+		}
+	} else if row, quoted, sent := r.aboutTranslated(); row != nil && row.reply {
+		r.rewriteError(row, quoted, sent)
+	}
+	r.leave()
+}
+
+// sendError lets an ICMP error of a pod here go to a side of the flow that it is about.
+func (r *run) sendError(e *entry, to side, sender identity.ID) {
+	way := to.route
+	if !e.translated || to.addr != e.side[0].addr || to.port != e.side[0].port {
+		r.send(way, sender)
+		return
+	}
+	row, quoted, sent := r.aboutTranslated()
+	if row == nil || !row.reply {
+		r.drop(datapath.ReasonNATNoMapping)
+		return
+	}
+	if way.kind == toStack {
+		way.kind, way.ifindex = toClient, row.ifindex
+	}
+	r.rewriteError(row, quoted, sent)
+	r.send(way, sender)
 }

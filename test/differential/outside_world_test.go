@@ -76,7 +76,7 @@ func (s *shadow) live(o op) {
 	case o.Packet != nil:
 		i := o.Packet
 		frame, vlan := i.asSeen()
-		s.k.Inject(i.Hook, uint32(i.Slot), frame, kernel.Meta{VNI: i.VNI, Remote: i.Remote, VLAN: vlan, Stray: i.stray(), Split: i.split()})
+		s.k.Inject(i.Hook, uint32(i.Slot), frame, kernel.Meta{VNI: i.VNI, Remote: i.Remote, VLAN: vlan, Stray: i.stray(), Split: i.split(), Socket: true})
 	}
 }
 
@@ -165,6 +165,10 @@ func (g *gen) fromOutside() {
 	f := familyOf(row.From.Src.Addr())
 	from, to := g.party(f, row.From.Src.Addr()), g.party(f, row.To.Dst.Addr())
 	switch {
+	case g.chance(15):
+		g.complain(row)
+	case row.Reply && from.kind == host:
+		g.emit(row.From, kernel.ToNetwork, &from, g.answerFlags())
 	case row.Reply:
 		hook := g.hookOf(&from, &to)
 		if from.kind == outside || hook == kernel.ToPod || hook == kernel.FromHost {
@@ -180,6 +184,51 @@ func (g *gen) fromOutside() {
 		}
 		g.emit(row.From, hook, &from, g.tcpFlags(false))
 	}
+}
+
+// complain sends an ICMP error about a packet as it was after its translation, from where it went or from a router on the way.
+func (g *gen) complain(row datapath.Translation) {
+	t := row.To
+	f := familyOf(t.Src.Addr())
+	quoted := packet.Packet{Src: t.Src.Addr(), Dst: t.Dst.Addr(), SPort: t.Src.Port(), DPort: t.Dst.Port(), Proto: t.Proto, Payload: make([]byte, 30)}
+	g.decorate(&quoted)
+	head := g.ethernet(quoted)[packet.EthernetLen:]
+	if len(head) > 1200 || g.chance(60) {
+		head = head[:min(len(head), oneOf(g, 28, 27, 40, 48, 47, 60, 68, 100))]
+	}
+	typ := oneOf[uint8](g, 3, 3, 3, 11, 12)
+	if f == 1 {
+		typ = oneOf[uint8](g, 1, 2, 2, 3, 4)
+	}
+	from, to := g.party(f, t.Dst.Addr()), g.party(f, t.Src.Addr())
+	hook := kernel.FromNetwork
+	switch {
+	case from.kind == localPod && g.chance(60):
+		hook = kernel.FromPod
+	case row.Here && !row.Reply:
+		from, hook = *g.anyOf(f, host), kernel.ToNetwork
+	case from.kind == remotePod && g.chance(50):
+		hook = kernel.FromOverlay
+	}
+	if g.chance(20) { // a router on the way
+		from = *g.any(f)
+	}
+	p := packet.ICMP(from.addr, to.addr, typ, uint8(g.IntN(6)))
+	p.Payload = head
+	if g.chance(10) {
+		g.decorate(&p)
+	}
+	i := injection{Hook: hook, Note: "ICMP error about a service"}
+	place := from
+	if hook == kernel.FromPod {
+		place = g.party(f, t.Dst.Addr())
+	}
+	g.place(&i, &place, &to)
+	i.Frame = g.ethernet(p)
+	if g.rarely(5) {
+		g.spoil(&i, p)
+	}
+	g.send(i)
 }
 
 func (g *gen) answerFlags() uint8 { return g.tcpFlags(true) }

@@ -136,7 +136,7 @@ func isICMP(proto uint8) bool {
 }
 
 // hook is any of them.
-func (g *gen) hook() kernel.Hook { return kernel.Hook(g.IntN(int(kernel.FromNetwork) + 1)) }
+func (g *gen) hook() kernel.Hook { return kernel.Hook(g.IntN(int(kernel.ToNetwork) + 1)) }
 
 // hookOf is where packets of somebody meet a program.
 func (g *gen) hookOf(from, to *party) kernel.Hook {
@@ -239,7 +239,7 @@ func (g *gen) place(i *injection, from, to *party) {
 		i.Slot = to.slot
 	case kernel.FromHost:
 		i.Slot = slotHost
-	case kernel.FromNetwork:
+	case kernel.FromNetwork, kernel.ToNetwork:
 		i.Slot = slotNetwork
 	case kernel.FromOverlay:
 		i.Slot, i.VNI, i.Remote = slotOverlay, uint32(from.ident), from.tunnel

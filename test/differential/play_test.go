@@ -275,7 +275,7 @@ func (r *rig) inject(i *injection, k *kernel.Kernel) (outcome, error) {
 	before := bytes.Clone(i.Frame)
 	frame, vlan := i.asSeen()
 	fake := k.Inject(i.Hook, r.ifindex[i.Slot], frame, kernel.Meta{
-		VNI: i.VNI, Remote: i.Remote, VLAN: vlan, Stray: i.stray(), Split: i.split(),
+		VNI: i.VNI, Remote: i.Remote, VLAN: vlan, Stray: i.stray(), Split: i.split(), Socket: true,
 	})
 	if !bytes.Equal(before, i.Frame) {
 		return outcome{}, errors.New("the fake changed the frame that it was given")

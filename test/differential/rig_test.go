@@ -181,7 +181,7 @@ func (r *rig) load(t *testing.T, dir string) {
 	for hook, load := range map[kernel.Hook]func() (*ebpf.CollectionSpec, error){
 		kernel.FromPod: bpf.LoadFromPod, kernel.ToPod: bpf.LoadToPod,
 		kernel.FromOverlay: bpf.LoadFromOverlay, kernel.FromHost: bpf.LoadFromHost,
-		kernel.FromNetwork: bpf.LoadFromNetwork,
+		kernel.FromNetwork: bpf.LoadFromNetwork, kernel.ToNetwork: bpf.LoadToNetwork,
 	} {
 		spec, err := load()
 		require.NoError(t, err)
@@ -356,7 +356,7 @@ func (r *rig) run(i *injection) (kernel.Result, error) {
 	switch {
 	case code == tcShot:
 		res.Action = kernel.Drop
-	case code == tcOK, i.Hook == kernel.FromNetwork && int32(code) == tcNext:
+	case code == tcOK, (i.Hook == kernel.FromNetwork || i.Hook == kernel.ToNetwork) && int32(code) == tcNext:
 		res.Action, res.Frame = kernel.Pass, frame
 	case code == tcRedirect && notes.redirect == redirectPeer:
 		res.Action, res.Ifindex, res.Frame = kernel.RedirectPeer, notes.ifindex, frame

@@ -178,7 +178,7 @@ const armedNot = 0
 func armedFor(h kernel.Hook) int32 { return int32(h) + 1 }
 
 func hookNamed(name string) kernel.Hook {
-	for _, h := range []kernel.Hook{kernel.FromPod, kernel.ToPod, kernel.FromOverlay, kernel.FromHost, kernel.FromNetwork} {
+	for _, h := range []kernel.Hook{kernel.FromPod, kernel.ToPod, kernel.FromOverlay, kernel.FromHost, kernel.FromNetwork, kernel.ToNetwork} {
 		if h.String() == name {
 			return h
 		}

@@ -166,8 +166,8 @@ var fakeMutants = []mutant{
 	},
 	{
 		name: "fake/error-about-another", file: "fakes/kernel/icmp.go", by: inFake,
-		old: "if !ok || inner.src != r.p.dst || r.hook == FromPod",
-		new: "if !ok || r.hook == FromPod",
+		old: "return inner, ok && inner.src == r.p.dst && r.k.completeFragment(&inner)",
+		new: "return inner, ok && r.k.completeFragment(&inner)",
 		why: "an ICMP error reaches whoever the quoted packet is not from",
 	},
 	{

@@ -142,20 +142,20 @@ var fastMutants = []mutant{
 	},
 	{
 		name: "fake/network-fragment", file: "fakes/kernel/hooks.go", by: inFake,
-		old: "drop != 0 || !p.plain() ||",
-		new: "drop != 0 || p.extended ||",
+		old: "!r.meta.Split && p.plain() &&",
+		new: "!r.meta.Split && !p.extended &&",
 		why: "fragments take the shortcut, and no piece knows of the first",
 	},
 	{
 		name: "fake/network-denied", file: "fakes/kernel/hooks.go", by: inFake,
-		old: "if e.denied || !r.k.current(e) {\n\t\treturn\n\t}\n\tsender",
-		new: "if !r.k.current(e) {\n\t\treturn\n\t}\n\tsender",
+		old: "if e.denied || !r.k.current(e) {\n\t\treturn false\n\t}\n\tsender",
+		new: "if !r.k.current(e) {\n\t\treturn false\n\t}\n\tsender",
 		why: "the shortcut revives a flow that policy cut",
 	},
 	{
 		name: "fake/network-hops", file: "fakes/kernel/hooks.go", by: inFake,
-		old: " || p.hopLimit <= 1 {",
-		new: " || p.hopLimit < 1 {",
+		old: "p.hopLimit > 1 && r.shortcut()",
+		new: "p.hopLimit > 0 && r.shortcut()",
 		why: "who asks for the routers on the way does not hear of this node",
 	},
 	{
@@ -172,8 +172,8 @@ var fastMutants = []mutant{
 	},
 	{
 		name: "fake/network-refusal", file: "fakes/kernel/hooks.go", by: inFake,
-		old: "drop == 0 && !e.outcome.refused && r.k.insertFlow",
-		new: "drop == 0 && r.k.insertFlow",
+		old: "if drop != 0 || e.outcome.refused || !r.k.insertFlow(key, e) {",
+		new: "if drop != 0 || !r.k.insertFlow(key, e) {",
 		why: "policy is not asked about the first packet of a neighbour",
 	},
 	{

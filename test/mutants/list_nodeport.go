@@ -3,37 +3,37 @@ package main
 // nodePortMutants change what makes the ports of nodes reach services.
 var nodePortMutants = []mutant{
 	{
-		name: "nodeport/bpf-local-ignored", file: "bpf/lib/lb.h", by: inBPF,
+		name: "nodeport/bpf-local-ignored", file: "bpf/lib/lb.h", by: inSockets,
 		old: "if (!(s->flags & SERVICE_LOCAL) && bpf_map_lookup_elem(&nodes_v1, &peer->addr))",
 		new: "if (bpf_map_lookup_elem(&nodes_v1, &peer->addr))",
 		why: "a host port is answered by a pod of this node at the addresses of all nodes",
 	},
 	{
-		name: "nodeport/bpf-loopback-of-pods", file: "bpf/lib/lb.h", by: inBPF,
+		name: "nodeport/bpf-loopback-of-pods", file: "bpf/lib/lb.h", by: inSockets,
 		old: "return node_netns_cookie && bpf_get_netns_cookie(ctx) == node_netns_cookie ? s : NULL;",
 		new: "return s;",
 		why: "a pod that talks to itself gets a service instead",
 	},
 	{
-		name: "nodeport/bpf-pod-is-a-node", file: "bpf/lib/lb.h", by: inBPF,
+		name: "nodeport/bpf-pod-is-a-node", file: "bpf/lib/lb.h", by: inSockets,
 		old: "if (ep && ep->flags & ENDPOINT_HOST)",
 		new: "if (ep)",
 		why: "a port of a pod is taken by a service that has the same node port",
 	},
 	{
-		name: "nodeport/bpf-unspecified-is-exact", file: "bpf/lib/lb.h", by: inBPF,
+		name: "nodeport/bpf-unspecified-is-exact", file: "bpf/lib/lb.h", by: inSockets,
 		old: "if (!s || addr_is_any(&peer->addr)) {",
 		new: "if (!s) {",
 		why: "a pod that connects to 0.0.0.0, itself, gets a service instead",
 	},
 	{
-		name: "nodeport/bpf-frontend-not-shown", file: "bpf/lib/lb.h", by: inBPF,
+		name: "nodeport/bpf-frontend-not-shown", file: "bpf/lib/lb.h", by: inSockets,
 		old: "row = frontend->wildcard ? addr_any_like(&frontend->addr) : frontend->addr;",
 		new: "row = frontend->addr;",
 		why: "a socket that reached a node port is shown the backend as its peer",
 	},
 	{
-		name: "nodeport/bpf-external-rows-for-sockets", file: "bpf/lib/lb.h", by: inBPF,
+		name: "nodeport/bpf-external-rows-for-sockets", file: "bpf/lib/lb.h", by: inSockets,
 		old: ".proto = proto, .scope = SCOPE_INTERNAL};",
 		new: ".proto = proto, .scope = SCOPE_EXTERNAL};",
 		why: "sockets get what is for packets from the network",

@@ -50,8 +50,11 @@ var (
 	inFake    = tests("./fakes/kernel", "./test/differential")
 )
 
-// inPins are the tests of what is pinned, for changes of the adapter itself.
-var inPins = tests("./adapters/ebpf -run Former")
+// inPins are the tests of what is pinned and listed, for changes of the adapter itself; inTuple those of tuples.
+var (
+	inPins  = tests("./adapters/ebpf -run Former|Translations")
+	inTuple = tests("./core/datapath", "./test/differential -run Random")
+)
 
 // slowLive are the tests of adapters/ebpf that need seconds each.
 const slowLive = "^(TestLive.*|TestPort|TestRestartAdoptsEverything|TestChangeOfMechanismLeavesOneProgram)$"
@@ -63,9 +66,21 @@ var inBPF = suite{bpf: true, steps: []step{
 	{"./adapters/ebpf", "-run", slowLive},
 }}
 
+// inSockets and inOutside run what looks at services only.
+var (
+	inSockets = suite{bpf: true, steps: []step{
+		{"./adapters/ebpf", "-run", "Sockets|SocketAffinity"},
+		{"./test/differential", "-run", "^TestSockets$"},
+	}}
+	inOutside = suite{bpf: true, steps: []step{
+		{"./test/differential", "-run", "^(TestRandom|TestCorpus)$"},
+		{"./adapters/ebpf", "-run", "^TestLiveServices"},
+	}}
+)
+
 // all lists every mutant.
 func all() []mutant {
-	return slices.Concat(policyMutants, lbMutants, engineMutants, runtimeMutants, fakeMutants, bpfMutants, fastMutants, simMutants, nodePortMutants)
+	return slices.Concat(policyMutants, lbMutants, engineMutants, runtimeMutants, fakeMutants, bpfMutants, fastMutants, simMutants, nodePortMutants, natMutants)
 }
 
 // apply makes the change in a file's text.

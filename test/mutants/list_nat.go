@@ -1,0 +1,161 @@
+package main
+
+// natMutants change what becomes of packets for services from the network.
+var natMutants = []mutant{
+	{
+		name: "nat/bpf-syn-follows-the-row", file: "bpf/lib/nat.h", by: inOutside,
+		old: "if (is_opening(p))\n\t\treturn false;\n\tif (p->key.proto != PROTO_TCP",
+		new: "if (p->key.proto != PROTO_TCP",
+		why: "a client that uses a port again gets the backend of its former connection, which may be gone",
+	},
+	{
+		name: "nat/bpf-gone-backend-keeps-datagrams", file: "bpf/lib/nat.h", by: inOutside,
+		old: "if (p->key.proto != PROTO_TCP && !bpf_map_lookup_elem(&backends_v1, &row->backend))\n\t\treturn false;",
+		new: "",
+		why: "datagrams of a busy client go to a backend that is no more, for ever",
+	},
+	{
+		name: "nat/bpf-pod-came-home", file: "bpf/lib/nat.h", by: inOutside,
+		old: "return row->here == (get_endpoint(&row->to.dst) != NULL);",
+		new: "return true;",
+		why: "a packet whose client keeps its address is sent to another node",
+	},
+	{
+		name: "nat/bpf-node-of-others", file: "bpf/lib/nat.h", by: inOutside,
+		old: "return ep && ep->flags & ENDPOINT_HOST ? s : NULL;",
+		new: "return ep ? s : NULL;",
+		why: "packets for a pod's own port go to a service that has it as a node port",
+	},
+	{
+		name: "nat/bpf-port-taken", file: "bpf/lib/nat.h", by: inOutside,
+		old: "if (!nat_is_live(row) || (row->kind == NAT_REPLY && is_reverse(&row->to, &w->tuple)))",
+		new: "if (!nat_is_live(row) || row->kind == NAT_REPLY)",
+		why: "a client gets the port of another one, whose answers it gets, too",
+	},
+	{
+		name: "nat/bpf-answer-of-another", file: "bpf/lib/nat.h", by: inOutside,
+		old: "if (pair && pair->kind != n->kind && is_reverse(&pair->to, &w->tuple)) {",
+		new: "if (pair) {",
+		why: "a backend that the client does not talk to any more answers it",
+	},
+	{
+		name: "nat/bpf-one-half-lives", file: "bpf/lib/nat.h", by: inOutside,
+		old: "pair->expires_ns = n->expires_ns;",
+		new: "",
+		why: "answers are lost while only the client sends",
+	},
+	{
+		name: "nat/bpf-never-closes", file: "bpf/lib/nat.h", by: inOutside,
+		old: "p->tcp_flags & (TCP_FIN | TCP_RST))",
+		new: "p->tcp_flags & TCP_FIN)",
+		why: "connections that were reset keep their ports for hours",
+	},
+	{
+		name: "nat/bpf-affinity-ignored", file: "bpf/lib/nat.h", by: inOutside,
+		old: "if (row && last.used_ns - row->used_ns < s->affinity_s * NSEC_PER_SEC) {",
+		new: "if (row && last.used_ns < row->used_ns) {",
+		why: "a client's connections go to different backends",
+	},
+	{
+		name: "nat/bpf-first-slot", file: "bpf/lib/nat.h", by: inOutside,
+		old: ".slot = (hash + i) % s->count + 1};",
+		new: ".slot = i % s->count + 1};",
+		why: "all connections go to one backend",
+	},
+	{
+		name: "nat/bpf-checksum-appears", file: "bpf/lib/rewrite.h", by: inOutside,
+		old: "flags = BPF_F_MARK_MANGLED_0;",
+		new: "flags = 0;",
+		why: "a datagram without checksum gets a wrong one",
+	},
+	{
+		name: "nat/bpf-fragments-get-ports", file: "bpf/lib/rewrite.h", by: inOutside,
+		old: "if (p->key.proto != PROTO_SCTP && p->fragment != FRAGMENT_LATER) {",
+		new: "if (p->key.proto != PROTO_SCTP) {",
+		why: "the data of later fragments is spoilt",
+	},
+	{
+		name: "nat/bpf-fragment-not-noted", file: "bpf/lib/outside.h", by: inOutside,
+		old: "note_frag(p); /* under the addresses of the wire, by which the later fragments are known */",
+		new: "",
+		why: "fragmented requests do not arrive",
+	},
+	{
+		name: "nat/bpf-local-identity-in-the-tunnel", file: "bpf/lib/outside.h", by: inOutside,
+		old: "return row && row->identity && row->identity <= IDENTITY_MAX_CLUSTER ? row->identity : world;",
+		new: "return row && row->identity ? row->identity : world;",
+		why: "another node takes a number of this node's own for somebody",
+	},
+	{
+		name: "nat/bpf-answer-unmarked", file: "bpf/lib/decide.h", by: inOutside,
+		old: "f->flags |= FLOW_TRANSLATED;",
+		new: "f->flags |= 0;",
+		why: "pods answer clients under their own addresses",
+	},
+	{
+		name: "nat/bpf-mark-forgotten", file: "bpf/lib/decide.h", by: inOutside,
+		old: "f->flags |= old->flags & (FLOW_SEEN_NON_SYN | FLOW_TRANSLATED);",
+		new: "f->flags |= old->flags & FLOW_SEEN_NON_SYN;",
+		why: "after a change of policy a pod whose row is gone answers under its own address",
+	},
+	{
+		name: "nat/bpf-fast-answer", file: "bpf/lib/fast.h", by: inOutside,
+		old: "if (hook == HOOK_FROM_POD && f->flags & FLOW_TRANSLATED)",
+		new: "if (hook == HOOK_FROM_NETWORK && f->flags & FLOW_TRANSLATED)",
+		why: "pods answer clients under their own addresses",
+	},
+	{
+		name: "nat/bpf-error-to-another", file: "bpf/lib/complaint.h", by: inOutside,
+		old: "if (!addr_equal(src_of(in), dst_of(p)))\n\t\treturn FOUND_NOTHING;",
+		new: "",
+		why: "an error is taken to a client although it is for somebody else",
+	},
+	{
+		name: "nat/bpf-error-from-the-inside", file: "bpf/lib/complaint.h", by: inOutside,
+		old: "w->nat.to.src = *src_of(p);",
+		new: "",
+		why: "a pod does not hear who on the way complains",
+	},
+	{
+		name: "nat/fake-syn-follows-the-row", file: "fakes/kernel/nat.go", by: inFake,
+		old: "if r.p.opensTCP() {\n\t\treturn false\n\t}",
+		new: "",
+		why: "a client that uses a port again gets the backend of its former connection",
+	},
+	{
+		name: "nat/fake-port-taken", file: "fakes/kernel/nat.go", by: inFake,
+		old: "taken.live(r.now) && !(taken.reply && taken.to == t.Reverse()) {",
+		new: "taken.live(r.now) && !taken.reply {",
+		why: "a client gets the port of another one",
+	},
+	{
+		name: "nat/fake-one-half-lives", file: "fakes/kernel/nat.go", by: inFake,
+		old: "pair.state, pair.expires = row.state, row.expires",
+		new: "pair.state = row.state",
+		why: "answers are lost while only the client sends",
+	},
+	{
+		name: "nat/fake-state-of-one-half", file: "fakes/kernel/nat.go", by: inFake,
+		old: "if row.reply && row.state == datapath.NATNew {",
+		new: "if row.state == datapath.NATNew {",
+		why: "a connection that nobody answers stays for hours",
+	},
+	{
+		name: "nat/fake-socket-not-asked", file: "fakes/kernel/outside.go", by: inFake,
+		old: "if !r.meta.Socket || !r.k.outside.on() || drop",
+		new: "if !r.k.outside.on() || drop",
+		why: "forwarded packets are changed on their way out",
+	},
+	{
+		name: "nat/hash", file: "core/datapath/nat.go", by: inTuple,
+		old: "mix(uint32(t.Proto))",
+		new: "mix(0)",
+		why: "programs and fake choose different backends",
+	},
+	{
+		name: "nat/rows-stay", file: "adapters/ebpf/nat.go", by: inPins,
+		old: "if n.ExpiresNs <= now {",
+		new: "if n.ExpiresNs == now {",
+		why: "translations fill the table until others are evicted",
+	},
+}
