@@ -8,6 +8,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/weirnet/weir/fakes/servicehealth"
 	"github.com/weirnet/weir/ports"
 )
 
@@ -28,9 +29,11 @@ type Deps struct {
 	Network      ports.Network
 	Masquerade   ports.Masquerade // nil: the fake kernel translates no addresses
 	OpenDatapath func(ports.OverlayLinks) (ports.Datapath, error)
-	PodMTU       func(node netip.Addr) (int, error)
-	Clock        ports.Clock
-	Log          *slog.Logger
+	// ServiceHealth is Node.Health.
+	ServiceHealth ports.ServiceHealth
+	PodMTU        func(node netip.Addr) (int, error)
+	Clock         ports.Clock
+	Log           *slog.Logger
 }
 
 // StartAgent makes the agent of a node. It must not do anything before Run.
@@ -97,6 +100,7 @@ func (c *Cluster) launch(node string, writes int) {
 	defer n.mu.Unlock()
 	ctx, cancel := context.WithCancel(context.Background())
 	l := &line{node: node, left: writes, kill: cancel, after: c.o.OnWrite}
+	n.Health = servicehealth.New() // a process takes its listeners with it
 	in := &incarnation{line: l, cancel: cancel, done: make(chan struct{})}
 	in.agent = c.start(node, Deps{
 		Source:      &watchedSource{n.Source, c},
@@ -107,7 +111,8 @@ func (c *Cluster) launch(node string, writes int) {
 		OpenDatapath: func(ports.OverlayLinks) (ports.Datapath, error) {
 			return newLineDatapath(n, in), nil
 		},
-		Clock: c.o.Clock, Log: c.o.Log.With("node", node),
+		ServiceHealth: n.Health,
+		Clock:         c.o.Clock, Log: c.o.Log.With("node", node),
 	})
 	n.running = in
 	go func() {

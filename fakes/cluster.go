@@ -16,6 +16,7 @@ import (
 	objects "github.com/weirnet/weir/fakes/cluster"
 	"github.com/weirnet/weir/fakes/kernel"
 	"github.com/weirnet/weir/fakes/network"
+	"github.com/weirnet/weir/fakes/servicehealth"
 	"github.com/weirnet/weir/ports"
 )
 
@@ -77,6 +78,7 @@ type Node struct {
 	PodCIDRs    []netip.Prefix
 	Routers     []netip.Addr // its own addresses among its pods'
 	Kernel      *kernel.Kernel
+	Health      *servicehealth.ServiceHealth // of the agent that was started last
 	Network     *network.Network
 	Source      *objects.Node // the cluster as this node sees it, with its faults
 	Attachments *objects.Attachments
@@ -149,12 +151,13 @@ func (c *Cluster) newNode(i int) (*Node, error) {
 		PodCIDRs: []netip.Prefix{
 			netip.MustParsePrefix(fmt.Sprintf("10.244.%d.0/24", i)), netip.MustParsePrefix(fmt.Sprintf("fd00:10:244:%d::/64", i)),
 		},
-		Kernel: kernel.New(kernel.Options{
-			Capacities: c.o.Capacities, Clock: c.o.Clock, Seed: c.o.Seed + uint64(i),
-			Overlay: overlayIfindex, Direct: direct,
-		}),
 		Network: network.New(),
 	}
+	n.Kernel = kernel.New(kernel.Options{
+		Capacities: c.o.Capacities, Clock: c.o.Clock, Seed: c.o.Seed + uint64(i),
+		Overlay: overlayIfindex, Direct: direct,
+		Outside: kernel.Outside{Outside: ports.Outside{Devices: []uint32{network.DirectIfindex}, Addresses: n.Addresses}},
+	})
 	n.Source = c.store.Node(n.Name)
 	n.Attachments = n.Source.NewAttachments()
 	pool, err := ipam.New(n.PodCIDRs)

@@ -206,6 +206,9 @@ func (c *Cluster) Service(name string) []netip.AddrPort {
 		}
 		var out []netip.AddrPort
 		for _, f := range s.Service.Frontends {
+			if f.Addr.IsUnspecified() {
+				continue // the nodes' addresses are not its own
+			}
 			out = append(out, netip.AddrPortFrom(f.Addr, f.Port))
 		}
 		return out

@@ -96,12 +96,13 @@ type Status struct {
 	Allocated []netip.Addr      `json:"allocated"`
 	Routing   string            `json:"routing"` // "Tunnel [vxlan]"
 	// Masquerade is how pods' traffic gets the node's address: "nftables [IPv4: Enabled, IPv6: Disabled]"; "": not.
-	Masquerade string     `json:"masquerade,omitempty"`
-	Attach     string     `json:"attach"` // "TCX" or "Legacy TC"
-	Endpoints  int        `json:"endpoints"`
-	Flows      FlowStatus `json:"flows"`
-	Counters   []Counter  `json:"counters"`
-	Revision   uint64     `json:"revision"` // of the policy set
+	Masquerade string         `json:"masquerade,omitempty"`
+	Services   *ServiceStatus `json:"services,omitempty"`
+	Attach     string         `json:"attach"` // "TCX" or "Legacy TC"
+	Endpoints  int            `json:"endpoints"`
+	Flows      FlowStatus     `json:"flows"`
+	Counters   []Counter      `json:"counters"`
+	Revision   uint64         `json:"revision"` // of the policy set
 }
 
 // Feature is one thing the kernel may or may not offer.
@@ -119,6 +120,16 @@ type TableStatus struct {
 	Capacity int    `json:"capacity"`
 	Pending  int    `json:"pending"`         // rows not written yet
 	Error    string `json:"error,omitempty"` // of the oldest pending row, with its key
+}
+
+// ServiceStatus says what of services is served, and to whom.
+type ServiceStatus struct {
+	KubeProxyReplacement bool     `json:"kubeProxyReplacement"` // nothing is left to kube-proxy
+	Sockets              bool     `json:"sockets"`              // sockets of this node reach services
+	NodePorts            bool     `json:"nodePorts"`            // and the network does, node ports included
+	NodePortRange        string   `json:"nodePortRange,omitempty"`
+	HostPorts            bool     `json:"hostPorts"`
+	Devices              []Device `json:"devices,omitempty"` // on which the network comes
 }
 
 // FlowStatus is the state of the flow record.
@@ -152,12 +163,14 @@ type IdentityInfo struct {
 	RefCount int            `json:"refCount"` // addresses that have it
 }
 
-// ServiceInfo is one frontend.
+// ServiceInfo is one frontend in one of its scopes.
 type ServiceInfo struct {
 	ID       uint32        `json:"id"`
-	Name     string        `json:"name"` // namespace/name
-	Frontend string        `json:"frontend"`
+	Name     string        `json:"name"`     // namespace/name
+	Frontend string        `json:"frontend"` // ip:port/PROTO; an unspecified ip is every address of a node
+	Scope    string        `json:"scope"`    // "internal": sockets of the cluster; "external": packets from the network
 	Type     string        `json:"type"`
+	Local    bool          `json:"local,omitempty"` // a traffic policy leaves only backends on this node
 	Affinity time.Duration `json:"affinity,omitempty"`
 	Backends []BackendInfo `json:"backends"`
 }

@@ -19,6 +19,27 @@ type Overlay struct {
 	// Native: packets to other nodes' pods are not encapsulated; there is no cilium_vxlan then. Direct: the other nodes
 	// are neighbours on the device that has Underlay; otherwise routes that others made lead to them.
 	Native, Direct bool
+
+	// NodePorts asks for the devices on which packets for services come from the network; nil: for none.
+	NodePorts *NodePorts
+}
+
+// NodePorts says where services are served to the network.
+type NodePorts struct {
+	// Devices are names; a + at the end stands for the rest of one. None: those that have one of Addresses, or a
+	// default route, if there are any. Only Ethernet devices count.
+	Devices []string
+	// Addresses are the node's.
+	Addresses []netip.Addr
+	// First and Last bound a range of ports that the kernel gives to no connection of its own; 0: no range.
+	First, Last uint16
+}
+
+// Device of the node that leads to the network.
+type Device struct {
+	Name      string       `json:"name"`
+	Index     uint32       `json:"index"`
+	Addresses []netip.Addr `json:"addresses,omitempty"` // those of one link apart
 }
 
 // OverlayLinks are the indexes of the devices.
@@ -28,6 +49,7 @@ type OverlayLinks struct {
 	Tunnel           Tunnel
 	Outside          Outside
 	HostMAC, NetMAC  datapath.MAC
+	Devices          []Device // with Overlay.NodePorts: those of Outside, by index
 }
 
 // PodLink describes a pod's link to its node.
@@ -74,7 +96,7 @@ type NodeRoute struct {
 type Network interface {
 	// EnsureOverlay makes cilium_vxlan (collect-metadata, MAC datapath.OverlayMAC), cilium_host and
 	// cilium_net, turns forwarding on, and assigns the routers. With Direct, ErrNotFound if no device has
-	// Underlay.
+	// Underlay; with NodePorts, if none has one of the names.
 	EnsureOverlay(o Overlay) (OverlayLinks, error)
 	// SyncNodeRoutes makes the routes via cilium_host and to neighbours exactly these.
 	SyncNodeRoutes(routes []NodeRoute) error

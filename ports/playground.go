@@ -34,15 +34,20 @@ type Playground interface {
 	// DeleteNamespace removes a namespace and returns when it and all in it is gone; absent is no error.
 	DeleteNamespace(ctx context.Context, namespace string) error
 
-	// Probe lets a pod carry out a job. The outcomes come in the order of the job's probes.
+	// Probe lets a pod, or the machine of the test if it is connectivity.FromOutside, carry out a job. The
+	// outcomes come in the order of the job's probes.
 	Probe(ctx context.Context, pod cluster.Name, job connectivity.Job) ([]connectivity.Outcome, error)
 
 	// Policies names the policies that a node's agent has in force.
 	Policies(ctx context.Context, node string) ([]policy.Ref, error)
 	// Known lists the addresses that a node's kernel has an identity for.
 	Known(ctx context.Context, node string) ([]netip.Addr, error)
-	// ServesNodePorts says whether a node's agent serves node ports of services.
-	ServesNodePorts(ctx context.Context, node string) (bool, error)
+	// Serves says whether a node's agent serves node ports of services and host ports of pods, as far as
+	// there are any.
+	Serves(ctx context.Context, node string) (nodePorts, hostPorts bool, err error)
+	// Outside says why the machine of the test is nobody outside of the cluster who reaches its nodes;
+	// empty if it is.
+	Outside(ctx context.Context) (why string, err error)
 	// Evidence tells in words what a node's agent saw of some addresses since a time, and how its
 	// endpoints stand.
 	Evidence(ctx context.Context, node string, since time.Time, addrs []netip.Addr) (string, error)

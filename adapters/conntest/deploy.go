@@ -184,8 +184,11 @@ func (r *Runner) settle(ctx context.Context) error {
 	if err := r.warmUp(ctx); err != nil {
 		return err
 	}
-	if w.NodePorts, err = r.p.ServesNodePorts(ctx, r.layout.Node); err != nil {
+	if w.NodePorts, w.HostPorts, err = r.p.Serves(ctx, r.layout.Node); err != nil {
 		return fmt.Errorf("ask the agent of %s for its services: %w", r.layout.Node, err)
+	}
+	if w.NoOutside, err = r.p.Outside(ctx); err != nil {
+		return fmt.Errorf("find out whether this machine is outside of the cluster: %w", err)
 	}
 	return nil
 }

@@ -1,4 +1,5 @@
-// Package health answers the kubelet's probes over HTTP, on the loopback addresses only.
+// Package health answers the kubelet's probes over HTTP, on the loopback addresses only, and in kube-proxy's place
+// those who ask for the health of the node's services.
 //
 // GET /healthz is 200 when pods can be served and 503 with the reason when they cannot. With the header
 // "require-k8s-connectivity: false" it says whether the agent is alive: whether its loop answers, whatever it
@@ -105,8 +106,8 @@ func Listen(port uint16) ([]net.Listener, error) {
 	return open, nil
 }
 
-// Module answers probes for as long as the application runs. It needs a Port.
-var Module = fx.Module("health", fx.Invoke(serveWhileRunning))
+// Module answers probes for as long as the application runs. It needs a Port and a ProxyAddress.
+var Module = fx.Module("health", fx.Invoke(serveWhileRunning, serveProxyWhileRunning))
 
 func serveWhileRunning(lc fx.Lifecycle, port Port, endpoints ports.Endpoints, inspector ports.Inspector, log *slog.Logger) {
 	if port == 0 {

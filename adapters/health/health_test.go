@@ -10,6 +10,7 @@ import (
 	"net/http/httptest"
 	"net/netip"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -40,6 +41,24 @@ func get(t *testing.T, url string, headers ...string) (int, string) {
 	b, err := io.ReadAll(resp.Body)
 	require.NoError(t, err)
 	return resp.StatusCode, string(b)
+}
+
+// The words are kube-proxy's: cloud load balancers and their probes know them.
+func TestAnswersInKubeProxysPlace(t *testing.T) {
+	eps := agent.NewEndpoints(netip.MustParsePrefix("10.1.0.0/24"))
+	s := httptest.NewServer(health.ProxyHandler(eps, func() time.Time { return time.Unix(1_700_000_000, 0) }))
+	defer s.Close()
+	code, body := get(t, s.URL+"/healthz")
+	assert.Equal(t, 200, code)
+	assert.JSONEq(t, `{"lastUpdated":"2023-11-14T22:13:20Z","currentTime":"2023-11-14T22:13:20Z"}`, body)
+	eps.Hook(func(_ context.Context, op string, _ ports.ContainerInterface) error {
+		if op == "Ready" {
+			return errors.New("not yet")
+		}
+		return nil
+	})
+	code, _ = get(t, s.URL+"/healthz")
+	assert.Equal(t, 503, code)
 }
 
 func TestAnswers(t *testing.T) {

@@ -122,6 +122,11 @@ func (c *conn) ensureOverlay(o ports.Overlay) (ports.OverlayLinks, error) {
 			return out, err
 		}
 	}
+	if o.NodePorts != nil {
+		if err := c.nodePortDevices(*o.NodePorts, &out); err != nil {
+			return out, err
+		}
+	}
 	out.Host, out.Net, out.HostMAC, out.NetMAC = host.index, peer.index, host.mac, peer.mac
 	return out, nil
 }

@@ -3,71 +3,18 @@ package runtime
 import (
 	"context"
 	"fmt"
-	"log/slog"
-	"net/netip"
 	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/weirnet/weir/core/cluster"
-	"github.com/weirnet/weir/core/config"
 	"github.com/weirnet/weir/core/datapath"
 	"github.com/weirnet/weir/core/engine"
 	"github.com/weirnet/weir/core/flow"
 	"github.com/weirnet/weir/core/ipam"
 	"github.com/weirnet/weir/ports"
 )
-
-// Config of an agent.
-type Config struct {
-	Node         string // name of this node's object
-	Version      string
-	VXLANPort    uint16 // 0: 8472
-	Routing      engine.Routing
-	MTU          int    // of pods, in bytes; 0: what Deps.PodMTU says
-	FlowCapacity int    // of the flow record; 0: 4095
-	Cluster      string // its name; "" is cluster.DefaultName
-	// IPAM is who gives this node its pod ranges, for what is said while it waits for them. NoIPv4 and NoIPv6
-	// leave the ranges of a family out.
-	IPAM string
-	// Routers are the pods' gateways, one a family, with IPAM config.IPAMDelegated: the addresses of pods come from
-	// another plugin then, and the node needs no ranges.
-	Routers        []netip.Addr
-	NoIPv4, NoIPv6 bool
-	// Masquerade says what Deps.Masquerade is told at first.
-	Masquerade config.Masquerade
-	// LeakGrace is how long an endpoint whose pod is no longer in the cluster, or whose link is gone, is kept;
-	// 0: until CNI releases it.
-	LeakGrace time.Duration
-	// Notes adds to what `weir status` says: what is wrong, and what is worth knowing. It may be called at any
-	// time. Nil: nothing.
-	Notes func() (problems, warnings []string)
-	// IdentityGrace is how long an identity without endpoints is kept, and its number rests after that; 0:
-	// engine.LocalQuarantine, longer than flow entries that name it live without traffic.
-	IdentityGrace time.Duration
-	// Features and Attach describe the kernel for `weir status`.
-	Features []ports.Feature
-	Kernel   string
-	Attach   string
-	Datapath string // "ebpf" or "fake"
-	// Started is called once, beside the loop, when the agent is ready. A Stepper ignores it. Nil: nothing.
-	Started func()
-}
-
-// Deps are the ports of an agent. OpenDatapath is called once, when the overlay devices exist.
-type Deps struct {
-	Source       ports.Source
-	Publisher    ports.Publisher
-	Identities   ports.Identities
-	Attachments  ports.Attachments
-	Network      ports.Network
-	Masquerade   ports.Masquerade // nil: nothing is masqueraded
-	OpenDatapath func(ports.OverlayLinks) (ports.Datapath, error)
-	PodMTU       func(node netip.Addr) (int, error) // from the node's underlay address; nil: 1450
-	Clock        ports.Clock
-	Log          *slog.Logger
-}
 
 // Agent is one node's agent. It implements ports.Endpoints and ports.Inspector.
 type Agent struct {
@@ -96,6 +43,8 @@ type agent struct {
 	leaks    map[attachmentKey]time.Time // since when they look leaked
 	gcLeaks  time.Time
 	masq     masquerade
+	health   serviceHealth
+	devices  []ports.Device // on which services are served to the network
 	dp       ports.Datapath
 	engine   *engine.Engine // nil until the datapath is open
 	exec     *executor
@@ -281,10 +230,12 @@ func (a *agent) open() error {
 		VXLANPort: a.cfg.VXLANPort, MTU: a.cfg.MTU, Routers: a.self.Routers,
 		Underlay: a.self.Addresses[0], Native: a.cfg.Routing != engine.Tunnel, Direct: a.cfg.Routing == engine.Direct,
 	}
+	overlay.NodePorts = a.nodePorts()
 	links, err := a.deps.Network.EnsureOverlay(overlay)
 	if err != nil {
 		return fmt.Errorf("overlay devices: %w", err)
 	}
+	a.devices = links.Devices
 	if a.dp, err = a.deps.OpenDatapath(links); err != nil {
 		return fmt.Errorf("open datapath: %w", err)
 	}
@@ -299,7 +250,7 @@ func (a *agent) open() error {
 		published.Routers = nil // every node has the same, for its own pods
 	}
 	a.wishes.add(engine.Op{Table: engine.Nodes, Key: a.self.Name, Row: published})
-	a.engine = engine.New(a.cfg.Node, adopted, a.deps.Clock.Now(), engine.WithRouting(a.cfg.Routing), engine.WithCluster(a.cfg.Cluster))
+	a.engine = engine.New(a.cfg.Node, adopted, a.deps.Clock.Now(), a.engineOptions()...)
 	a.exec.adoption.generation = a.engine.Generation()
 	return nil
 }
@@ -377,6 +328,8 @@ func (a *agent) apply(ev engine.Event) {
 		switch op.Table {
 		case engine.Published, engine.Identity:
 			a.wishes.add(op)
+		case engine.HealthChecks:
+			a.health.note(op)
 		default:
 			kernel = append(kernel, op)
 		}
@@ -427,6 +380,7 @@ func (a *agent) settle() time.Time {
 			a.whenReady()
 		}
 	}
+	a.keepServiceHealth(now)
 	a.wake()
 	return next
 }

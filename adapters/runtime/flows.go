@@ -157,14 +157,16 @@ func (l lookups) Frontend(addr netip.AddrPort, proto uint8) (flow.Service, bool)
 func (l lookups) Rule(c datapath.Cookie) (policy.Verdict, bool) { return l.a.engine.Rule(c) }
 
 func serviceInfo(f lb.FrontendState) ports.ServiceInfo {
+	key := f.Key()
+	key.Scope = datapath.Internal // not part of the text
 	s := ports.ServiceInfo{
-		ID: f.ID, Name: f.Service.String(), Frontend: f.Key().String(),
-		Type: string(f.Frontend.Type), Affinity: f.Affinity,
+		ID: f.ID, Name: f.Service.String(), Frontend: key.String(), Scope: f.Scope.String(),
+		Type: string(f.Frontend.Type), Local: f.Local, Affinity: f.Affinity,
 	}
 	for _, b := range f.Backends {
 		s.Backends = append(s.Backends, ports.BackendInfo{
 			ID:      b.ID,
-			Address: datapath.ServiceKey{Addr: b.Backend.Addr, Port: b.Backend.Port, Proto: b.Backend.Proto}.String(),
+			Address: datapath.Backend{Addr: b.Backend.Addr, Port: b.Backend.Port, Proto: b.Backend.Proto}.String(),
 			State:   b.Backend.State.String(), Node: b.Backend.Node,
 		})
 	}

@@ -94,6 +94,10 @@ func (a *agent) draftStatus() statusDraft {
 		problems, warnings := a.cfg.Notes()
 		s.Problems, s.Warnings = append(s.Problems, problems...), append(s.Warnings, warnings...)
 	}
+	s.Services = a.serviceStatus()
+	if w := a.noDevices(); w != "" {
+		s.Warnings = append(s.Warnings, w)
+	}
 	if a.engine == nil {
 		s.Problems = append(s.Problems, a.notOpen().Error())
 		return s
@@ -105,6 +109,9 @@ func (a *agent) draftStatus() statusDraft {
 	s.Problems = append(s.Problems, a.engine.Problems()...)
 	if p := a.masq.problem(); p != "" {
 		s.Problems = append(s.Problems, p)
+	}
+	if a.health.err != nil {
+		s.Problems = append(s.Problems, a.health.err.Error())
 	}
 	s.Masquerade = a.masq.describe()
 	s.Revision = a.engine.Revision()

@@ -21,6 +21,7 @@ import (
 	"github.com/weirnet/weir/fakes/kernel"
 	"github.com/weirnet/weir/fakes/masquerade"
 	"github.com/weirnet/weir/fakes/network"
+	"github.com/weirnet/weir/fakes/servicehealth"
 	"github.com/weirnet/weir/ports"
 )
 
@@ -43,11 +44,12 @@ func (*clusterEnd) Findings() []cluster.Finding                                 
 // upkeep is an agent that is driven by hand.
 type upkeep struct {
 	*runtime.Stepper
-	t     *testing.T
-	clock *clock.Clock
-	net   *network.Network
-	masq  *masquerade.Masquerade
-	end   *clusterEnd
+	t      *testing.T
+	clock  *clock.Clock
+	net    *network.Network
+	masq   *masquerade.Masquerade
+	end    *clusterEnd
+	health *servicehealth.ServiceHealth
 }
 
 func prefixes(ss ...string) (out []netip.Prefix) {
@@ -59,12 +61,12 @@ func prefixes(ss ...string) (out []netip.Prefix) {
 
 func newUpkeep(t *testing.T, cfg runtime.Config) *upkeep {
 	t.Helper()
-	u := &upkeep{t: t, clock: clock.New(time.Unix(1_700_000_000, 0)), net: network.New(), masq: masquerade.New(), end: &clusterEnd{}}
+	u := &upkeep{t: t, clock: clock.New(time.Unix(1_700_000_000, 0)), net: network.New(), masq: masquerade.New(), health: servicehealth.New(), end: &clusterEnd{}}
 	cfg.Node, cfg.MTU = "n1", 1450
 	k := kernel.New(kernel.Options{})
 	store := fakecluster.New()
 	u.Stepper = runtime.NewStepper(cfg, runtime.Deps{
-		Source: u.end, Publisher: u.end, Identities: u.end, Attachments: store.Node("n1").NewAttachments(), Network: u.net, Masquerade: u.masq,
+		Source: u.end, Publisher: u.end, Identities: u.end, Attachments: store.Node("n1").NewAttachments(), Network: u.net, Masquerade: u.masq, ServiceHealth: u.health,
 		OpenDatapath: func(ports.OverlayLinks) (ports.Datapath, error) { return k, nil },
 		Clock:        u.clock, Log: slog.New(slog.DiscardHandler),
 	})

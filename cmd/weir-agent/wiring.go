@@ -18,6 +18,7 @@ import (
 	"github.com/weirnet/weir/adapters/nftables"
 	"github.com/weirnet/weir/adapters/rtnetlink"
 	"github.com/weirnet/weir/adapters/runtime"
+	"github.com/weirnet/weir/adapters/servicehealth"
 	"github.com/weirnet/weir/core/config"
 	"github.com/weirnet/weir/core/engine"
 	"github.com/weirnet/weir/ports"
@@ -39,13 +40,13 @@ func wiring(o *options) fx.Option {
 			rtnetlink.Config{}, nftables.Config{},
 			ebpf.Config{BPFFS: s.BPFFS, Cgroup: s.Cgroup, AllowRootCgroup: s.AllowRootCgroup, Sizes: ebpf.Sizes{Flows: s.FlowTableRows, Policy: s.PolicyTableRows}, Logger: log},
 			api.SocketPath(o.socket()),
-			health.Port(s.HealthPort),
+			health.Port(s.HealthPort), health.ProxyAddress(s.NodePorts.Healthz),
 		),
 		fx.Invoke(func(lc fx.Lifecycle, h *heap) { lc.Append(fx.StartHook(h.steer)) }),
 		source(o, log), rtnetlink.Module, nftables.Module, ebpf.Module,
 		fx.Provide(agentConfig, agentDeps, newCNIKeeper, provideConfigKeeper),
 		runtime.Module,
-		api.Module, health.Module,
+		api.Module, health.Module, servicehealth.Module,
 		fx.Invoke(keepCNI, keepConfig),
 	)
 }
@@ -84,7 +85,7 @@ func agentConfig(o *options, n *notes, h *heap, features []ports.Feature) runtim
 		Features: needs(features, s.Cgroup != ""), Kernel: kernelRelease(), Attach: attachMode(features), Datapath: "ebpf",
 		Started: h.settle, Notes: n.read,
 	}
-	c.Masquerade = s.Masquerade
+	c.Masquerade, c.NodePorts, c.SocketLB = s.Masquerade, s.NodePorts, s.Cgroup != ""
 	if o.clusterDir == "" {
 		c.LeakGrace = leakGrace
 	} else {
@@ -101,6 +102,7 @@ type depsParams struct {
 	Attachments ports.Attachments
 	Network     *rtnetlink.Network
 	Masquerade  ports.Masquerade
+	Health      ports.ServiceHealth
 	Open        ebpf.Opener
 	Log         *slog.Logger
 }
@@ -109,9 +111,12 @@ func agentDeps(o *options, p depsParams) runtime.Deps {
 	if m := o.settings.Masquerade; o.clusterDir != "" && !m.IPv4 && !m.IPv6 {
 		p.Masquerade = nil // nobody asked: what others may have made is left alone
 	}
+	if n := o.settings.NodePorts; !n.Enabled || !n.Health {
+		p.Health = nil
+	}
 	return runtime.Deps{
-		Masquerade: p.Masquerade,
-		Source:     p.Source, Publisher: p.Publisher, Identities: p.Identities, Attachments: p.Attachments,
+		Masquerade: p.Masquerade, ServiceHealth: p.Health,
+		Source: p.Source, Publisher: p.Publisher, Identities: p.Identities, Attachments: p.Attachments,
 		Network: p.Network, OpenDatapath: p.Open,
 		PodMTU: func(node netip.Addr) (int, error) {
 			underlay, err := p.Network.UnderlayMTU(node)

@@ -20,7 +20,8 @@ func newBPFLBListCommand(g *globals) *cobra.Command {
 		Aliases: []string{"ls"},
 		Short:   "List services with the backend of each slot",
 		Long: `List services with the backend of each slot. REVNAT_ID is the service's number; slot 0 describes
-the service itself, and connections go to the others.`,
+the service itself, and connections go to the others. 0.0.0.0 and [::] stand for every address of a node. A service that
+is served to the network, too, has rows for it and rows with /i for the sockets of the cluster.`,
 		Example: `  weir bpf lb list
   weir bpf lb list --frontends
   weir bpf lb list --backends -o json`,
@@ -66,14 +67,17 @@ func sortServices(s []ports.Row[datapath.ServiceKey, datapath.Service]) {
 		if a.Port != b.Port {
 			return a.Port < b.Port
 		}
-		return a.Proto < b.Proto
+		if a.Proto != b.Proto {
+			return a.Proto < b.Proto
+		}
+		return a.Scope > b.Scope // the network first, as it has the shorter name
 	})
 }
 
 func lbServices(d ports.TablesDump, infos []ports.ServiceInfo) []keyed {
-	types := map[uint32]string{}
+	types := map[uint32]ports.ServiceInfo{}
 	for _, i := range infos {
-		types[i.ID] = i.Type
+		types[i.ID] = i
 	}
 	addrs := map[uint32]datapath.Backend{}
 	for _, b := range d.Backends {
@@ -94,15 +98,42 @@ func lbServices(d ports.TablesDump, infos []ports.ServiceInfo) []keyed {
 	})
 }
 
+// frontendText writes frontends as Cilium does: one that is served to the network, too, has /i where it is for the
+// sockets of the cluster.
+func frontendText(d ports.TablesDump) func(datapath.ServiceKey) string {
+	served := map[datapath.ServiceKey]bool{}
+	for _, s := range d.Services {
+		if s.Key.Scope == datapath.External {
+			s.Key.Scope = datapath.Internal
+			served[s.Key] = true
+		}
+	}
+	return func(k datapath.ServiceKey) string {
+		internal := k.Scope == datapath.Internal
+		k.Scope = datapath.Internal
+		if internal && served[k] {
+			return k.String() + "/i"
+		}
+		return k.String()
+	}
+}
+
 // serviceFlags describes a service as Cilium does: its type, affinity, and whether the address is
 // one that routers know.
-func serviceFlags(s datapath.Service, typ string) string {
+func serviceFlags(s datapath.Service, info ports.ServiceInfo) string {
 	var flags []string
+	typ := info.Type
 	if typ != "" {
 		flags = append(flags, typ)
 	}
 	if s.AffinityTimeout > 0 {
 		flags = append(flags, "sessionAffinity")
+	}
+	switch {
+	case info.Local && info.Scope == datapath.External.String():
+		flags = append(flags, "Local")
+	case info.Local:
+		flags = append(flags, "InternalLocal")
 	}
 	if typ == string(lb.ClusterIP) {
 		flags = append(flags, "non-routable")
@@ -123,9 +154,10 @@ func eachSlot(d ports.TablesDump, self func(datapath.Service, datapath.ServiceKe
 	for _, s := range d.Slots {
 		slots[s.Key] = s.Value
 	}
+	text := frontendText(d)
 	var out []keyed
 	for _, s := range d.Services {
-		row := keyed{key: s.Key.String(), values: []string{self(s.Value, s.Key)}}
+		row := keyed{key: text(s.Key), values: []string{self(s.Value, s.Key)}}
 		for n := uint32(1); n <= s.Value.Count; n++ {
 			text := "slot is empty"
 			if id, ok := slots[datapath.SlotKey{Service: s.Value.ID, Slot: n}]; ok {
@@ -149,9 +181,10 @@ func lbBackends(d ports.TablesDump) []keyed {
 
 func lbRevNat(d ports.TablesDump) []keyed {
 	sort.SliceStable(d.Services, func(i, j int) bool { return d.Services[i].Value.ID < d.Services[j].Value.ID })
+	text := frontendText(d)
 	var out []keyed
 	for _, s := range d.Services {
-		out = append(out, keyed{fmt.Sprint(s.Value.ID), []string{s.Key.String()}})
+		out = append(out, keyed{fmt.Sprint(s.Value.ID), []string{text(s.Key)}})
 	}
 	return out
 }

@@ -27,7 +27,7 @@ import (
 func newPlayground(t *testing.T, nodes int) (*playground.Playground, *fakes.Cluster) {
 	t.Helper()
 	c, err := fakes.New(func(node string, d fakes.Deps) fakes.Agent {
-		return runtime.New(runtime.Config{Node: node, Datapath: "fake"}, runtime.Deps(d))
+		return runtime.New(runtime.Config{Node: node, Datapath: "fake", SocketLB: true, NodePorts: servesAll}, runtime.Deps(d))
 	}, fakes.Options{Nodes: nodes})
 	require.NoError(t, err)
 	t.Cleanup(func() { assert.NoError(t, c.Close()) })

@@ -14,6 +14,7 @@ import (
 
 	"github.com/weirnet/weir/adapters/runtime"
 	"github.com/weirnet/weir/core/cluster"
+	"github.com/weirnet/weir/core/config"
 	"github.com/weirnet/weir/core/datapath"
 	"github.com/weirnet/weir/core/flow"
 	"github.com/weirnet/weir/fakes"
@@ -29,11 +30,14 @@ type simulation struct {
 
 var _ ports.Lab = (*simulation)(nil)
 
+// servesAll has the agents of fakes serve what takes kube-proxy's place.
+var servesAll = config.NodePorts{Replacement: true, Enabled: true, HostPorts: true, First: 30000, Last: 32767}
+
 // newSimulation builds a lab of fakes with n nodes and applies the manifests. A finding that is no
 // warning is an error.
 func newSimulation(ctx context.Context, n int, files []ports.LabManifest) (ports.Lab, error) {
 	c, err := fakes.New(func(node string, d fakes.Deps) fakes.Agent {
-		return runtime.New(runtime.Config{Node: node, Datapath: "fake"}, runtime.Deps(d))
+		return runtime.New(runtime.Config{Node: node, Datapath: "fake", SocketLB: true, NodePorts: servesAll}, runtime.Deps(d))
 	}, fakes.Options{Nodes: n, Seed: uint64(time.Now().UnixNano())})
 	if err != nil {
 		return nil, err

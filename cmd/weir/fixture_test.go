@@ -82,7 +82,10 @@ func fixture() *agent.Inspector {
 			Features: []ports.Feature{{Name: "tcx", Supported: false, Detail: "clsact is used"}, {Name: "ring buffer", Supported: true, Required: true}},
 			Tables:   []ports.TableStatus{{Name: "endpoints", Rows: 3, Capacity: 1024}, {Name: "policy", Rows: 5, Capacity: 16384}},
 			PodCIDRs: []netip.Prefix{prefix("10.244.1.0/24"), prefix("fd00:1::/64")}, Allocated: []netip.Addr{addr("10.244.1.5"), addr("10.244.1.6"), addr("fd00:1::5")},
-			Routing: "Tunnel [vxlan]", Attach: "Legacy TC", Endpoints: 2, Revision: 3,
+			Routing: "Tunnel [vxlan]", Attach: "Legacy TC", Endpoints: 2,
+			Services: &ports.ServiceStatus{KubeProxyReplacement: true, Sockets: true, NodePorts: true, NodePortRange: "30000-32767", HostPorts: true,
+				Devices: []ports.Device{{Name: "eth0", Index: 2, Addresses: []netip.Addr{addr("172.18.0.2"), addr("fd12::2")}}, {Name: "eth1", Index: 3}}},
+			Revision: 3,
 			Flows:    ports.FlowStatus{Current: 4, Max: 4095, Seen: 4, PerSec: 0.5, InKernel: 3},
 			Counters: []ports.Counter{{Direction: datapath.Ingress, Packets: 10, Bytes: 1000}, {Reason: 133, Direction: datapath.Ingress, Packets: 1, Bytes: 60}},
 		},
@@ -101,9 +104,15 @@ func fixture() *agent.Inspector {
 			{ID: identity.Host, Labels: []string{"reserved:host"}, Class: 3},
 		},
 		Services: []ports.ServiceInfo{
-			{ID: 1, Name: "shop/backend", Frontend: "10.96.0.9:80/TCP", Type: "ClusterIP", Backends: []ports.BackendInfo{
+			{ID: 1, Name: "shop/backend", Frontend: "10.96.0.9:80/TCP", Scope: "internal", Type: "ClusterIP", Backends: []ports.BackendInfo{
 				{ID: 4, Address: "10.244.1.6:8080/TCP", State: "active", Node: "n1"}, {ID: 5, Address: "10.244.2.6:8080/TCP", State: "terminating", Node: "n2"}}},
-			{ID: 2, Name: "shop/none", Frontend: "[fd00:96::9]:53/UDP", Type: "ClusterIP", Affinity: time.Hour},
+			{ID: 7, Name: "shop/backend", Frontend: "0.0.0.0:30080/TCP", Scope: "internal", Type: "NodePort", Backends: []ports.BackendInfo{
+				{ID: 4, Address: "10.244.1.6:8080/TCP", State: "active", Node: "n1"}, {ID: 5, Address: "10.244.2.6:8080/TCP", State: "active", Node: "n2"}}},
+			{ID: 8, Name: "shop/backend", Frontend: "0.0.0.0:30080/TCP", Scope: "external", Type: "NodePort", Local: true, Backends: []ports.BackendInfo{
+				{ID: 4, Address: "10.244.1.6:8080/TCP", State: "active", Node: "n1"}}},
+			{ID: 9, Name: "shop/frontend:host-port", Frontend: "0.0.0.0:8081/UDP", Scope: "external", Type: "HostPort", Backends: []ports.BackendInfo{
+				{ID: 6, Address: "10.244.1.5:81/UDP", State: "active", Node: "n1"}}},
+			{ID: 2, Name: "shop/none", Frontend: "[fd00:96::9]:53/UDP", Scope: "internal", Type: "ClusterIP", Affinity: time.Hour},
 		},
 		Nodes: []cluster.Node{
 			{Name: "n2", Addresses: []netip.Addr{addr("172.18.0.3")}, PodCIDRs: []netip.Prefix{prefix("10.244.2.0/24")}},
@@ -142,8 +151,11 @@ func fixture() *agent.Inspector {
 			},
 			Services: []ports.Row[datapath.ServiceKey, datapath.Service]{
 				{Key: datapath.ServiceKey{Addr: addr("fd00:96::9"), Port: 53, Proto: datapath.ProtoUDP}, Value: datapath.Service{ID: 2, AffinityTimeout: 3600}},
+				{Key: datapath.ServiceKey{Addr: addr("0.0.0.0"), Port: 30080, Proto: datapath.ProtoTCP, Scope: datapath.External}, Value: datapath.Service{ID: 8, Count: 1}},
+				{Key: datapath.ServiceKey{Addr: addr("0.0.0.0"), Port: 30080, Proto: datapath.ProtoTCP}, Value: datapath.Service{ID: 7, Count: 2}},
+				{Key: datapath.ServiceKey{Addr: addr("0.0.0.0"), Port: 8081, Proto: datapath.ProtoUDP, Scope: datapath.External}, Value: datapath.Service{ID: 9, Local: true}},
 				{Key: datapath.ServiceKey{Addr: addr("10.96.0.9"), Port: 80, Proto: datapath.ProtoTCP}, Value: datapath.Service{ID: 1, Count: 3}}},
-			Slots: []ports.Row[datapath.SlotKey, uint32]{{Key: datapath.SlotKey{Service: 1, Slot: 1}, Value: 4}, {Key: datapath.SlotKey{Service: 1, Slot: 2}, Value: 99}},
+			Slots: []ports.Row[datapath.SlotKey, uint32]{{Key: datapath.SlotKey{Service: 8, Slot: 1}, Value: 4}, {Key: datapath.SlotKey{Service: 7, Slot: 1}, Value: 4}, {Key: datapath.SlotKey{Service: 7, Slot: 2}, Value: 5}, {Key: datapath.SlotKey{Service: 1, Slot: 1}, Value: 4}, {Key: datapath.SlotKey{Service: 1, Slot: 2}, Value: 99}},
 			Backends: []ports.Row[uint32, datapath.Backend]{
 				{Key: 5, Value: datapath.Backend{Addr: addr("10.244.2.6"), Port: 8080, Proto: datapath.ProtoTCP}},
 				{Key: 4, Value: datapath.Backend{Addr: addr("10.244.1.6"), Port: 8080, Proto: datapath.ProtoTCP}}},

@@ -15,6 +15,7 @@ import (
 	"github.com/weirnet/weir/adapters/helm"
 	"github.com/weirnet/weir/adapters/kubernetes/cluster"
 	"github.com/weirnet/weir/adapters/kubernetes/playground"
+	"github.com/weirnet/weir/adapters/testpod"
 	"github.com/weirnet/weir/ports"
 )
 
@@ -46,8 +47,11 @@ type globals struct {
 
 func newGlobals(in io.Reader, out, err io.Writer) *globals {
 	return &globals{in: in, out: out, err: err, now: time.Now, getenv: os.Getenv, program: weirProgram,
-		connect:     func(socket string) ports.Inspector { return api.NewClient(socket) },
-		playground:  func(o playground.Options) (ports.Playground, error) { return playground.Open(o) },
+		connect: func(socket string) ports.Inspector { return api.NewClient(socket) },
+		playground: func(o playground.Options) (ports.Playground, error) {
+			o.Local = testpod.Run
+			return playground.Open(o)
+		},
 		openCluster: func(o cluster.Options) (clusterAccess, error) { return cluster.Open(o) },
 		openHelm:    func(t helm.Target) (helmAccess, error) { return helm.Open(t, nil) },
 	}

@@ -5,6 +5,8 @@ import (
 	"sort"
 
 	"github.com/spf13/cobra"
+
+	"github.com/weirnet/weir/core/datapath"
 )
 
 func newServiceCommand(g *globals) *cobra.Command {
@@ -21,6 +23,9 @@ func newServiceListCommand(g *globals) *cobra.Command {
 		Use:     "list",
 		Aliases: []string{"ls"},
 		Short:   "List frontends with their backends",
+		Long: `List frontends with their backends. 0.0.0.0 and [::] stand for every address of a node. A frontend that is
+served to the network, too, has a line for it and one with /i for the sockets of the cluster: traffic policies may give
+them different backends.`,
 		Example: "  weir service list\n  weir service list -o json | jq '.[] | select(.backends == [])'",
 		Args:    args(cobra.NoArgs),
 	}
@@ -37,8 +42,15 @@ func newServiceListCommand(g *globals) *cobra.Command {
 			}
 			return printJSON(g.out, orEmpty(services))
 		}
+		served := map[string]bool{} // to the network
+		for _, s := range services {
+			served[s.Frontend] = served[s.Frontend] || s.Scope == datapath.External.String()
+		}
 		t := newTable(g.out, "ID", "Frontend", "Service Type", "Backend")
 		for _, s := range services {
+			if s.Scope == datapath.Internal.String() && served[s.Frontend] {
+				s.Frontend += "/i"
+			}
 			cells := []string{fmt.Sprint(s.ID), s.Frontend, s.Type}
 			if len(s.Backends) == 0 {
 				t.row(cells...)

@@ -120,6 +120,9 @@ func orUnknown(problems []string) []string {
 // writeStatus prints the lines in Cilium's order; what is not known is left out.
 func writeStatus(w io.Writer, s ports.Status, verbose bool, now time.Time) error {
 	t := newTable(w)
+	if s.Services != nil {
+		t.row("KubeProxyReplacement:", kubeProxyText(*s.Services))
+	}
 	health := "Ok"
 	if !s.Healthy {
 		health = fmt.Sprintf("Failure   %d problem(s)", len(orUnknown(s.Problems)))
@@ -209,12 +212,65 @@ func hubbleText(f ports.FlowStatus) string {
 		f.Current, f.Max, percent, f.PerSec, f.Lost, f.InKernel)
 }
 
+// kubeProxyText says whether kube-proxy is replaced, and the devices with their addresses.
+func kubeProxyText(s ports.ServiceStatus) string {
+	text := "False"
+	if s.KubeProxyReplacement {
+		text = "True"
+	}
+	if len(s.Devices) > 0 {
+		text += "   [" + devicesText(s.Devices) + "]"
+	}
+	return text
+}
+
+func devicesText(ds []ports.Device) string {
+	var out []string
+	for _, d := range ds {
+		text := d.Name
+		for i, a := range d.Addresses {
+			text += map[bool]string{true: "   ", false: " "}[i == 0] + a.String()
+		}
+		out = append(out, text)
+	}
+	return strings.Join(out, ", ")
+}
+
+// writeServiceStatus prints what of services is served, in Cilium's form.
+func writeServiceStatus(t *table, s ports.ServiceStatus) {
+	enabled := func(yes bool) string { return map[bool]string{true: "Enabled", false: "Disabled"}[yes] }
+	nodePorts := enabled(s.NodePorts)
+	if s.NodePorts && s.NodePortRange != "" {
+		nodePorts += " (Range: " + s.NodePortRange + ")"
+	}
+	t.row("KubeProxyReplacement Details:")
+	for _, row := range [][2]string{
+		{"Status:", map[bool]string{true: "True", false: "False"}[s.KubeProxyReplacement]},
+		{"Socket LB:", enabled(s.Sockets)},
+		{"Devices:", devicesText(s.Devices)},
+		{"Mode:", "SNAT"},
+		{"Session Affinity:", "Enabled"},
+		{"XDP Acceleration:", "Disabled"},
+		{"Services:", ""},
+		{"- ClusterIP:", enabled(s.Sockets)},
+		{"- NodePort:", nodePorts},
+		{"- LoadBalancer:", enabled(s.Sockets || s.NodePorts)},
+		{"- externalIPs:", enabled(s.Sockets || s.NodePorts)},
+		{"- HostPort:", enabled(s.HostPorts)},
+	} {
+		t.row(indent(row[:])...)
+	}
+}
+
 // writeStatusDetails prints the lists below the lines: always what is wrong, and all of it when
 // verbose.
 func writeStatusDetails(w io.Writer, s ports.Status, verbose bool) error {
 	t := newTable(w)
 	section := func(title string, header ...string) { t.row(title); t.row(indent(header)...) }
 
+	if verbose && s.Services != nil {
+		writeServiceStatus(t, *s.Services)
+	}
 	shown := false
 	for _, f := range s.Features {
 		if !verbose && f.Supported {

@@ -59,10 +59,19 @@ type Pod struct {
 	Node           string
 	IPs            []netip.Addr
 	Ports          []policy.NamedPort // declared containerPorts; Name may be empty
+	HostPorts      []HostPort
 	HostNetwork    bool
 	Ready          bool
 	Terminating    bool // deletion was asked for
 	Finished       bool // Succeeded or Failed: owns no address any more
+}
+
+// HostPort is a port of a pod's node that leads to the pod.
+type HostPort struct {
+	IP    netip.Addr // of the node; unspecified: each of that family; invalid: each of any
+	Port  uint16     // of the node
+	To    uint16     // the container's
+	Proto uint8
 }
 
 // Endpoint is a pod's network attachment as its node published it.

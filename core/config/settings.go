@@ -41,6 +41,7 @@ type Settings struct {
 	TunnelPort      uint16
 	MTU             int // of pods, in bytes; 0 is found out
 	Masquerade      Masquerade
+	NodePorts       NodePorts
 	FlowBuffer      int
 	FlowTableRows   uint32
 	PolicyTableRows uint32
@@ -57,6 +58,20 @@ type Masquerade struct {
 	NativeCIDRs []netip.Prefix
 	// Devices limits it to these; none is all that are not ours.
 	Devices []string
+}
+
+// NodePorts says what of services is served to the network, and of pods at their node.
+type NodePorts struct {
+	Replacement bool // of kube-proxy, as a whole
+	Enabled     bool // node ports, and services' addresses from outside
+	HostPorts   bool
+	// Devices are those that lead to the network; a + at the end stands for the rest of a name. None: found out.
+	Devices     []string
+	First, Last uint16 // range of node ports
+	Protect     bool   // the range is not for connections of the node's own
+	Health      bool   // load balancers are told which nodes have backends
+	// Healthz is where the node's health is told in kube-proxy's place; the zero value: nowhere.
+	Healthz netip.AddrPort
 }
 
 // CNI says what the agent installs for container runtimes.
@@ -114,12 +129,20 @@ func Parse(values map[string]string) (Settings, error) {
 			IPv4: v.yes("enable-ipv4-masquerade"), IPv6: v.yes("enable-ipv6-masquerade"),
 			Devices: v.list("egress-masquerade-interfaces"),
 		},
+		NodePorts: NodePorts{
+			Replacement: v.yes("kube-proxy-replacement"),
+			Enabled:     v.yes("kube-proxy-replacement") || v.yes("enable-node-port"),
+			HostPorts:   (v.yes("kube-proxy-replacement") || v.yes("enable-host-port")) && v.text("cni-chaining-mode") != "portmap",
+			Devices:     v.list("devices"), First: 30000, Last: 32767,
+			Protect: v.yes("enable-auto-protect-node-port-range"), Health: v.yes("enable-health-check-nodeport"),
+		},
 		CNI: CNI{
 			Binary: v.text("cni-binary"), BinDir: v.text("cni-bin-dir"), ConfDir: v.text("cni-conf-dir"),
 			Exclusive: v.yes("cni-exclusive"), Uninstall: v.yes("cni-uninstall"), LogFile: v.text("cni-log-file"),
 			Chaining: v.text("cni-chaining-mode"), ReadConf: v.text("read-cni-conf"),
 		},
 	}
+	errs = s.NodePorts.read(v)
 	if s.BPFFS == "" {
 		s.BPFFS = path.Join(v.text("bpf-root"), "weir")
 	}

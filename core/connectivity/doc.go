@@ -32,7 +32,7 @@ const (
 	RoleHeadless   = "echo"        // whichever echo pod a headless service leads to
 	RoleDNS        = "dns"         // the cluster's DNS service
 	RoleAPIServer  = "api-server"  // the service default/kubernetes
-	RoleOutside    = "outside"     // an address outside the cluster
+	RoleOutside    = "outside"     // an address outside the cluster, and who asks from there
 	RoleOther      = "outside-other"
 )
 
@@ -129,6 +129,9 @@ type Greeting struct {
 	Echo   string `json:"echo,omitempty"`
 }
 
+// FromOutside stands for the source of probes that no pod makes: the machine that runs the test.
+var FromOutside = cluster.Name{Name: "outside"}
+
 // Pod is a pod of the test.
 type Pod struct {
 	Name        cluster.Name
@@ -190,8 +193,10 @@ type World struct {
 	// APIServers are the addresses of the cluster's API servers. One that is a target outside is a part of
 	// the world and of the cluster, as policies have it.
 	APIServers []netip.Addr
-	// NodePorts says that the agents serve node ports.
-	NodePorts bool
+	// NodePorts says that the agents serve node ports, HostPorts that they serve the pods' host ports.
+	NodePorts, HostPorts bool
+	// NoOutside says why nobody can ask from outside of the cluster; empty if somebody can.
+	NoOutside string
 	// NoDNS says why names can't be looked up; empty if they can.
 	NoDNS string
 }

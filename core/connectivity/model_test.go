@@ -41,7 +41,7 @@ func newBed(t *testing.T, nodes int) bed {
 		Namespace: ns,
 		Outside:   []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:443"), netip.MustParseAddrPort("[2001:db8::1]:443")},
 		Other:     []netip.AddrPort{netip.MustParseAddrPort("192.0.2.2:0"), netip.MustParseAddrPort("[2001:db8::2]:0")},
-		NodePorts: true,
+		NodePorts: true, HostPorts: true,
 	}}
 	names := []string{"n1", "n2"}[:nodes]
 	for i, n := range names {
@@ -93,7 +93,7 @@ func newBed(t *testing.T, nodes int) bed {
 		b.world.Services = append(b.world.Services, Service{
 			Name: s, Type: "NodePort", ClusterIPs: addrsOf(fmt.Sprintf("10.96.0.%d", i+1), fmt.Sprintf("fd96::%d", i+1)),
 			ExternalIPs: addrsOf(externalIPs...), Ingress: addrsOf(loadBalancerIPs...),
-			Ports: []ServicePort{{Name: portNameHTTP, Port: 8080, NodePort: uint16(30000 + i)}},
+			Ports: []ServicePort{{Name: portNameHTTP, Port: 8080, NodePort: uint16(30000 + i)}, {Name: portNameUDP, Port: 8080, NodePort: uint16(30100 + i)}},
 		})
 	}
 	slices.SortFunc(b.world.Pods, func(x, y Pod) int { return strings.Compare(x.Name.Name, y.Name.Name) })
@@ -180,8 +180,12 @@ func (b bed) rows(t *testing.T, w *matrix.World, a Action) (out []matrix.Row) {
 	if a.Probe.Name != "" && a.Probe.Kind != DNS && !b.asks(t, w, a).Egress.Allowed {
 		return []matrix.Row{b.asks(t, w, a)} // without the name there is no connection
 	}
+	from := a.From.String()
+	if a.From == FromOutside {
+		from = b.world.Outside[0].Addr().String()
+	}
 	for _, end := range to {
-		row, err := w.Judge(a.From.String(), end, proto, a.Port)
+		row, err := w.Judge(from, end, proto, a.Port)
 		require.NoError(t, err)
 		out = append(out, row)
 	}
@@ -246,7 +250,7 @@ func TestTestsAreWellFormed(t *testing.T) {
 // Without node ports, DNS, addresses outside or a second family, what needs them is left out with a reason.
 func TestPlanLeavesOutWhatIsNotThere(t *testing.T) {
 	b := newBed(t, 2)
-	b.world.NodePorts, b.world.NoDNS, b.world.Outside, b.world.Other = false, "no DNS here", nil, nil
+	b.world.NodePorts, b.world.HostPorts, b.world.NoDNS, b.world.Outside, b.world.Other = false, false, "no DNS here", nil, nil
 	for i := range b.world.Pods {
 		b.world.Pods[i].IPs = b.world.Pods[i].IPs[:1]
 	}
@@ -266,6 +270,8 @@ func TestPlanLeavesOutWhatIsNotThere(t *testing.T) {
 		}
 	}
 	assert.Equal(t, "the agents serve no node ports", why["pod-to-local-nodeport"])
+	assert.Equal(t, "the agents serve no node ports", why["outside-to-nodeport"])
+	assert.Equal(t, "the agents serve no host ports", why["pod-to-hostport"])
 	assert.Equal(t, "no DNS here", why["dns"])
 	assert.Equal(t, "no DNS here", why["pod-to-headless-service"])
 	assert.Contains(t, why["pod-to-world"], "--external-ip")

@@ -11,6 +11,8 @@ const (
 	PortHTTP        uint16 = 8080
 	PortAlternative uint16 = 8081
 	PortBeyond      uint16 = 8082
+	// PortHost is that of its node which leads to an echo pod's PortHTTP.
+	PortHost uint16 = 4000
 )
 
 // Names of ports, services and labels.
@@ -155,6 +157,9 @@ func (l Layout) deployment(role string) Document {
 	}
 	spec := l.podSpec()
 	spec["serviceAccountName"] = role
+	if isEcho(role) {
+		spec["containers"].([]any)[0].(tree)["ports"].([]any)[0].(tree)["hostPort"] = PortHost
+	}
 	spec["affinity"] = onNode(node)
 	labels := podLabels(role)
 	return document("deployment "+role, tree{

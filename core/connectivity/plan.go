@@ -12,10 +12,10 @@ import (
 // Action is one probe of a scenario, with what is expected of it.
 type Action struct {
 	Scenario string
-	Name     string // within the scenario: "http-ipv4-0"
-	From     cluster.Name
-	To       string // for people: a pod, a service, a node, an address
-	FromRole string // as the destination's policies see the source
+	Name     string       // within the scenario: "http-ipv4-0"
+	From     cluster.Name // FromOutside: nobody of the cluster
+	To       string       // for people: a pod, a service, a node, an address
+	FromRole string       // as the destination's policies see the source
 	ToRole   string
 	Port     uint16 // that the destination listens on, behind a service
 	Probe    Probe
@@ -34,7 +34,11 @@ type Action struct {
 
 // String describes the action in one line.
 func (a Action) String() string {
-	return fmt.Sprintf("%s -> %s (%s %s)", a.From, a.To, a.Probe.Kind, a.Probe)
+	from := a.From.String()
+	if a.From == FromOutside {
+		from = a.From.Name
+	}
+	return fmt.Sprintf("%s -> %s (%s %s)", from, a.To, a.Probe.Kind, a.Probe)
 }
 
 // Step is a test with all it takes.

@@ -28,6 +28,8 @@ func scenarios() []scenario {
 		{"pod-to-headless-service", podToHeadless},
 		{"pod-to-local-nodeport", podToNodePort(true)},
 		{"pod-to-remote-nodeport", podToNodePort(false)},
+		{"outside-to-nodeport", outsideToNodePort},
+		{"pod-to-hostport", podToHostPort},
 		{"pod-to-external-ip", podToAssigned(ExternalIPService, func(s Service) []netip.Addr { return s.ExternalIPs })},
 		{"pod-to-loadbalancer", podToAssigned(LoadBalancerService, func(s Service) []netip.Addr { return s.Ingress })},
 		{"pod-to-itself-via-service", hairpin},
@@ -186,10 +188,13 @@ func podToService(kind Kind) func(World) ([]Action, string) {
 	}
 }
 
-// http is the port that leads to PortHTTP.
-func (s Service) http() ServicePort {
+// http is the port that leads to PortHTTP, udp that of datagrams.
+func (s Service) http() ServicePort { return s.port(portNameHTTP) }
+func (s Service) udp() ServicePort  { return s.port(portNameUDP) }
+
+func (s Service) port(name string) ServicePort {
 	for _, p := range s.Ports {
-		if p.Name == portNameHTTP {
+		if p.Name == name {
 			return p
 		}
 	}
@@ -253,6 +258,64 @@ func podToNodePort(local bool) func(World) ([]Action, string) {
 		}
 		return out, "there is no such node port"
 	}
+}
+
+// outsideToNodePort comes from outside of the cluster to the node ports of every node.
+func outsideToNodePort(w World) (out []Action, why string) {
+	switch {
+	case !w.NodePorts:
+		return nil, "the agents serve no node ports"
+	case w.NoOutside != "":
+		return nil, w.NoOutside
+	}
+	services, backends := w.echoServices()
+	for i, s := range services {
+		for _, n := range w.Nodes {
+			for _, addr := range n.Addresses {
+				if !slices.ContainsFunc(backends[i], func(p Pod) bool { return reaches(p, addr) }) {
+					continue
+				}
+				for _, kind := range []Kind{HTTP, UDP} {
+					port := s.http().NodePort
+					if kind == UDP {
+						port = s.udp().NodePort
+					}
+					if port == 0 {
+						continue
+					}
+					out = append(out, Action{
+						From: FromOutside, FromRole: RoleOutside, To: "service " + s.Name.String() + " at node " + n.Name, ToRole: backends[i][0].Role,
+						Port: PortHTTP, Probe: Probe{Kind: kind, Addr: addr, Port: port}, Answerers: names(backends[i]),
+						Nodes: append([]string{n.Name}, nodesOf(backends[i]...)...),
+					})
+				}
+			}
+		}
+	}
+	return out, "there is no such node port"
+}
+
+// podToHostPort goes to the echo pods by the ports of their nodes.
+func podToHostPort(w World) (out []Action, why string) {
+	if !w.HostPorts {
+		return nil, "the agents serve no host ports"
+	}
+	for _, from := range w.byRole("client*") {
+		for _, to := range w.byRole("echo*") {
+			for _, n := range w.Nodes {
+				for _, addr := range n.Addresses {
+					if n.Name != to.Node || !reaches(from, addr) || !reaches(to, addr) {
+						continue
+					}
+					out = append(out, Action{
+						From: from.Name, FromRole: from.Role, To: to.Name.String() + " at node " + n.Name, ToRole: to.Role, Port: PortHTTP,
+						Probe: Probe{Kind: HTTP, Addr: addr, Port: PortHost}, Answerers: []string{to.Name.Name}, Nodes: nodesOf(from, to),
+					})
+				}
+			}
+		}
+	}
+	return out, "there are no echo pods"
 }
 
 // podToAssigned goes to addresses that a service was given beside its cluster addresses.

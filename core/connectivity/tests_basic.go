@@ -6,7 +6,7 @@ func basicTests() []Test {
 			Name: "no-policies", Summary: "without a policy everybody reaches everybody",
 			Scenarios: []string{
 				"pod-to-pod", "pod-to-pod-udp", "pod-to-pod-icmp", "client-to-client", "pod-to-service", "pod-to-service-udp", "pod-to-headless-service",
-				"pod-to-local-nodeport", "pod-to-remote-nodeport", "pod-to-external-ip", "pod-to-loadbalancer",
+				"pod-to-local-nodeport", "pod-to-remote-nodeport", "outside-to-nodeport", "pod-to-hostport", "pod-to-external-ip", "pod-to-loadbalancer",
 				"pod-to-itself-via-service", "pod-to-host", "host-to-pod", "host-to-service", "pod-to-api-server", "dns",
 				"pod-to-world", "pod-to-world-2",
 			},
@@ -20,7 +20,7 @@ func basicTests() []Test {
 		{
 			Name: "all-ingress-deny", Summary: "nobody gets in but a pod's own node",
 			Policies:  []string{"all-ingress-deny.yaml"},
-			Scenarios: []string{"pod-to-pod", "pod-to-pod-udp", "client-to-client", "pod-to-service", "host-to-pod", "pod-to-world"},
+			Scenarios: []string{"pod-to-pod", "pod-to-pod-udp", "client-to-client", "pod-to-service", "outside-to-nodeport", "pod-to-hostport", "host-to-pod", "pod-to-world"},
 			Expect:    ingressDenied(),
 		},
 		{
@@ -79,7 +79,7 @@ func clusterOnly() []Clause {
 func ingressDenied() []Clause {
 	return []Clause{
 		{From: []string{RoleHost}, Verdict: Allowed},
-		{From: []string{RoleRemoteNode}, To: pods, Verdict: DropIngress},
+		{From: []string{RoleRemoteNode, RoleOutside}, To: pods, Verdict: DropIngress},
 		{From: clients, To: pods, Verdict: DropIngress},
 	}
 }

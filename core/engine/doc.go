@@ -20,7 +20,8 @@ import (
 type Table uint8
 
 // The tables. Those from AddrEpoch on are not kernel tables: AddrEpoch makes decisions stale,
-// Published and Identity talk to the cluster, Routes to the node's routing table.
+// Published and Identity talk to the cluster, Routes to the node's routing table, HealthChecks to load
+// balancers that ask.
 const (
 	Endpoints Table = iota
 	EndpointPolicy
@@ -31,14 +32,15 @@ const (
 	Services
 	Slots
 	Backends
-	AddrEpoch // key netip.Addr, row nil: bump
-	Published // key cluster.Name, row cluster.Endpoint or nil: withdraw
-	Identity  // key string (labels' Key), row labels.Set: allocate
-	Routes    // key nil, row []Route: all that must exist
+	AddrEpoch    // key netip.Addr, row nil: bump
+	Published    // key cluster.Name, row cluster.Endpoint or nil: withdraw
+	Identity     // key string (labels' Key), row labels.Set: allocate
+	Routes       // key nil, row []Route: all that must exist
+	HealthChecks // key lb.Name, row lb.HealthCheck
 )
 
 var tableNames = [...]string{"endpoints", "ep_policy", "ipcache", "classes", "policy", "nodes",
-	"services", "slots", "backends", "addr_epoch", "published", "identity", "routes"}
+	"services", "slots", "backends", "addr_epoch", "published", "identity", "routes", "health_checks"}
 
 func (t Table) String() string { return tableNames[t] }
 

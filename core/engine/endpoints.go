@@ -42,6 +42,7 @@ func (e *Engine) attach(a Attach) {
 	if !e.resolve(ep) && ep.identity != identity.Unknown {
 		e.emitEndpoint(ep)
 	}
+	e.serveHostPorts(a.Pod)
 }
 
 func (e *Engine) detach(id datapath.EndpointID) {
@@ -53,6 +54,7 @@ func (e *Engine) detach(id datapath.EndpointID) {
 	if e.localByPod[ep.pod] == id {
 		delete(e.localByPod, ep.pod)
 	}
+	e.serveHostPorts(ep.pod)
 	for _, ip := range ep.IPs {
 		e.remove(Endpoints, ip)
 	}
@@ -78,12 +80,14 @@ func (e *Engine) detach(id datapath.EndpointID) {
 func (e *Engine) upsertPod(p cluster.Pod) {
 	if p.Node != "" && p.Node != e.node {
 		delete(e.pods, p.Name)
+		e.serveHostPorts(p.Name)
 		return
 	}
 	e.pods[p.Name] = p
 	if id, ok := e.localByPod[p.Name]; ok {
 		e.resolve(e.local[id])
 	}
+	e.serveHostPorts(p.Name)
 }
 
 func (e *Engine) relabelNamespace(ns string) {
@@ -120,6 +124,7 @@ func (e *Engine) resolve(ep *endpoint) bool {
 		defer e.releaseIdentity(old, user{ep.pod, true})
 	}
 	if !e.live {
+		e.serveHostPorts(ep.pod)
 		return true
 	}
 	for _, ip := range ep.IPs {
@@ -130,6 +135,7 @@ func (e *Engine) resolve(ep *endpoint) bool {
 		e.put(EndpointPolicy, ep.ID, datapath.EndpointPolicy{Policy: e.compiler.PolicyOf(ep.ID), Epoch: e.nextEpoch()})
 	}
 	e.emitEndpoint(ep)
+	e.serveHostPorts(ep.pod)
 	return true
 }
 

@@ -40,6 +40,9 @@ type Engine struct {
 	revision uint64
 	compiler *policy.Compiler
 	services *lb.Compiler
+	serve    lb.Settings
+	// hostPorts are the pods whose host ports the compiler was told of.
+	hostPorts map[cluster.Name]bool
 
 	apiServers  cluster.APIServers
 	apiHeld     map[netip.Addr]bool   // those outside the cluster: their address is a prefix in use
@@ -69,6 +72,13 @@ func WithRouting(r Routing) Option { return func(e *Engine) { e.routing = r } }
 // WithCluster gives the cluster a name, which is one of the labels of its pods.
 func WithCluster(name string) Option { return func(e *Engine) { e.cluster = name } }
 
+// WithNodePorts has node ports served, and what comes from the network for any address of a service; without it
+// only sockets of the cluster reach services.
+func WithNodePorts() Option { return func(e *Engine) { e.serve.NodePorts = true } }
+
+// WithHostPorts has the host ports of this node's pods served.
+func WithHostPorts() Option { return func(e *Engine) { e.serve.HostPorts = true } }
+
 // New makes an engine for a node. adopted is what the kernel holds; now seeds the epochs, so that
 // they exceed those of any predecessor.
 func New(node string, adopted Adopted, now time.Time, options ...Option) *Engine {
@@ -82,7 +92,8 @@ func New(node string, adopted Adopted, now time.Time, options ...Option) *Engine
 		localByPod: map[cluster.Name]datapath.EndpointID{},
 		policies:   map[policy.Ref]policy.Policy{},
 		problems:   map[policy.Ref]string{},
-		services:   lb.NewCompiler(),
+		serve:      lb.Settings{Node: node},
+		hostPorts:  map[cluster.Name]bool{},
 		apiHeld:    map[netip.Addr]bool{}, apiProblems: map[netip.Addr]string{},
 		labelTexts: map[identity.ID][]string{},
 		now:        now,
@@ -92,6 +103,7 @@ func New(node string, adopted Adopted, now time.Time, options ...Option) *Engine
 	}
 	e.identities = newIdentities()
 	e.addresses = newAddresses()
+	e.services = lb.NewCompiler(e.serve)
 	e.services.Adopt(adopted.Services, adopted.Backends)
 	e.adopt(adopted)
 	return e
@@ -145,6 +157,7 @@ func (e *Engine) Apply(now time.Time, ev Event) []Op {
 		e.upsertPod(ev.Pod)
 	case cluster.PodDelete:
 		delete(e.pods, ev.Name)
+		e.serveHostPorts(ev.Name)
 	case cluster.IdentityUpsert:
 		e.learnIdentity(ev.ID, ev.Labels)
 	case cluster.IdentityDelete:
@@ -270,6 +283,10 @@ func (e *Engine) flushServices() {
 			e.put(Services, op.Key, op.Row)
 		case lb.DeleteService:
 			e.remove(Services, op.Key)
+		case lb.PutHealth:
+			e.put(HealthChecks, op.Service, op.Check)
+		case lb.DeleteHealth:
+			e.remove(HealthChecks, op.Service)
 		}
 	}
 }

@@ -51,9 +51,9 @@ func (r *registry) get(ls labels.Set) identity.ID {
 	return id
 }
 
-func newNode(t *testing.T, ids *registry) *node {
+func newNode(t *testing.T, ids *registry, options ...engine.Option) *node {
 	n := &node{t: t, rows: map[engine.Table]map[any]any{}, now: time.Unix(1.8e9, 0), ids: ids}
-	n.engine = engine.New("node1", engine.Adopted{}, n.now)
+	n.engine = engine.New("node1", engine.Adopted{}, n.now, options...)
 	return n
 }
 

@@ -133,9 +133,23 @@ func (e *Engine) IdentityAt(ip netip.Addr) (identity.ID, bool) {
 	return row.Identity, ok
 }
 
-// ServiceAt names the service that has a frontend.
+// ServiceAt names the service that has a frontend. For a port of a node's address that is its node port or, at
+// this node, the pod whose host port it is.
 func (e *Engine) ServiceAt(k datapath.ServiceKey) (lb.Name, bool) {
-	return e.services.ServiceAt(k)
+	n, ok := e.services.ServiceAt(k)
+	node, known := e.addresses.node[k.Addr]
+	if ok || !known {
+		return n, ok
+	}
+	if k.Addr.Is4() {
+		k.Addr = netip.IPv4Unspecified()
+	} else {
+		k.Addr = netip.IPv6Unspecified()
+	}
+	if n, ok = e.services.ServiceAt(k); ok && node != e.node && isHostPort(n) {
+		return lb.Name{}, false
+	}
+	return n, ok
 }
 
 // Rule says what a cookie stands for.

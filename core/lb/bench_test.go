@@ -32,7 +32,7 @@ func BenchmarkCompileCold5000x10(b *testing.B) {
 	b.ReportAllocs()
 	ops := 0
 	for b.Loop() {
-		c := NewCompiler()
+		c := NewCompiler(Settings{Node: "n1", NodePorts: true})
 		bigCluster(c)
 		ops = len(c.Flush())
 	}
@@ -40,7 +40,7 @@ func BenchmarkCompileCold5000x10(b *testing.B) {
 }
 
 func BenchmarkOneEndpointChangesOf5000x10(b *testing.B) {
-	c := NewCompiler()
+	c := NewCompiler(Settings{Node: "n1", NodePorts: true})
 	bigCluster(c)
 	c.Flush()
 	b.ReportAllocs()

@@ -3,8 +3,6 @@ package lb
 import (
 	"cmp"
 	"maps"
-	"math"
-	"net/netip"
 	"slices"
 	"time"
 
@@ -16,17 +14,21 @@ import (
 // tables from the last state to the new one. The same services and slices give the same rows,
 // whatever way led there, except that a colliding id stays with the one that had it first.
 //
-// A frontend's backends are those of its service's slices with its port name, protocol and address
-// family. Active ones take the slots; Terminating ones do if no active one could; a weight of 0 takes
-// none. Frontends and backends without a valid address or with port 0 cannot be dialled and are
-// passed over.
+// A frontend has a row in scope Internal and, unless it is a cluster IP, another in scope External. Its
+// backends are those of its service's slices with its port name, protocol and address family; where a
+// traffic policy says so, only those whose node is this one. Active ones take the slots; Terminating
+// ones do if no active one could; a weight of 0 takes none. Frontends and backends without a valid
+// address or with port 0 cannot be dialled and are passed over.
 //
 // A Compiler has one caller at a time.
 type Compiler struct {
+	settings  Settings
 	services  map[Name]*service
 	claims    map[datapath.ServiceKey][]claim // ordered; the first has the frontend
 	contested map[datapath.ServiceKey]struct{}
 	dirty     map[datapath.ServiceKey]struct{}
+	checks    map[Name]HealthCheck // as of the last Flush
+	unchecked map[Name]struct{}    // services whose check may have changed
 
 	frontends  map[datapath.ServiceKey]*frontend // as of the last Flush
 	serviceIDs ids[datapath.ServiceKey, datapath.ServiceKey]
@@ -55,9 +57,16 @@ type claim struct {
 	service Name
 	index   int // in Service.Frontends
 	port    string
+	last    bool // behind everybody who isn't
 }
 
 func (a claim) compare(b claim) int {
+	if a.last != b.last {
+		if a.last {
+			return 1
+		}
+		return -1
+	}
 	return cmp.Or(compareNames(a.service, b.service), cmp.Compare(a.index, b.index))
 }
 
@@ -65,6 +74,8 @@ func (a claim) compare(b claim) int {
 type frontend struct {
 	service  Name
 	spec     *Frontend
+	scope    datapath.Scope
+	local    bool
 	affinity time.Duration
 	row      datapath.Service
 	members  []member
@@ -85,12 +96,15 @@ type backend struct {
 }
 
 // NewCompiler returns a compiler of an empty set of services.
-func NewCompiler() *Compiler {
+func NewCompiler(s Settings) *Compiler {
 	return &Compiler{
+		settings:   s,
 		services:   map[Name]*service{},
 		claims:     map[datapath.ServiceKey][]claim{},
 		contested:  map[datapath.ServiceKey]struct{}{},
 		dirty:      map[datapath.ServiceKey]struct{}{},
+		checks:     map[Name]HealthCheck{},
+		unchecked:  map[Name]struct{}{},
 		frontends:  map[datapath.ServiceKey]*frontend{},
 		serviceIDs: newIDs(serviceHash, func(k datapath.ServiceKey) datapath.ServiceKey { return k }),
 		backends:   newIDs(backendHash, func(b *backend) datapath.Backend { return b.row }),
@@ -115,12 +129,14 @@ func (c *Compiler) TakeService(s Service) {
 		if !dialable(f.Addr, f.Port) {
 			continue
 		}
-		key := serviceKey(f)
-		if c.enter(key, claim{s.Name, i, f.PortName}) {
-			svc.keys = append(svc.keys, key)
+		for _, scope := range c.settings.scopes(f.Type) {
+			key := serviceKey(f, scope)
+			if c.enter(key, claim{s.Name, i, f.PortName, f.Type == HostPort}) {
+				svc.keys = append(svc.keys, key)
+			}
 		}
 	}
-	c.touch(svc)
+	c.touch(s.Name, svc)
 }
 
 // DeleteService forgets a service; its slices stay until they are deleted themselves. A service
@@ -154,7 +170,7 @@ func (c *Compiler) TakeSlice(s Slice) {
 	default:
 		svc.slices[at].backends = s.Backends
 	}
-	c.touch(svc)
+	c.touch(s.Service, svc)
 }
 
 // canonicalBackends gives all addresses the form that the tables have.
@@ -184,7 +200,7 @@ func (c *Compiler) DeleteSlice(service Name, slice string) {
 		return
 	}
 	svc.slices = slices.Delete(svc.slices, at, at+1)
-	c.touch(svc)
+	c.touch(service, svc)
 	c.forget(service, svc)
 }
 
@@ -204,9 +220,12 @@ func (c *Compiler) forget(n Name, svc *service) {
 }
 
 // touch has the service's frontends compiled anew at the next Flush.
-func (c *Compiler) touch(svc *service) {
+func (c *Compiler) touch(n Name, svc *service) {
 	for _, key := range svc.keys {
 		c.dirty[key] = struct{}{}
+	}
+	if svc.spec.HealthCheckPort != 0 {
+		c.unchecked[n] = struct{}{}
 	}
 }
 
@@ -229,7 +248,7 @@ func (c *Compiler) enter(key datapath.ServiceKey, cl claim) bool {
 
 // withdraw takes a service's claims back.
 func (c *Compiler) withdraw(n Name, svc *service) {
-	c.touch(svc)
+	c.touch(n, svc)
 	for _, key := range svc.keys {
 		c.setClaims(key, slices.DeleteFunc(c.claims[key], func(cl claim) bool { return cl.service == n }))
 	}
@@ -256,7 +275,7 @@ func (c *Compiler) setClaims(key datapath.ServiceKey, list []claim) {
 // The cost is that of the services that changed. Nothing to do gives nil.
 func (c *Compiler) Flush() []Op {
 	if len(c.dirty) == 0 {
-		return nil
+		return c.flushChecks(nil)
 	}
 	keys := slices.SortedFunc(maps.Keys(c.dirty), compareKeys)
 	clear(c.dirty)
@@ -297,7 +316,7 @@ func (c *Compiler) Flush() []Op {
 			c.serviceIDs.free(ch.key)
 		}
 	}
-	return ops
+	return c.flushChecks(ops)
 }
 
 // appendFrontend writes one frontend's slots and row from the old state to the new.
@@ -340,10 +359,11 @@ func (c *Compiler) build(key datapath.ServiceKey, groups map[group][]*Backend) *
 	}
 	svc := c.services[claims[0].service]
 	f := &frontend{service: svc.spec.Name, spec: &svc.spec.Frontends[claims[0].index], affinity: svc.spec.Affinity}
-	g := group{f.service, f.spec.PortName, key.Proto, key.Addr.Is4()}
+	f.scope, f.local = key.Scope, svc.spec.localOnly(f.spec.Type, key.Scope)
+	g := group{f.service, f.spec.PortName, key.Proto, key.Addr.Is4(), f.local}
 	specs, ok := groups[g]
 	if !ok {
-		specs = svc.backends(g)
+		specs = svc.backends(g, c.settings.Node)
 		groups[g] = specs
 	}
 	f.members = make([]member, len(specs))
@@ -370,6 +390,7 @@ func (c *Compiler) build(key datapath.ServiceKey, groups map[group][]*Backend) *
 	id, _ := c.serviceIDs.get(key, func(uint32) datapath.ServiceKey { return key })
 	f.row = datapath.Service{
 		ID: id, Count: uint32(len(f.slots)), AffinityTimeout: seconds(f.affinity),
+		Local: f.spec.Type == HostPort,
 	}
 	return f
 }
@@ -393,75 +414,4 @@ func (c *Compiler) release(ops []Op, f *frontend) []Op {
 		}
 	}
 	return ops
-}
-
-// group is what a frontend selects its backends by.
-type group struct {
-	service  Name
-	portName string
-	proto    uint8
-	is4      bool
-}
-
-// backends lists the backends of a group, ordered by address and port. One that several slices
-// describe (they overlap while the source moves it) counts once, in its most useful state.
-func (s *service) backends(g group) []*Backend {
-	n := 0
-	for i := range s.slices {
-		n += len(s.slices[i].backends)
-	}
-	out := make([]*Backend, 0, n)
-	for i := range s.slices {
-		for j := range s.slices[i].backends {
-			b := &s.slices[i].backends[j]
-			if b.PortName == g.portName && b.Proto == g.proto && dialable(b.Addr, b.Port) && b.Addr.Is4() == g.is4 {
-				out = append(out, b)
-			}
-		}
-	}
-	slices.SortFunc(out, func(a, b *Backend) int {
-		if o := a.Addr.Compare(b.Addr); o != 0 {
-			return o
-		}
-		return cmp.Or(cmp.Compare(a.Port, b.Port), cmp.Compare(a.State, b.State),
-			cmp.Compare(b.Weight, a.Weight), cmp.Compare(a.Node, b.Node))
-	})
-	return slices.CompactFunc(out, func(a, b *Backend) bool { return a.Addr == b.Addr && a.Port == b.Port })
-}
-
-func sameService(a, b Service) bool {
-	return a.Name == b.Name && a.Affinity == b.Affinity && a.Algorithm == b.Algorithm &&
-		slices.Equal(a.Frontends, b.Frontends)
-}
-
-func serviceKey(f Frontend) datapath.ServiceKey {
-	return datapath.ServiceKey{Addr: canonical(f.Addr), Port: f.Port, Proto: f.Proto}
-}
-
-// canonical is the form in which the tables hold an address.
-func canonical(a netip.Addr) netip.Addr { return a.Unmap().WithZone("") }
-
-func dialable(a netip.Addr, port uint16) bool { return a.IsValid() && port != 0 }
-
-// seconds rounds up, so that an affinity below a second does not become none.
-func seconds(d time.Duration) uint32 {
-	if d <= 0 {
-		return 0
-	}
-	s := d / time.Second
-	if d%time.Second != 0 {
-		s++
-	}
-	return uint32(min(s, math.MaxUint32))
-}
-
-func compareNames(a, b Name) int {
-	return cmp.Or(cmp.Compare(a.Namespace, b.Namespace), cmp.Compare(a.Name, b.Name))
-}
-
-func compareKeys(a, b datapath.ServiceKey) int {
-	if o := a.Addr.Compare(b.Addr); o != 0 {
-		return o
-	}
-	return cmp.Or(cmp.Compare(a.Port, b.Port), cmp.Compare(a.Proto, b.Proto), cmp.Compare(a.Scope, b.Scope))
 }

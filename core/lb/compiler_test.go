@@ -17,6 +17,8 @@ var (
 	webKey  = datapath.ServiceKey{Addr: addr("10.96.0.10"), Port: 80, Proto: datapath.ProtoTCP}
 )
 
+var testSettings = Settings{Node: "n1", NodePorts: true, HostPorts: true}
+
 func webService() Service { return Service{Name: web, Frontends: []Frontend{webAddr}} }
 
 func pod(a string) Backend {
@@ -45,7 +47,7 @@ func kinds(ops []Op) []string {
 // setup compiles service web with the given backends, and returns tables that hold the outcome.
 func setup(t *testing.T, backends ...Backend) (*Compiler, *tables) {
 	t.Helper()
-	c, tab := NewCompiler(), newTables()
+	c, tab := NewCompiler(testSettings), newTables()
 	c.UpsertService(webService())
 	c.UpsertSlice(Slice{Service: web, Name: "a", Backends: backends})
 	require.NoError(t, tab.transition(c.Flush()))
@@ -184,7 +186,7 @@ func TestConflictGoesToTheLeastNameAndIsReported(t *testing.T) {
 }
 
 func TestFrontendListedTwiceByItsOwnService(t *testing.T) {
-	c, tab := NewCompiler(), newTables()
+	c, tab := NewCompiler(testSettings), newTables()
 	twice, otherPort := webAddr, webAddr
 	twice.Type = ExternalIPs
 	otherPort.PortName = "admin"
@@ -193,7 +195,10 @@ func TestFrontendListedTwiceByItsOwnService(t *testing.T) {
 	require.NoError(t, tab.transition(c.Flush()))
 	assert.Equal(t, []datapath.Backend{row("10.0.0.1")}, tab.slotsOf(webKey))
 	assert.Equal(t, []Conflict{{Frontend: webKey, Winner: web, Loser: web, Port: "admin"}}, c.Conflicts())
-	assert.Len(t, c.Frontends(), 1)
+	external := webKey
+	external.Scope = datapath.External
+	assert.Len(t, c.Frontends(), 2)
+	assert.Equal(t, tab.slotsOf(webKey), tab.slotsOf(external), "the external address is one, too")
 
 	c.UpsertService(Service{Name: web, Frontends: []Frontend{otherPort}})
 	require.NoError(t, tab.transition(c.Flush()))
@@ -217,7 +222,7 @@ func TestNewsOfNothingNewWritesNothing(t *testing.T) {
 }
 
 func TestCallerMayReuseItsSlices(t *testing.T) {
-	c, tab := NewCompiler(), newTables()
+	c, tab := NewCompiler(testSettings), newTables()
 	s, sl := webService(), Slice{Service: web, Name: "a", Backends: []Backend{pod("10.0.0.1")}}
 	c.UpsertService(s)
 	c.UpsertSlice(sl)
@@ -261,7 +266,7 @@ func TestFrontendsSnapshot(t *testing.T) {
 }
 
 func TestOperationTexts(t *testing.T) {
-	c := NewCompiler()
+	c := NewCompiler(testSettings)
 	s := webService()
 	s.Affinity = time.Minute
 	c.UpsertService(s)

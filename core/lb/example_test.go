@@ -41,7 +41,7 @@ func ExampleNewTable() {
 
 func ExampleCompiler() {
 	name := lb.Name{Namespace: "shop", Name: "backend"}
-	c := lb.NewCompiler()
+	c := lb.NewCompiler(lb.Settings{Node: "n1"})
 	c.UpsertService(lb.Service{Name: name, Frontends: []lb.Frontend{{
 		Addr: netip.MustParseAddr("10.96.0.10"), Port: 80, Proto: datapath.ProtoTCP, PortName: "http", Type: lb.ClusterIP,
 	}}})

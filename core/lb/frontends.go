@@ -10,17 +10,19 @@ import (
 	"github.com/weirnet/weir/core/datapath"
 )
 
-// FrontendState is a frontend as it stands in the tables.
+// FrontendState is a frontend as it stands in the tables, in one of its scopes.
 type FrontendState struct {
 	ID       uint32 // of the service row
 	Service  Name
 	Frontend Frontend
+	Scope    datapath.Scope
+	Local    bool           // by a traffic policy: no backends but those on this node
 	Affinity time.Duration  // 0: none
 	Backends []BackendState // ordered by address and port; those that take no connections included
 }
 
 // Key is the frontend's key in table "services".
-func (f FrontendState) Key() datapath.ServiceKey { return serviceKey(f.Frontend) }
+func (f FrontendState) Key() datapath.ServiceKey { return serviceKey(f.Frontend, f.Scope) }
 
 // BackendState is a backend of a frontend.
 type BackendState struct {
@@ -62,7 +64,7 @@ func (c *Compiler) ServiceAt(key datapath.ServiceKey) (Name, bool) {
 
 func (f *frontend) state() FrontendState {
 	st := FrontendState{
-		ID: f.row.ID, Service: f.service, Frontend: *f.spec, Affinity: f.affinity,
+		ID: f.row.ID, Service: f.service, Frontend: *f.spec, Scope: f.scope, Local: f.local, Affinity: f.affinity,
 		Backends: make([]BackendState, len(f.members)),
 	}
 	next := 0 // slots are a subsequence of members
@@ -76,8 +78,8 @@ func (f *frontend) state() FrontendState {
 	return st
 }
 
-// Conflict says that two services want the same frontend. The least name has it; the loser takes
-// over when it goes. Within one service the port listed first wins.
+// Conflict says that two services want the same frontend. The least name has it, but host ports come
+// after everything else; the loser takes over when it goes. Within one service the port listed first wins.
 type Conflict struct {
 	Frontend datapath.ServiceKey
 	Winner   Name
@@ -98,6 +100,9 @@ func (c Conflict) String() string {
 func (c *Compiler) Conflicts() []Conflict {
 	var out []Conflict
 	for _, key := range slices.SortedFunc(maps.Keys(c.contested), compareKeys) {
+		if key.Scope == datapath.External {
+			continue // whoever wants it wants the internal one, too
+		}
 		list := c.claims[key]
 		for _, cl := range list[1:] {
 			out = append(out, Conflict{Frontend: key, Winner: list[0].service, Loser: cl.service, Port: cl.port})

@@ -42,10 +42,12 @@ func mix(h uint64) uint64 {
 	return h
 }
 
-// Seeds that keep the ids of services apart from those of backends at the same address.
+// Seeds that keep the ids of services apart from those of backends at the same address, and those of
+// one frontend's scopes from each other.
 const (
-	seedBackendID uint64 = 0x6261636b656e6400
-	seedServiceID uint64 = 0x7365727669636500
+	seedBackendID  uint64 = 0x6261636b656e6400
+	seedServiceID  uint64 = 0x7365727669636500
+	seedExternalID uint64 = 0x65787465726e616c
 )
 
 // backendHash is the id that a backend has unless another holds it.
@@ -55,9 +57,14 @@ func backendHash(b datapath.Backend) uint32 {
 
 // serviceHash is the id that a frontend has unless another holds it.
 func serviceHash(k datapath.ServiceKey) uint32 {
-	return tupleHash(seedServiceID, k.Addr.As16(), k.Port, k.Proto)
+	seed := seedServiceID
+	if k.Scope == datapath.External {
+		seed = seedExternalID
+	}
+	return tupleHash(seed, k.Addr.As16(), k.Port, k.Proto)
 }
 
+// tupleHash tells the IPv4 address 0.0.0.0 from the IPv6 one ::, as As16 gives the former its prefix.
 func tupleHash(seed uint64, addr [16]byte, port uint16, proto uint8) uint32 {
 	var buf [19]byte
 	copy(buf[:], addr[:])

@@ -42,7 +42,7 @@ func collide(c *Compiler) *Compiler {
 }
 
 func TestAdoptKeepsCollidingIDsOverARestart(t *testing.T) {
-	c, tab := collide(NewCompiler()), newTables()
+	c, tab := collide(NewCompiler(testSettings)), newTables()
 	c.UpsertService(webService())
 	c.UpsertSlice(Slice{Service: web, Name: "a", Backends: []Backend{pod("10.0.0.9"), pod("10.0.0.8")}})
 	require.NoError(t, tab.transition(c.Flush()))
@@ -51,7 +51,7 @@ func TestAdoptKeepsCollidingIDsOverARestart(t *testing.T) {
 	require.Equal(t, map[uint32]datapath.Backend{8: row("10.0.0.9"), 9: row("10.0.0.1")}, tab.backends,
 		"the newcomer must not take the id that is being freed")
 
-	again := collide(NewCompiler())
+	again := collide(NewCompiler(testSettings))
 	again.Adopt(tab.services, tab.backends)
 	again.UpsertService(webService())
 	again.UpsertSlice(Slice{Service: web, Name: "a", Backends: []Backend{pod("10.0.0.1"), pod("10.0.0.2")}})
@@ -64,4 +64,31 @@ func TestAdoptKeepsCollidingIDsOverARestart(t *testing.T) {
 	again.ReleaseUnused()
 	again.UpsertSlice(Slice{Service: web, Name: "b", Backends: []Backend{pod("10.0.0.3"), pod("10.0.0.4")}})
 	assert.Contains(t, again.Flush(), PutBackend{ID: 8, Row: row("10.0.0.4")})
+}
+
+// TestIDsOfScopes: the numbers of what sockets dial are what they were before there were scopes.
+func TestIDsOfScopes(t *testing.T) {
+	assert.Equal(t, uint32(0xdd34af83), serviceHash(webKey))
+	assert.NotEqual(t, serviceHash(webKey), serviceHash(outside(webKey)))
+	v4, v6 := datapath.ServiceKey{Addr: addr("0.0.0.0"), Port: 80, Proto: 6}, datapath.ServiceKey{Addr: addr("::"), Port: 80, Proto: 6}
+	assert.NotEqual(t, serviceHash(v4), serviceHash(v6))
+}
+
+func TestAdoptTellsScopesApart(t *testing.T) {
+	c, tab := collide(NewCompiler(testSettings)), newTables()
+	s := Service{Name: web, Frontends: []Frontend{everywhere(NodePort, 30080)}}
+	c.UpsertService(s)
+	require.NoError(t, tab.transition(c.Flush()))
+	for k, v := range tab.services { // as if history had given them the other way round
+		v.ID = 15 - v.ID
+		tab.services[k] = v
+	}
+	again := collide(NewCompiler(testSettings))
+	again.Adopt(tab.services, tab.backends)
+	again.UpsertService(s)
+	for _, op := range again.Flush() {
+		if op, ok := op.(PutService); ok {
+			assert.Equal(t, tab.services[op.Key].ID, op.Row.ID)
+		}
+	}
 }

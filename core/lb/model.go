@@ -23,6 +23,7 @@ const (
 	NodePort     Type = "NodePort"
 	LoadBalancer Type = "LoadBalancer"
 	ExternalIPs  Type = "ExternalIPs"
+	HostPort     Type = "HostPort" // a port of a node that leads to one of its pods
 )
 
 // Algorithm picks backends for new connections.
@@ -34,7 +35,8 @@ const (
 	Maglev Algorithm = "maglev"
 )
 
-// Frontend is one address and port that clients dial.
+// Frontend is one address and port that clients dial. A NodePort's address is the unspecified one of its
+// family, and a HostPort's may be: it stands for every address of a node, as in datapath.ServiceKey.
 type Frontend struct {
 	Addr     netip.Addr
 	Port     uint16
@@ -49,6 +51,19 @@ type Service struct {
 	Frontends []Frontend
 	Affinity  time.Duration // ClientIP session affinity timeout; 0: none
 	Algorithm Algorithm
+	// ExternalLocal keeps what comes from the network at the node that it comes to (externalTrafficPolicy:
+	// Local); sockets of the cluster reach the same frontends as ever.
+	ExternalLocal bool
+	// InternalLocal keeps what goes to the cluster IP at the client's node (internalTrafficPolicy: Local).
+	InternalLocal bool
+	// HealthCheckPort is where load balancers ask whether a node has backends; 0: nowhere.
+	HealthCheckPort uint16
+}
+
+// HealthCheck is what a load balancer is told that asks a node about a service.
+type HealthCheck struct {
+	Port  uint16
+	Local int // backends on the node that are ready, by address; 0: send nothing here
 }
 
 // State of a backend.
@@ -73,7 +88,7 @@ type Backend struct {
 	Port     uint16
 	Proto    uint8
 	PortName string
-	Node     string
+	Node     string // where it runs; "": unknown, which is local to nobody
 	Weight   uint16 // 1 if the source says nothing
 	State    State
 }

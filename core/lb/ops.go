@@ -6,7 +6,7 @@ import (
 	"github.com/weirnet/weir/core/datapath"
 )
 
-// Op is one write to the datapath's tables. The set of types is closed: those below. A writer
+// Op is one write to the datapath's tables or, PutHealth and DeleteHealth, to the answers for load balancers. The set of types is closed: those below. A writer
 // carries them out in the order given; every prefix of that order is a safe state.
 type Op interface {
 	fmt.Stringer
@@ -36,6 +36,13 @@ type (
 	}
 	// DeleteBackend removes a backend's row.
 	DeleteBackend struct{ ID uint32 }
+	// PutHealth says what to answer about a service.
+	PutHealth struct {
+		Service Name
+		Check   HealthCheck
+	}
+	// DeleteHealth ends the answers about a service.
+	DeleteHealth struct{ Service Name }
 )
 
 func (PutService) lbOp()    {}
@@ -44,11 +51,16 @@ func (PutSlot) lbOp()       {}
 func (DeleteSlot) lbOp()    {}
 func (PutBackend) lbOp()    {}
 func (DeleteBackend) lbOp() {}
+func (PutHealth) lbOp()     {}
+func (DeleteHealth) lbOp()  {}
 
 func (o PutService) String() string {
 	s := fmt.Sprintf("put service %s: id %d, %d slots", o.Key, o.Row.ID, o.Row.Count)
 	if o.Row.AffinityTimeout > 0 {
 		s += fmt.Sprintf(", affinity %ds", o.Row.AffinityTimeout)
+	}
+	if o.Row.Local {
+		s += ", this node only"
 	}
 	return s
 }
@@ -68,3 +80,9 @@ func (o PutBackend) String() string {
 }
 
 func (o DeleteBackend) String() string { return fmt.Sprintf("delete backend %d", o.ID) }
+
+func (o PutHealth) String() string {
+	return fmt.Sprintf("put health check of %s: port %d, %d local", o.Service, o.Check.Port, o.Check.Local)
+}
+
+func (o DeleteHealth) String() string { return "delete health check of " + o.Service.String() }

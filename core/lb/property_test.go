@@ -13,6 +13,9 @@ import (
 
 // The generators draw from few values, so that services share frontends and backends often.
 
+// machines are the addresses of the nodes, those of this one first.
+var machines = []string{"192.168.0.1", "fd01::1", "192.168.0.2", "fd01::2"}
+
 func genName() *rapid.Generator[Name] {
 	return rapid.Custom(func(t *rapid.T) Name {
 		return Name{rapid.SampledFrom([]string{"a", "b"}).Draw(t, "ns"), rapid.SampledFrom([]string{"x", "y"}).Draw(t, "name")}
@@ -39,15 +42,29 @@ var (
 
 func genService() *rapid.Generator[Service] {
 	return rapid.Custom(func(t *rapid.T) Service {
+		types := []Type{ClusterIP, NodePort, LoadBalancer, ExternalIPs}
+		if rapid.IntRange(0, 3).Draw(t, "a pod's") == 0 {
+			types = []Type{HostPort} // these have a service of their own
+		}
 		return Service{
 			Name: genName().Draw(t, "service"),
 			Frontends: rapid.SliceOfN(rapid.Custom(func(t *rapid.T) Frontend {
-				return Frontend{
+				f := Frontend{
 					Addr: genAddr("10.96.0.%d", "fd96::%d", 3).Draw(t, "frontend"), Port: uint16(rapid.IntRange(80, 81).Draw(t, "port")),
 					Proto: genProto.Draw(t, "proto"), PortName: genPortName.Draw(t, "port name"),
+					Type: rapid.SampledFrom(types).Draw(t, "type"),
 				}
+				if f.Type == NodePort || f.Type == HostPort && rapid.Bool().Draw(t, "at every address") {
+					f.Addr = addr(rapid.SampledFrom([]string{"0.0.0.0", "::"}).Draw(t, "family"))
+				} else if rapid.IntRange(0, 3).Draw(t, "at a node") == 0 {
+					f.Addr = addr(rapid.SampledFrom(machines).Draw(t, "machine"))
+				}
+				return f
 			}), 0, 3).Draw(t, "frontends"),
-			Affinity: time.Duration(rapid.IntRange(0, 1).Draw(t, "affinity")) * time.Hour,
+			Affinity:        time.Duration(rapid.IntRange(0, 1).Draw(t, "affinity")) * time.Hour,
+			ExternalLocal:   rapid.Bool().Draw(t, "external local"),
+			InternalLocal:   rapid.Bool().Draw(t, "internal local"),
+			HealthCheckPort: rapid.SampledFrom([]uint16{0, 0, 32000, 32001}).Draw(t, "health check"),
 		}
 	})
 }
@@ -61,7 +78,7 @@ func genSlice() *rapid.Generator[Slice] {
 				return Backend{
 					Addr: genAddr("10.0.0.%d", "fd00::%d", 6).Draw(t, "backend"), Port: uint16(rapid.IntRange(8080, 8081).Draw(t, "port")),
 					Proto: genProto.Draw(t, "proto"), PortName: genPortName.Draw(t, "port name"),
-					Node:   rapid.SampledFrom([]string{"n1", "n2"}).Draw(t, "node"),
+					Node:   rapid.SampledFrom([]string{"n1", "n1", "n2", ""}).Draw(t, "node"),
 					Weight: uint16(rapid.SampledFrom([]int{0, 1, 1, 1, 2}).Draw(t, "weight")),
 					State:  rapid.SampledFrom([]State{Active, Active, Terminating}).Draw(t, "state"),
 				}
@@ -81,40 +98,87 @@ type world struct {
 	slices   map[sliceKey]Slice
 }
 
+// inOrder are the services in the order in which they get what several want.
+var inOrder = []Name{{"a", "x"}, {"a", "y"}, {"b", "x"}, {"b", "y"}}
+
 // expect says, straight from the documentation, what a connect to each frontend may reach.
 func (w world) expect() map[datapath.ServiceKey]map[datapath.Backend]bool {
 	out := map[datapath.ServiceKey]map[datapath.Backend]bool{}
-	for _, n := range []Name{{"a", "x"}, {"a", "y"}, {"b", "x"}, {"b", "y"}} {
-		for _, f := range w.services[n].Frontends {
-			key := datapath.ServiceKey{Addr: f.Addr.Unmap(), Port: f.Port, Proto: f.Proto}
-			if _, taken := out[key]; taken {
-				continue
-			}
-			best := map[State]map[datapath.Backend]bool{Active: {}, Terminating: {}}
-			for k, s := range w.slices {
-				if k.service != n {
-					continue
-				}
-				for _, b := range s.Backends {
-					b.Addr = b.Addr.Unmap()
-					if b.PortName == f.PortName && b.Proto == f.Proto && b.Addr.Is4() == key.Addr.Is4() && b.Weight > 0 {
-						best[b.State][datapath.Backend{Addr: b.Addr, Port: b.Port, Proto: b.Proto}] = true
+	for _, hostPorts := range []bool{false, true} {
+		for _, n := range inOrder {
+			for _, f := range w.services[n].Frontends {
+				for _, scope := range []datapath.Scope{datapath.Internal, datapath.External} {
+					key := datapath.ServiceKey{Addr: f.Addr.Unmap(), Port: f.Port, Proto: f.Proto, Scope: scope}
+					_, taken := out[key]
+					if taken || hostPorts != (f.Type == HostPort) || scope == datapath.External && f.Type == ClusterIP {
+						continue
 					}
+					out[key] = w.serving(n, f, scope)
 				}
-			}
-			out[key] = best[Active]
-			// One that is active with weight 0 somewhere is not terminating, whatever another slice says.
-			if len(out[key]) == 0 {
-				for k, s := range w.slices {
-					for _, b := range s.Backends {
-						if k.service == n && b.State == Active && b.PortName == f.PortName {
-							delete(best[Terminating], datapath.Backend{Addr: b.Addr.Unmap(), Port: b.Port, Proto: b.Proto})
-						}
-					}
-				}
-				out[key] = best[Terminating]
 			}
 		}
+	}
+	return out
+}
+
+// serving are the backends that a connection to a service's frontend may get.
+func (w world) serving(n Name, f Frontend, scope datapath.Scope) map[datapath.Backend]bool {
+	here := false // only backends of n1
+	switch s := w.services[n]; f.Type {
+	case ClusterIP:
+		here = s.InternalLocal
+	case NodePort, LoadBalancer, ExternalIPs:
+		here = scope == datapath.External && s.ExternalLocal
+	}
+	best := map[State]map[datapath.Backend]bool{Active: {}, Terminating: {}}
+	active := map[datapath.Backend]bool{} // whatever the weight
+	for k, s := range w.slices {
+		if k.service != n {
+			continue
+		}
+		for _, b := range s.Backends {
+			if b.PortName != f.PortName || b.Proto != f.Proto || b.Addr.Unmap().Is4() != f.Addr.Unmap().Is4() || here && b.Node != "n1" {
+				continue
+			}
+			to := datapath.Backend{Addr: b.Addr.Unmap(), Port: b.Port, Proto: b.Proto}
+			if b.Weight > 0 {
+				best[b.State][to] = true
+			}
+			if b.State == Active {
+				active[to] = true
+			}
+		}
+	}
+	if len(best[Active]) > 0 {
+		return best[Active]
+	}
+	// One that is active with weight 0 somewhere is not terminating, whatever another slice says.
+	for b := range active {
+		delete(best[Terminating], b)
+	}
+	return best[Terminating]
+}
+
+// checks says what load balancers are to be told.
+func (w world) checks() map[Name]HealthCheck {
+	out := map[Name]HealthCheck{}
+	for n, s := range w.services {
+		if s.HealthCheckPort == 0 {
+			continue
+		}
+		v4, v6 := map[netip.Addr]bool{}, map[netip.Addr]bool{}
+		for k, slice := range w.slices {
+			for _, b := range slice.Backends {
+				if k.service == n && b.Node == "n1" && b.State == Active && b.Weight > 0 {
+					if a := b.Addr.Unmap(); a.Is4() {
+						v4[a] = true
+					} else {
+						v6[a] = true
+					}
+				}
+			}
+		}
+		out[n] = HealthCheck{Port: s.HealthCheckPort, Local: max(len(v4), len(v6))}
 	}
 	return out
 }
@@ -184,6 +248,9 @@ func flushAndCheck(t *rapid.T, c *Compiler, tab *tables, w world) {
 			t.Fatalf("%s reaches %v, want %v", key, got, set)
 		}
 	}
+	if fmt.Sprint(tab.checks) != fmt.Sprint(w.checks()) {
+		t.Fatalf("load balancers are told %v, want %v", tab.checks, w.checks())
+	}
 	if len(c.Frontends()) != len(want) {
 		t.Fatalf("snapshot has %d frontends, want %d", len(c.Frontends()), len(want))
 	}
@@ -191,10 +258,10 @@ func flushAndCheck(t *rapid.T, c *Compiler, tab *tables, w world) {
 
 func TestIncrementalEqualsFromScratch(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		c := NewCompiler()
+		c := NewCompiler(testSettings)
 		tab, w := runRandomNews(t, c)
 
-		fresh, scratch := NewCompiler(), newTables()
+		fresh, scratch := NewCompiler(testSettings), newTables()
 		w.feed(fresh)
 		for _, op := range fresh.Flush() {
 			scratch.apply(op)
@@ -213,12 +280,12 @@ func TestIncrementalEqualsFromScratch(t *testing.T) {
 
 // With every id colliding the numbers depend on history, but safety and outcome must not.
 func TestCollisionsKeepEveryPrefixSafe(t *testing.T) {
-	rapid.Check(t, func(t *rapid.T) { runRandomNews(t, collide(NewCompiler())) })
+	rapid.Check(t, func(t *rapid.T) { runRandomNews(t, collide(NewCompiler(testSettings))) })
 }
 
 func TestNothingIsHeldWhenEverythingIsGone(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
-		c := NewCompiler()
+		c := NewCompiler(testSettings)
 		tab, w := runRandomNews(t, c)
 		for n := range w.services {
 			c.DeleteService(n)
@@ -231,9 +298,63 @@ func TestNothingIsHeldWhenEverythingIsGone(t *testing.T) {
 		}
 		held := len(tab.services) + len(tab.slots) + len(tab.backends) +
 			len(c.services) + len(c.claims) + len(c.contested) + len(c.dirty) + len(c.frontends) +
-			len(c.serviceIDs.byID) + len(c.serviceIDs.moved) + len(c.backends.byID) + len(c.backends.moved)
+			len(c.checks) + len(c.unchecked) + len(tab.checks) + len(c.serviceIDs.byID) + len(c.serviceIDs.moved) + len(c.backends.byID) + len(c.backends.moved)
 		if held != 0 {
 			t.Fatalf("still held: tables %v, compiler %+v", tab, c)
 		}
 	})
 }
+
+// TestDial reads the documentation of the rows' addresses once more, from the client's side: what does a
+// connection to an address of anybody reach, that comes from a socket or from the network?
+func TestDial(t *testing.T) {
+	rapid.Check(t, func(t *rapid.T) {
+		tab, w := runRandomNews(t, NewCompiler(testSettings))
+		addrs := append([]string{"10.96.0.1", "10.96.0.2", "fd96::1", "fd96::3", "10.0.0.1"}, machines...)
+		for _, text := range addrs {
+			for _, scope := range []datapath.Scope{datapath.Internal, datapath.External} {
+				for port := uint16(80); port <= 81; port++ {
+					want, wantOK := w.dial(addr(text), port, scope)
+					got, gotOK := tab.dial(addr(text), port, scope)
+					if gotOK != wantOK || fmt.Sprint(got) != fmt.Sprint(want) {
+						t.Fatalf("%s port %d %s reaches %v (%v), want %v (%v)", text, port, scope, got, gotOK, want, wantOK)
+					}
+				}
+			}
+		}
+	})
+}
+
+// dial is a TCP connection as the services' descriptions have it; false if it is none to a service.
+func (w world) dial(to netip.Addr, port uint16, scope datapath.Scope) (map[datapath.Backend]bool, bool) {
+	own, machine := text(to) == machines[0] || text(to) == machines[1], false
+	for _, m := range machines {
+		machine = machine || text(to) == m
+	}
+	for _, everywhere := range []bool{false, true} {
+		for _, hostPorts := range []bool{false, true} {
+			for _, n := range inOrder {
+				for _, f := range w.services[n].Frontends {
+					a := f.Addr.Unmap()
+					if f.Port != port || f.Proto != datapath.ProtoTCP || hostPorts != (f.Type == HostPort) ||
+						everywhere != a.IsUnspecified() || a.Is4() != to.Is4() || scope == datapath.External && f.Type == ClusterIP {
+						continue
+					}
+					switch {
+					case !everywhere && a == to, everywhere && own:
+						return w.serving(n, f, scope), true
+					case everywhere && machine && scope == datapath.Internal:
+						// Another node's: node ports are everywhere, host ports are not known here.
+						if f.Type == HostPort {
+							return nil, false
+						}
+						return w.serving(n, f, scope), true
+					}
+				}
+			}
+		}
+	}
+	return nil, false
+}
+
+func text(a netip.Addr) string { return a.String() }

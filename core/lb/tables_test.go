@@ -14,14 +14,35 @@ type tables struct {
 	services map[datapath.ServiceKey]datapath.Service
 	slots    map[datapath.SlotKey]uint32
 	backends map[uint32]datapath.Backend
+	checks   map[Name]HealthCheck
 }
 
 func newTables() *tables {
-	return &tables{map[datapath.ServiceKey]datapath.Service{}, map[datapath.SlotKey]uint32{}, map[uint32]datapath.Backend{}}
+	return &tables{map[datapath.ServiceKey]datapath.Service{}, map[datapath.SlotKey]uint32{}, map[uint32]datapath.Backend{}, map[Name]HealthCheck{}}
 }
 
 func (t *tables) clone() *tables {
-	return &tables{maps.Clone(t.services), maps.Clone(t.slots), maps.Clone(t.backends)}
+	return &tables{maps.Clone(t.services), maps.Clone(t.slots), maps.Clone(t.backends), maps.Clone(t.checks)}
+}
+
+// dial is what the datapath does with a TCP connection of a socket or from the network on node n1; false if no
+// row says anything about it.
+func (t *tables) dial(to netip.Addr, port uint16, scope datapath.Scope) (map[datapath.Backend]bool, bool) {
+	key := datapath.ServiceKey{Addr: to, Port: port, Proto: datapath.ProtoTCP, Scope: scope}
+	row, ok := t.services[key]
+	if !ok {
+		at := slices.Index(machines, to.String())
+		if key.Addr = netip.IPv4Unspecified(); to.Is6() {
+			key.Addr = netip.IPv6Unspecified()
+		}
+		row, ok = t.services[key]
+		own, other := at == 0 || at == 1, at > 1 && scope == datapath.Internal && !row.Local
+		if !ok || !own && !other {
+			return nil, false
+		}
+	}
+	set, err := t.reachable(key)
+	return set, err == nil
 }
 
 func (t *tables) apply(op Op) {
@@ -38,6 +59,10 @@ func (t *tables) apply(op Op) {
 		t.backends[op.ID] = op.Row
 	case DeleteBackend:
 		delete(t.backends, op.ID)
+	case PutHealth:
+		t.checks[op.Service] = op.Check
+	case DeleteHealth:
+		delete(t.checks, op.Service)
 	default:
 		panic(fmt.Sprintf("unknown operation %T", op))
 	}

@@ -88,7 +88,7 @@ func TestService(t *testing.T) {
 		"ports":[{"name":"http","port":80,"targetPort":"web","nodePort":30080},{"name":"dns","port":53,"protocol":"UDP"}]},
 		"status":{"loadBalancer":{"ingress":[{"ip":"2.2.2.2"},{"hostname":"x"}]}}}`))
 	require.True(t, o.Valid(), "%v", findings)
-	assert.Contains(t, findings[0].Message, "node ports are not served")
+	assert.Empty(t, findings)
 	s := o.Upserts()[0].(cluster.ServiceUpsert).Service
 	assert.Equal(t, lb.Name{Namespace: "shop", Name: "web"}, s.Name)
 	assert.Equal(t, lb.Maglev, s.Algorithm)
@@ -99,7 +99,9 @@ func TestService(t *testing.T) {
 		assert.Equal(t, map[string]uint8{"http": 6, "dns": 17}[f.PortName], f.Proto)
 	}
 	assert.Equal(t, []string{"ClusterIP 10.96.0.1:80 http", "ClusterIP 10.96.0.1:53 dns", "ClusterIP [fd00::1]:80 http", "ClusterIP [fd00::1]:53 dns",
-		"ExternalIPs 1.1.1.1:80 http", "ExternalIPs 1.1.1.1:53 dns", "LoadBalancer 2.2.2.2:80 http", "LoadBalancer 2.2.2.2:53 dns"}, got)
+		"ExternalIPs 1.1.1.1:80 http", "ExternalIPs 1.1.1.1:53 dns", "LoadBalancer 2.2.2.2:80 http", "LoadBalancer 2.2.2.2:53 dns",
+		"NodePort 0.0.0.0:30080 http", "NodePort [::]:30080 http"}, got)
+	assert.False(t, s.ExternalLocal || s.InternalLocal)
 
 	for doc, count := range map[string]int{
 		`{"clusterIP":"None","ports":[{"port":80}]}`:                                   0,

@@ -1,6 +1,8 @@
 package manifest
 
 import (
+	"net/netip"
+
 	"github.com/weirnet/weir/core/cluster"
 	"github.com/weirnet/weir/core/datapath"
 	"github.com/weirnet/weir/core/policy"
@@ -18,7 +20,7 @@ func readPod(r *report, md metadata, top object) body {
 		containers, _ := spec.get("containers").list()
 		for _, c := range containers {
 			if o, ok := c.object(); ok {
-				p.Ports = append(p.Ports, containerPorts(o)...)
+				containerPorts(&p, o)
 			}
 		}
 		inits, _ := spec.get("initContainers").list()
@@ -26,7 +28,7 @@ func readPod(r *report, md metadata, top object) body {
 			if o, ok := c.object(); ok {
 				// Only one that keeps running beside the others serves anything.
 				if policy, _ := o.get("restartPolicy").text(); policy == "Always" {
-					p.Ports = append(p.Ports, containerPorts(o)...)
+					containerPorts(&p, o)
 				}
 			}
 		}
@@ -37,8 +39,7 @@ func readPod(r *report, md metadata, top object) body {
 	return podBody{p}
 }
 
-func containerPorts(c object) []policy.NamedPort {
-	var out []policy.NamedPort
+func containerPorts(p *cluster.Pod, c object) {
 	ports, _ := c.get("ports").list()
 	for _, item := range ports {
 		o, ok := item.object()
@@ -63,10 +64,34 @@ func containerPorts(c object) []policy.NamedPort {
 		}
 		if n, ok := o.get("containerPort").integer(1, 65535); ok {
 			np.Port = uint16(n)
-			out = append(out, np)
+			p.Ports = append(p.Ports, np)
+			if hp, ok := hostPort(o, np); ok && !p.HostNetwork {
+				p.HostPorts = append(p.HostPorts, hp)
+			}
 		}
 	}
-	return out
+}
+
+// hostPort reads at which port and address of the node a container's port is to be reached. The loopback
+// addresses are every network namespace's own, so that nothing can be served there for one of them alone.
+func hostPort(o object, to policy.NamedPort) (p cluster.HostPort, ok bool) {
+	n, _ := o.get("hostPort").integer(0, 65535)
+	if n == 0 {
+		return p, false
+	}
+	p = cluster.HostPort{Port: uint16(n), To: to.Port, Proto: to.Proto}
+	if s, _ := o.get("hostIP").text(); s != "" {
+		a, err := netip.ParseAddr(s)
+		if err != nil {
+			o.get("hostIP").bad("%q is not an address", clip(s))
+			return p, false
+		}
+		if p.IP = a.Unmap().WithZone(""); p.IP.IsLoopback() {
+			o.get("hostIP").warn("host ports are not served at loopback addresses")
+			return p, false
+		}
+	}
+	return p, true
 }
 
 func readPodStatus(p *cluster.Pod, status object) {

@@ -84,19 +84,51 @@ func readService(r *report, md metadata, top object) body {
 		add(loadBalancerIPs(spec, top), lb.LoadBalancer)
 	}
 	if kind == "NodePort" || kind == "LoadBalancer" {
-		if allocate, ok := spec.get("allocateLoadBalancerNodePorts").flag(); kind == "NodePort" || !ok || allocate {
-			spec.get("type").warn("node ports are not served; the service's own addresses are")
-		}
+		readNodePorts(&b, ports, spec, kind)
 	}
-	for _, f := range []string{"internalTrafficPolicy", "externalTrafficPolicy"} {
-		if s, _ := spec.get(f).passing(); s == "Local" {
-			spec.get(f).warn("Local is not supported; backends on every node are used")
-		}
+	b.service.InternalLocal = isLocal(spec.get("internalTrafficPolicy"))
+	b.service.ExternalLocal = isLocal(spec.get("externalTrafficPolicy"))
+	if kind == "LoadBalancer" && b.service.ExternalLocal {
+		n, _ := spec.get("healthCheckNodePort").integer(0, 65535)
+		b.service.HealthCheckPort = uint16(n)
 	}
 	if len(b.service.Frontends) == 0 && spec.get("clusterIP").absent() && spec.get("clusterIPs").absent() {
 		spec.get("clusterIP").warn("missing, and nothing assigns one: the service can't be reached; name an address, or None")
 	}
 	return b
+}
+
+// readNodePorts adds the ports at the nodes' addresses, in the service's families. A load balancer's service
+// need not have any.
+func readNodePorts(b *serviceBody, ports []frontendPort, spec object, kind string) {
+	for _, a := range []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()} {
+		if a.Is4() && !b.derive.v4 || a.Is6() && !b.derive.v6 {
+			continue
+		}
+		for _, p := range ports {
+			if p.nodePort != 0 {
+				b.service.Frontends = append(b.service.Frontends,
+					lb.Frontend{Addr: a, Port: p.nodePort, Proto: p.proto, PortName: p.name, Type: lb.NodePort})
+			}
+		}
+	}
+	for _, p := range ports {
+		if p.nodePort == 0 && kind == "NodePort" {
+			spec.get("ports").warn("port %d has no nodePort, and nothing assigns one", p.port)
+		}
+	}
+}
+
+// isLocal reads a traffic policy.
+func isLocal(policy value) bool {
+	switch s, _ := policy.passing(); s {
+	case "", "Cluster":
+	case "Local":
+		return true
+	default:
+		policy.bad("unknown traffic policy %q; allowed: Cluster, Local", clip(s))
+	}
+	return false
 }
 
 func families(vips []netip.Addr) (v4, v6 bool) {
@@ -134,6 +166,9 @@ func loadBalancerIPs(spec, top object) []netip.Addr {
 	var out []netip.Addr
 	for _, item := range items {
 		if o, ok := item.object(); ok {
+			if mode, _ := o.get("ipMode").passing(); mode == "Proxy" {
+				continue // the balancer wants to see everything, and comes by node ports
+			}
 			if a, ok := o.get("ip").addr(); ok {
 				out = addAddr(out, a)
 			}
@@ -162,7 +197,8 @@ func readAffinity(spec object) time.Duration {
 
 type frontendPort struct {
 	servicePort
-	port uint16
+	port     uint16
+	nodePort uint16 // 0: none
 }
 
 func readServicePorts(spec object) []frontendPort {
@@ -185,6 +221,8 @@ func readServicePorts(spec object) []frontendPort {
 		}
 		n, _ := o.get("port").integer(1, 65535)
 		p.port, p.target = uint16(n), uint16(n)
+		n, _ = o.get("nodePort").integer(0, 65535)
+		p.nodePort = uint16(n)
 		target := o.get("targetPort")
 		switch raw := target.raw.(type) {
 		case nil:

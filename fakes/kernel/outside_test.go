@@ -262,3 +262,79 @@ func TestAffinityOfClientsFromOutside(t *testing.T) {
 	}
 	require.Len(t, others, 3)
 }
+
+// TestWalkNodePort replays docs/walks/node-port.md.
+func TestWalkNodePort(t *testing.T) {
+	w := newOutsideWorld(t)
+	w.service(w.one, 1, external(netip.IPv4Unspecified(), 30080, tcp), 0, at(db4, 8080))
+	w.service(w.one, 2, external(netip.IPv4Unspecified(), 30081, tcp), 0, at(job4, 8080))
+	type step struct {
+		node   string
+		hook   kernel.Hook
+		action kernel.Action
+	}
+	steps := func(trace kernel.Trace) (out []step) {
+		for _, s := range trace.Steps {
+			if s.Result != nil {
+				out = append(out, step{s.Node, s.Hook, s.Result.Action})
+			}
+		}
+		return out
+	}
+	_, a, trace := w.fabric.Open("outside", tcp, node1v4, 30080)
+	require.True(t, a.Connected, "%s", trace)
+	require.Equal(t, []step{
+		{"one", kernel.FromNetwork, kernel.Pass}, {"one", kernel.ToPod, kernel.Pass}, // 1 to 3
+		{"one", kernel.FromPod, kernel.Direct}, // 4
+	}, steps(trace)[:3])
+	require.EqualValues(t, outsideDevice, trace.Steps[2].Result.Ifindex)
+	opened := trace.Steps[1].Result.Events[0]
+	require.Equal(t, outside4, opened.Src.Addr())
+	require.True(t, opened.IngressJudged)
+	require.Equal(t, identity.WorldIPv4, opened.SrcIdentity)
+
+	_, a, trace = w.fabric.Open("outside", tcp, node1v4, 30081)
+	require.True(t, a.Connected, "%s", trace)
+	require.Equal(t, []step{
+		{"one", kernel.FromNetwork, kernel.Tunnel}, {"two", kernel.FromOverlay, kernel.RedirectPeer}, // 5
+		{"two", kernel.FromPod, kernel.Tunnel}, {"one", kernel.FromOverlay, kernel.Direct}, // 6
+	}, steps(trace)[:4])
+	require.EqualValues(t, identity.WorldIPv4, trace.Steps[0].Result.VNI)
+	require.Equal(t, node1v4, trace.Steps[1].Result.Events[0].Src.Addr())
+}
+
+// What the node itself answers, and what it and pods say about clients' packets, comes from the frontend.
+func TestTheNodeAnswersAsTheService(t *testing.T) {
+	w := newOutsideWorld(t)
+	w.service(w.one, 1, external(netip.IPv4Unspecified(), 30080, udp), 0, at(node1v4, 53))
+	w.service(w.one, 2, external(netip.IPv6Unspecified(), 30080, udp), 0, at(db6, 5353))
+	w.service(w.one, 3, external(netip.IPv6Unspecified(), 30081, udp), 0, at(job6, 5353))
+	out := door{w.one, kernel.ToNetwork, outsideDevice, kernel.Meta{Socket: true}}
+	request := packet.UDP(at(outside4, 4000), at(node1v4, 30080), "hi")
+	w.fromOutside().send(request)
+	answer := packet.UDP(at(node1v4, 53), at(outside4, 4000), "ho")
+	forwarded := out
+	forwarded.meta.Socket = false
+	require.Equal(t, answer.Bytes(), forwarded.send(answer).Frame, "only sockets' packets are changed")
+	p, err := packet.Read(out.send(answer).Frame)
+	w.ok(err)
+	require.Equal(t, at(node1v4, 30080), netip.AddrPortFrom(p.Src, p.SPort))
+	require.Equal(t, packet.UDP(at(node1v4, 30080), at(outside4, 4000), "ho").Bytes(), p.Bytes(), "checksums, too")
+	other := packet.UDP(at(node1v4, 53), at(outside4, 4001), "ho")
+	require.Equal(t, other.Bytes(), out.send(other).Frame)
+
+	for port, by := range map[uint16]string{30080: "db", 30081: "job"} { // nobody listens on port 5353
+		_, a, trace := w.fabric.Open("outside", udp, node1v6, port)
+		require.True(t, a.Refused, "the error of %s reaches the client as one about its own packet\n%s", by, trace)
+	}
+
+	// The node itself says that a packet is too big for the way to the pod.
+	big := packet.UDP(at(outside6, 4000), at(node1v6, 30080), "a datagram")
+	res := w.fromOutside().send(big)
+	tooBig := packet.ICMPError(node1v6, outside6, 2, 0, res.Frame, 18)
+	got, err := packet.Read(out.send(tooBig).Frame)
+	w.ok(err)
+	want := packet.ICMPError(node1v6, outside6, 2, 0, big.Bytes(), 18)
+	copy(want.Payload[46:48], got.Payload[46:48]) // the quoted checksum stays that of the changed packet
+	require.Equal(t, want.Bytes(), got.Bytes())
+}

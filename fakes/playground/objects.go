@@ -30,8 +30,9 @@ type object struct {
 		Selector    any // a map of a service's, an object of a workload's
 		ExternalIPs []string
 		Ports       []struct {
-			Name string
-			Port uint16
+			Name     string
+			Port     uint16
+			NodePort uint16
 		}
 		// Of workloads.
 		Template struct {
@@ -101,6 +102,8 @@ func (p *Playground) take(o object) []ports.LabManifest {
 		}
 		return out
 	case manifest.KindService:
+		o.assignNodePorts(uint16(30000 + 10*len(p.services)))
+		file.Content = o.raw
 		p.takeService(o)
 	case manifest.KindNetworkPolicy, manifest.KindCiliumNetworkPolicy:
 		if o.Metadata.Labels[connectivity.OwnerLabel] != "" {
@@ -110,10 +113,31 @@ func (p *Playground) take(o object) []ports.LabManifest {
 	return []ports.LabManifest{file}
 }
 
+// assignNodePorts gives a service of type NodePort its ports, from first on, as an API server does.
+func (o *object) assignNodePorts(first uint16) {
+	if o.Spec.Type != "NodePort" {
+		return
+	}
+	var doc map[string]any
+	if err := json.Unmarshal(o.raw, &doc); err != nil {
+		panic(fmt.Sprintf("fakes: service %s was read before: %v", o.name(), err))
+	}
+	list, _ := doc["spec"].(map[string]any)["ports"].([]any)
+	for i := range list {
+		o.Spec.Ports[i].NodePort = first + uint16(i)
+		list[i].(map[string]any)["nodePort"] = first + uint16(i)
+	}
+	raw, err := json.Marshal(doc)
+	if err != nil {
+		panic(fmt.Sprintf("fakes: service %s, read from JSON, cannot be written: %v", o.name(), err))
+	}
+	o.raw = raw
+}
+
 func (p *Playground) takeService(o object) {
 	s := connectivity.Service{Name: o.name(), Type: o.Spec.Type}
 	for _, port := range o.Spec.Ports {
-		s.Ports = append(s.Ports, connectivity.ServicePort{Name: port.Name, Port: port.Port})
+		s.Ports = append(s.Ports, connectivity.ServicePort{Name: port.Name, Port: port.Port, NodePort: port.NodePort})
 	}
 	for _, a := range o.Spec.ExternalIPs {
 		s.ExternalIPs = append(s.ExternalIPs, netip.MustParseAddr(a))

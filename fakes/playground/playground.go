@@ -15,6 +15,7 @@ import (
 	"github.com/weirnet/weir/core/connectivity"
 	"github.com/weirnet/weir/core/datapath"
 	"github.com/weirnet/weir/core/flow"
+	"github.com/weirnet/weir/core/lb"
 	"github.com/weirnet/weir/core/policy"
 	"github.com/weirnet/weir/fakes"
 	"github.com/weirnet/weir/ports"
@@ -206,15 +207,21 @@ func (p *Playground) Known(_ context.Context, node string) ([]netip.Addr, error)
 	return out, nil
 }
 
-// ServesNodePorts implements ports.Playground.
-func (p *Playground) ServesNodePorts(ctx context.Context, node string) (bool, error) {
+// Serves implements ports.Playground.
+func (p *Playground) Serves(ctx context.Context, node string) (nodePorts, hostPorts bool, err error) {
 	a := p.c.Node(node).Agent()
 	if a == nil {
-		return false, fmt.Errorf("node %s: %w", node, ports.ErrClosed)
+		return false, false, fmt.Errorf("node %s: %w", node, ports.ErrClosed)
 	}
 	list, err := a.Services(ctx)
-	return slices.ContainsFunc(list, func(s ports.ServiceInfo) bool { return s.Type == "NodePort" }), err
+	serves := func(kind lb.Type) bool {
+		return slices.ContainsFunc(list, func(s ports.ServiceInfo) bool { return s.Type == string(kind) })
+	}
+	return serves(lb.NodePort), serves(lb.HostPort), err
 }
+
+// Outside implements ports.Playground.
+func (p *Playground) Outside(context.Context) (string, error) { return "", nil }
 
 // Evidence implements ports.Playground.
 func (p *Playground) Evidence(ctx context.Context, node string, since time.Time, addrs []netip.Addr) (string, error) {
@@ -238,12 +245,16 @@ func (p *Playground) Probe(_ context.Context, from cluster.Name, job connectivit
 	p.asked = append(p.asked, job)
 	_, known := p.roles[from]
 	p.mu.Unlock()
+	who := from.String()
+	if from == connectivity.FromOutside {
+		who, known = fakes.Outside, true
+	}
 	if !known {
 		return nil, fmt.Errorf("pod %s: %w", from, ports.ErrNotFound)
 	}
 	var out []connectivity.Outcome
 	for i, t := range job.Probes {
-		o := p.probe(from.String(), t.Probe)
+		o := p.probe(who, t.Probe)
 		o.Index = i
 		out = append(out, o)
 	}

@@ -113,6 +113,10 @@ func testNetworkOverlayRefuses(t *testing.T, s NetworkSetup) {
 		_, err := n.EnsureOverlay(o)
 		assert.Error(t, err, name)
 	}
+	o := testOverlay()
+	o.NodePorts = &ports.NodePorts{Devices: []string{"nosuchdevice", "neither+"}}
+	_, err := n.EnsureOverlay(o)
+	assert.ErrorIs(t, err, ports.ErrNotFound)
 }
 
 func testNetworkNodeRoutes(t *testing.T, s NetworkSetup) {

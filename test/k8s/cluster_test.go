@@ -47,6 +47,7 @@ func TestCluster(t *testing.T) {
 		{"DNS", (*cluster).testDNS, true},
 		{"Addresses", (*cluster).testAddresses, false},
 		{"Services", (*cluster).testServices, false},
+		{"NodePorts", (*cluster).testNodePorts, false},
 		{"Guide", (*cluster).testGuide, false},
 		{"Connectivity", (*cluster).testConnectivity, false},
 		{"ControlPlaneOutage", (*cluster).testOutage, false},

@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net"
 	"net/netip"
 	"strings"
 	"time"
 
+	"github.com/weirnet/weir/core/connectivity"
 	"github.com/weirnet/weir/core/lb"
 	"github.com/weirnet/weir/core/policy"
 	"github.com/weirnet/weir/ports"
@@ -52,18 +54,57 @@ func (p *Playground) Known(ctx context.Context, node string) ([]netip.Addr, erro
 	return out, nil
 }
 
-// ServesNodePorts implements ports.Playground.
-func (p *Playground) ServesNodePorts(ctx context.Context, node string) (bool, error) {
+// Serves implements ports.Playground.
+func (p *Playground) Serves(ctx context.Context, node string) (nodePorts, hostPorts bool, err error) {
 	var services []ports.ServiceInfo
 	if err := p.askJSON(ctx, node, &services, "service", "list"); err != nil {
-		return false, err
+		return false, false, err
 	}
 	for _, s := range services {
-		if s.Type == string(lb.NodePort) {
-			return true, nil
+		nodePorts = nodePorts || s.Type == string(lb.NodePort)
+		hostPorts = hostPorts || s.Type == string(lb.HostPort)
+	}
+	return nodePorts, hostPorts, nil
+}
+
+// kubeletPort is one that every node listens on, whoever asks.
+const kubeletPort = 10250
+
+// Outside implements ports.Playground. A machine that gets no answer from any node's kubelet is taken for one that
+// a firewall keeps out.
+func (p *Playground) Outside(ctx context.Context) (string, error) {
+	nodes, err := p.Nodes(ctx)
+	if err != nil {
+		return "", err
+	}
+	own, err := net.InterfaceAddrs()
+	if err != nil {
+		return "", fmt.Errorf("addresses of this machine: %w", err)
+	}
+	mine := map[netip.Addr]bool{}
+	for _, a := range own {
+		if prefix, err := netip.ParsePrefix(a.String()); err == nil {
+			mine[prefix.Addr().Unmap()] = true
 		}
 	}
-	return false, nil
+	job := connectivity.Job{Parallel: len(nodes)}
+	for _, n := range nodes {
+		for _, a := range n.Addresses {
+			if mine[a] {
+				return "this machine is node " + n.Name, nil
+			}
+			job.Probes = append(job.Probes, connectivity.Timed{Probe: connectivity.Probe{Kind: connectivity.TCP, Addr: a, Port: kubeletPort}, Timeout: 3 * time.Second})
+		}
+	}
+	if p.o.Local == nil {
+		return "nobody can ask from this machine", nil
+	}
+	for _, o := range p.o.Local(ctx, job) {
+		if o.Result == connectivity.Answered || o.Result == connectivity.Refused {
+			return "", nil
+		}
+	}
+	return "this machine gets no answer from the nodes", nil
 }
 
 // flowsShown bounds the flows of a node that Evidence quotes: the latest tell what is wrong.

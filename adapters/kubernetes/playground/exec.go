@@ -30,6 +30,12 @@ const execTries = 3
 
 // Probe implements ports.Playground.
 func (p *Playground) Probe(ctx context.Context, pod cluster.Name, job connectivity.Job) ([]connectivity.Outcome, error) {
+	if pod == connectivity.FromOutside {
+		if p.o.Local == nil {
+			return nil, fmt.Errorf("probes of this machine: %w", ports.ErrUnsupported)
+		}
+		return p.o.Local(ctx, job), nil
+	}
 	in, err := json.Marshal(job)
 	if err != nil {
 		return nil, err

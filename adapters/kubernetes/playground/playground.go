@@ -49,6 +49,8 @@ type Options struct {
 	// must have.
 	Tolerations  []string
 	NodeSelector map[string]string
+	// Local carries out a job on this machine, for who asks from outside of the cluster; nil: nobody does.
+	Local func(context.Context, connectivity.Job) []connectivity.Outcome
 }
 
 // Playground implements ports.Playground.

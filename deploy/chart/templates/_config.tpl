@@ -71,6 +71,15 @@ bpf-lb-maglev-hash-seed: {{ . | quote }}
 {{- with $v.nodePort.range }}
 node-port-range: {{ . | quote }}
 {{- end }}
+{{- if eq (include "weir.at" (list $v "nodePort" "enabled")) "true" }}
+enable-node-port: "true"
+{{- end }}
+{{- if eq (include "weir.at" (list $v "nodePort" "enableHealthCheck")) "false" }}
+enable-health-check-nodeport: "false"
+{{- end }}
+{{- if eq (include "weir.at" (list $v "hostPort" "enabled")) "true" }}
+enable-host-port: "true"
+{{- end }}
 # policy
 enable-policy: {{ $v.policyEnforcementMode | default "default" | lower | quote }}
 policy-audit-mode: {{ include "weir.bool" $v.policyAuditMode }}

@@ -1,0 +1,43 @@
+package lb
+
+import "github.com/weirnet/weir/core/datapath"
+
+// Settings of a Compiler.
+type Settings struct {
+	// Node is the name of this node: where backends are local.
+	Node string
+	// NodePorts has node ports served, and what comes from the network for any address of a service.
+	NodePorts bool
+	// HostPorts has the host ports of pods served.
+	HostPorts bool
+}
+
+// scopes are those in which a frontend is served.
+func (s Settings) scopes(t Type) []datapath.Scope {
+	both := []datapath.Scope{datapath.Internal, datapath.External}
+	switch t {
+	case HostPort:
+		if !s.HostPorts {
+			return nil
+		}
+		return both
+	case NodePort:
+		if !s.NodePorts {
+			return nil
+		}
+		return both
+	case LoadBalancer, ExternalIPs:
+		if s.NodePorts {
+			return both
+		}
+	}
+	return both[:1]
+}
+
+// localOnly says whether a frontend of the service has no backends but those of one node.
+func (s *Service) localOnly(t Type, scope datapath.Scope) bool {
+	if scope == datapath.External {
+		return s.ExternalLocal && t != HostPort
+	}
+	return s.InternalLocal && t == ClusterIP
+}
