@@ -202,6 +202,9 @@ func (c *cluster) explain(t *testing.T) {
 		lines := strings.Split(out, "\n")
 		t.Logf("kubectl %s\n%s", strings.Join(args, " "), strings.Join(lines[max(0, len(lines)-60):], "\n"))
 	}
+	for i := 1; i <= nodes; i++ {
+		t.Log(c.NodeLogs(i, 12))
+	}
 }
 
 // collect copies the logs of components and nodes to a folder, for whoever looks into a failure.

@@ -23,8 +23,9 @@ func open(t *testing.T, o Options) *Bed {
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		if t.Failed() {
-			for _, p := range []string{"kube-apiserver", "node-n1"} {
-				t.Logf("%s: %s", p, b.Tail(p, 10))
+			t.Logf("kube-apiserver: %s", b.Tail("kube-apiserver", 10))
+			for i := 1; i <= o.Nodes; i++ {
+				t.Log(b.NodeLogs(i, 10))
 			}
 		}
 		assert.NoError(t, b.Down())
@@ -46,6 +47,14 @@ func TestTwoClustersSideBySide(t *testing.T) {
 	nodes, err = two.Kubectl("get", "nodes", "-o", "name")
 	require.NoError(t, err)
 	assert.Empty(t, nodes, "without kubelets nobody registers")
+
+	cmd, err := one.OnNode(t.Context(), 1, "pkill", "-KILL", "-x", "kubelet")
+	require.NoError(t, err)
+	require.NoError(t, cmd.Run())
+	require.Eventually(t, func() bool {
+		cmd, err := one.OnNode(context.Background(), 1, "pgrep", "-x", "kubelet")
+		return err == nil && cmd.Run() == nil && strings.Contains(one.NodeLogs(1, 3), "kubelet ended with status 137: ")
+	}, 30*time.Second, 100*time.Millisecond, "what a node runs for good is started again")
 
 	config, err := one.Config()
 	require.NoError(t, err)

@@ -4,6 +4,8 @@
 //	bed [-prefix P] kubectl ARGUMENT...         as the administrator
 //	bed [-prefix P] run PROGRAM ARGUMENT...     in the control plane's network, with KUBECONFIG set
 //	bed [-prefix P] node I PROGRAM ARGUMENT...  on the I-th node
+//	bed [-prefix P] kill I                      cut the I-th node's power
+//	bed [-prefix P] boot I                      and start it again
 //	bed [-prefix P] down                        remove every trace
 //
 // The nodes become Ready once a network is installed.
@@ -41,7 +43,7 @@ func main() {
 
 func run(o bed.Options, args []string) error {
 	if len(args) == 0 {
-		return errors.New("say what to do: up, down, kubectl, run or node")
+		return errors.New("say what to do: up, down, kubectl, run, node, kill or boot")
 	}
 	ctx := context.Background()
 	switch verb, rest := args[0], args[1:]; verb {
@@ -53,13 +55,15 @@ func run(o bed.Options, args []string) error {
 			return err
 		}
 		return b.Down()
+	case "kill", "boot":
+		return power(ctx, o, verb == "boot", rest)
 	case "kubectl", "run", "node":
 		if verb == "kubectl" {
 			rest = append([]string{"kubectl"}, rest...)
 		}
 		return enter(ctx, o, verb == "node", rest)
 	default:
-		return fmt.Errorf("%q is nothing to do: allowed are up, down, kubectl, run and node", verb)
+		return fmt.Errorf("%q is nothing to do: allowed are up, down, kubectl, run, node, kill and boot", verb)
 	}
 }
 
@@ -90,6 +94,25 @@ func up(ctx context.Context, o bed.Options) error {
 		return err
 	}
 	return b.Up(ctx)
+}
+
+// power stops a node of a running cluster or starts it.
+func power(ctx context.Context, o bed.Options, on bool, args []string) error {
+	if len(args) != 1 {
+		return errors.New("say which node")
+	}
+	i, err := strconv.Atoi(args[0])
+	if err != nil {
+		return fmt.Errorf("node %q: must be a number", args[0])
+	}
+	b, err := bed.Open(o)
+	if err != nil {
+		return err
+	}
+	if on {
+		return b.StartNode(ctx, i)
+	}
+	return b.KillNode(i)
 }
 
 // enter runs a program in the namespaces of a running cluster.
