@@ -142,7 +142,7 @@ func (c *cluster) applyIn(t *testing.T, namespace, name string) {
 
 // remove deletes a namespace with all that is in it, at the end of a test, and does not wait for that.
 func (c *cluster) remove(t *testing.T, namespace string) {
-	t.Cleanup(func() { c.kubectl(t, "delete", "namespace", namespace, "--wait=false") })
+	t.Cleanup(func() { c.kubectl(t, "delete", "namespace", namespace, "--wait=false", "--ignore-not-found") })
 }
 
 // exec runs the workload in a pod and gives what it printed.

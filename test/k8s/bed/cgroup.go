@@ -76,6 +76,9 @@ func (b *Bed) makeCgroups(name string) error {
 	return nil
 }
 
+// Cgroup is the folder of the i-th node's cgroup in the unified hierarchy, the root of what the node sees.
+func (b *Bed) Cgroup(i int) string { return filepath.Join(unified(), b.o.Prefix, NodeName(i)) }
+
 // cgroups are the folders of PREFIX (name is empty) or PREFIX/name in every hierarchy with all below
 // them, the deepest first.
 func (b *Bed) cgroups(name string) []string {

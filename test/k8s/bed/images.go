@@ -29,7 +29,7 @@ var tools = []string{"bash", "ip", "tc", "bpftool", "cat", "ls", "cp", "mkdir", 
 // Build puts the programs of the images into a folder: this module's commands, or links to those that
 // are in commands already unless that is empty, and the workload. dir is any folder of the module.
 func Build(ctx context.Context, dir, commands, out string) error {
-	args := []string{"build", "-trimpath", "-buildvcs=false", "-o", out + "/", "github.com/weirnet/weir/test/k8s/workload"}
+	args := []string{"build", "-buildvcs=false", "-o", out + "/", "github.com/weirnet/weir/test/k8s/workload"}
 	if commands == "" {
 		args = append(args, "github.com/weirnet/weir/cmd/...")
 	}

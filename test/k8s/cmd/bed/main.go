@@ -7,6 +7,7 @@
 //	bed [-prefix P] kill I                      cut the I-th node's power
 //	bed [-prefix P] boot I                      and start it again
 //	bed [-prefix P] down                        remove every trace
+//	bed check                                   say why this machine cannot have a cluster, if so
 //
 // The nodes become Ready once a network is installed.
 package main
@@ -43,7 +44,7 @@ func main() {
 
 func run(o bed.Options, args []string) error {
 	if len(args) == 0 {
-		return errors.New("say what to do: up, down, kubectl, run, node, kill or boot")
+		return errors.New("say what to do: up, down, kubectl, run, node, kill, boot or check")
 	}
 	ctx := context.Background()
 	switch verb, rest := args[0], args[1:]; verb {
@@ -55,6 +56,8 @@ func run(o bed.Options, args []string) error {
 			return err
 		}
 		return b.Down()
+	case "check":
+		return bed.CheckMachine()
 	case "kill", "boot":
 		return power(ctx, o, verb == "boot", rest)
 	case "kubectl", "run", "node":
@@ -63,7 +66,7 @@ func run(o bed.Options, args []string) error {
 		}
 		return enter(ctx, o, verb == "node", rest)
 	default:
-		return fmt.Errorf("%q is nothing to do: allowed are up, down, kubectl, run, node, kill and boot", verb)
+		return fmt.Errorf("%q is nothing to do: allowed are up, down, kubectl, run, node, kill, boot and check", verb)
 	}
 }
 
