@@ -56,7 +56,7 @@ IMAGE_TAR ?= bin/image.tar
 image: ## the image for clusters as a docker-archive, without a registry (IMAGE, IMAGE_TAR)
 	@mkdir -p bin/image
 	$(GO_BUILD) -trimpath -ldflags '-s -w -X main.version=$(VERSION) -X main.Version=$(VERSION)' -o bin/image/ \
-		./cmd/weir ./cmd/weir-agent ./cmd/weir-cni ./cmd/weir-operator
+		$$(awk '$$1 == "program" { print "./cmd/" $$2 }' deploy/image/content)
 	@BIN=bin/image deploy/image/build.sh $(IMAGE_TAR) $(IMAGE)
 
 generate: generate-crds ## compile the eBPF programs and their Go bindings (installs clang if missing), write the definitions of the cilium.io kinds

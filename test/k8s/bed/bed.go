@@ -58,7 +58,7 @@ type Options struct {
 	// APIOnly leaves out controller manager and scheduler: objects then stay as they are written.
 	APIOnly bool
 	// Programs is the folder with what Build makes; the nodes then have the images that BuildImages
-	// makes of it. Empty: no images.
+	// makes of it, and the working directory must be in this module. Empty: no images.
 	Programs string
 	// Ephemeral processes are killed by the kernel when the process that called Up ends.
 	Ephemeral bool
@@ -140,7 +140,7 @@ func (b *Bed) up(ctx context.Context, start time.Time) error {
 		return err
 	}
 	if b.o.Programs != "" {
-		if err := BuildImages(b.o.Programs, b.o.Bin, filepath.Join(b.dir, "images")); err != nil {
+		if err := BuildImages(ctx, b.o.Programs, b.o.Bin, filepath.Join(b.dir, "images")); err != nil {
 			return err
 		}
 	}

@@ -71,15 +71,14 @@ func run(o bed.Options, args []string) error {
 }
 
 func up(ctx context.Context, o bed.Options) error {
-	build := exec.Command("go", "list", "-m", "-f", "{{.Dir}}")
+	module, err := bed.Module(ctx)
+	if err != nil {
+		return err
+	}
+	build := exec.Command(filepath.Join(module, "test/k8s/build.sh"), "cluster")
+	build.Stderr = os.Stderr
 	out, err := build.Output()
 	if err != nil {
-		return fmt.Errorf("find the module: %w", err)
-	}
-	module := strings.TrimSpace(string(out))
-	build = exec.Command(filepath.Join(module, "test/k8s/build.sh"), "cluster")
-	build.Stderr = os.Stderr
-	if out, err = build.Output(); err != nil {
 		return fmt.Errorf("build.sh: %w", err)
 	}
 	o.Bin = strings.TrimSpace(string(out))
