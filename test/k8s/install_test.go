@@ -64,8 +64,8 @@ func (c *cluster) testInstall(t *testing.T) {
 	figure(t, "nodes are Ready %.1f s after the start of the installation", time.Since(start).Seconds())
 
 	assert.Empty(t, c.pods(t, "kube-system", "k8s-app=kube-proxy"))
-	assert.Len(t, c.pods(t, "kube-system", "k8s-app=cilium"), nodes)
-	for i := 1; i <= nodes; i++ {
+	assert.Len(t, c.pods(t, "kube-system", "k8s-app=cilium"), c.nodes)
+	for i := 1; i <= c.nodes; i++ {
 		taints := c.kubectl(t, "get", "node", bed.NodeName(i), "-o", "jsonpath={.spec.taints[*].key}")
 		assert.NotContains(t, taints, "node.cilium.io/agent-not-ready")
 		assert.Equal(t, "False", c.kubectl(t, "get", "node", bed.NodeName(i), "-o", "jsonpath={.status.conditions[?(@.type=='NetworkUnavailable')].status}"))

@@ -42,7 +42,7 @@ func (c *cluster) testUninstall(t *testing.T) {
 
 	// By default only what the chart brought goes: pods keep their network until another one takes over.
 	c.uninstall(t)
-	for i := 1; i <= nodes; i++ {
+	for i := 1; i <= c.nodes; i++ {
 		c.wantTraces(t, i, "after the removal", slices.Concat(datapath, attached, []string{"file /etc/cni/net.d/05-cilium.conflist"})...)
 	}
 	time.Sleep(3 * time.Second)
@@ -52,7 +52,7 @@ func (c *cluster) testUninstall(t *testing.T) {
 	// An agent that is to clean up does so before it starts: of the pods that were there, only those that
 	// start anew have a network.
 	c.install(t, "cleanState=true", "cni.uninstall=true")
-	for i := 1; i <= nodes; i++ {
+	for i := 1; i <= c.nodes; i++ {
 		c.wantTraces(t, i, "after an installation with cleanState", append(datapath, "file /etc/cni/net.d/05-cilium.conflist")...)
 	}
 	c.kubectl(t, "-n", "kube-system", "rollout", "restart", "deployment/coredns")
@@ -61,12 +61,12 @@ func (c *cluster) testUninstall(t *testing.T) {
 	c.kubectl(t, "delete", "namespace", "again", "--timeout=60s")
 	c.kubectl(t, "-n", "kube-system", "delete", "deployment", "coredns", "--cascade=foreground", "--timeout=60s")
 	c.uninstall(t)
-	for i := 1; i <= nodes; i++ {
+	for i := 1; i <= c.nodes; i++ {
 		c.wantTraces(t, i, "after a removal with cni.uninstall", datapath...)
 	}
 
 	// And what is left goes by hand, node by node.
-	for i := 1; i <= nodes; i++ {
+	for i := 1; i <= c.nodes; i++ {
 		cmd, err := c.OnNode(t.Context(), i, filepath.Join(c.programs, "weir-agent"), "cleanup", "--force")
 		require.NoError(t, err)
 		out, err := cmd.CombinedOutput()
