@@ -23,13 +23,11 @@ import (
 // without their numbers.
 const onNodeTraces = `
 for d in /sys/class/net/*; do
-	d=${d##*/}
-	case $d in
-	lxc*) echo "device lxc" ;;
-	cilium* | weir*) echo "device $d" ;;
-	esac
+	d=${d##*/} name=${d##*/}
+	case $d in lxc*) name=lxc ;; esac
+	case $d in lxc* | cilium* | weir*) echo "device $name" ;; esac
 	for way in ingress egress; do
-		[ -z "$(tc filter show dev "$d" $way 2>/dev/null)" ] || echo "filter $way ${d%%[0-9]*}"
+		[ -z "$(tc filter show dev "$d" $way 2>/dev/null)" ] || echo "program $way at $name"
 	done
 done
 for f in /sys/fs/bpf/*; do case $f in *.debug | */\*) ;; *) echo "pins $f" ;; esac; done # .debug is the kernel's
@@ -50,7 +48,7 @@ func (c *cluster) traces(t *testing.T, i int) []string {
 		line = strings.TrimSpace(line)
 		first, _, _ := strings.Cut(line, " ")
 		switch {
-		case slices.Contains([]string{"device", "filter", "pins", "file"}, first):
+		case slices.Contains([]string{"device", "program", "pins", "file"}, first):
 			out = append(out, line)
 		case strings.Contains(line, "cilium_"), strings.Contains(line, "dev lxc"):
 			// A route that goes with its device.
@@ -83,6 +81,9 @@ func (c *cluster) inNetwork(i int, f func() error) error {
 	return <-done
 }
 
+// attachName shortens the names of ways to attach. Kernels before 6.6 have filters in place of TCX.
+var attachName = strings.NewReplacer("TCXIngress", "ingress", "TCXEgress", "egress", "CGroup", "", "Cgroup", "")
+
 // inKernel lists what no program in a node's folders shows: the tables of nftables, and the programs that links
 // hold at the node's devices and its cgroup.
 func (c *cluster) inKernel(t *testing.T, i int) []string {
@@ -97,7 +98,7 @@ func (c *cluster) inKernel(t *testing.T, i int) []string {
 			case err != nil:
 				return fmt.Errorf("programs at %s: %w", name, err)
 			case len(r.Programs) > 0:
-				out = append(out, fmt.Sprintf(format, attach, name))
+				out = append(out, fmt.Sprintf(format, attachName.Replace(attach.String()), name))
 			}
 		}
 		return nil

@@ -18,15 +18,15 @@ import (
 var datapath = []string{
 	"device cilium_host", "device cilium_net", "device cilium_vxlan",
 	"file /opt/cni/bin/loopback", "file /opt/cni/bin/weir-cni", "nftables weir", "pins /sys/fs/bpf/weir",
-	"program CGroupInet4Connect at the cgroup", "program CGroupInet6Connect at the cgroup",
-	"program CGroupUDP4Recvmsg at the cgroup", "program CGroupUDP4Sendmsg at the cgroup",
-	"program CGroupUDP6Recvmsg at the cgroup", "program CGroupUDP6Sendmsg at the cgroup",
-	"program CgroupInet4GetPeername at the cgroup", "program CgroupInet6GetPeername at the cgroup",
-	"program TCXEgress at cilium_host", "program TCXIngress at cilium_vxlan", "program TCXIngress at eth0",
+	"program Inet4Connect at the cgroup", "program Inet6Connect at the cgroup",
+	"program UDP4Recvmsg at the cgroup", "program UDP4Sendmsg at the cgroup",
+	"program UDP6Recvmsg at the cgroup", "program UDP6Sendmsg at the cgroup",
+	"program Inet4GetPeername at the cgroup", "program Inet6GetPeername at the cgroup",
+	"program egress at cilium_host", "program ingress at cilium_vxlan", "program ingress at eth0",
 }
 
 // attached is what a node with pods has besides.
-var attached = []string{"device lxc", "program TCXEgress at lxc", "program TCXIngress at lxc"}
+var attached = []string{"device lxc", "program egress at lxc", "program ingress at lxc"}
 
 // wantTraces wants exactly these on the i-th node.
 func (c *cluster) wantTraces(t *testing.T, i int, when string, want ...string) {
