@@ -73,6 +73,8 @@ func (c *cluster) testUninstall(t *testing.T) {
 		require.NoError(t, err, "%s", out)
 		c.wantTraces(t, i, "after cleanup --force")
 	}
+	c.kubectl(t, "delete", "crd", "-l", "io.cilium.k8s.crd.schema.version")
+	assert.NotContains(t, c.kubectl(t, "get", "crd", "-o", "name"), "cilium.io")
 }
 
 // uninstall runs cilium uninstall and wants the agents and what they might do gone.
