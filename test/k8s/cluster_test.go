@@ -68,7 +68,7 @@ func start(t *testing.T, prefix string, nodes int) *cluster {
 	bin := bed.Require(t)
 	c := &cluster{programs: programs(t), nodes: nodes}
 	var err error
-	c.Bed, err = bed.Open(bed.Options{Prefix: prefix, Bin: bin, Programs: c.programs, Nodes: nodes, Ephemeral: true, Log: t.Output()})
+	c.Bed, err = bed.OpenAny(bed.Options{Prefix: prefix, Bin: bin, Programs: c.programs, Nodes: nodes, Ephemeral: true, Log: t.Output()})
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		if dir := os.Getenv("WEIR_K8S_LOGS"); dir != "" && t.Failed() {

@@ -26,6 +26,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Addresses of a cluster. A node's last part is 10 more than its number.
@@ -100,6 +102,19 @@ func Open(o Options) (*Bed, error) {
 		return nil, fmt.Errorf("cluster %s is in use by another process: %w", o.Prefix, err)
 	}
 	return &Bed{o: o, dir: filepath.Join(root, o.Prefix), lock: lock, procs: map[string]*process{}}, nil
+}
+
+// OpenAny is Open with the first of the prefixes P, P1, P2 … P9 that no other process holds, where P is that of the
+// options: runs beside each other on one machine do not meet, and each removes what an earlier one has left.
+func OpenAny(o Options) (*Bed, error) {
+	prefix := o.Prefix
+	for i := 1; ; i++ {
+		b, err := Open(o)
+		if err == nil || !errors.Is(err, unix.EADDRINUSE) || i > 9 {
+			return b, err
+		}
+		o.Prefix = fmt.Sprintf("%s%d", prefix, i)
+	}
 }
 
 // Find returns the handle of a cluster that another process has started, for OnNode, OnControlPlane and
