@@ -115,7 +115,7 @@ func (b *Bed) waitRegistered(ctx context.Context, i int) error {
 	if b.o.APIOnly {
 		return nil
 	}
-	return poll(ctx, "node "+NodeName(i), func() error {
+	err := poll(ctx, "node "+NodeName(i), func() error {
 		if err := b.alive(processOf(i)); err != nil {
 			return err
 		}
@@ -123,11 +123,12 @@ func (b *Bed) waitRegistered(ctx context.Context, i int) error {
 		if err == nil && out == "" {
 			err = errors.New("it has no pod range")
 		}
-		if err != nil {
-			err = fmt.Errorf("%w\n%s", err, b.NodeLogs(i, 5))
-		}
 		return err
 	})
+	if err != nil {
+		err = fmt.Errorf("%w\n%s", err, b.NodeLogs(i, 5))
+	}
+	return err
 }
 
 // NodeLogs is the end of what the i-th node's first process, kubelet and containerd have said: of each
