@@ -28,24 +28,16 @@ func cleanupCommand() *cobra.Command {
 routes, masquerading, the CNI configuration and plugin, and the state of endpoints. Pods of this node lose
 their network. It is refused while an agent runs.
 
+Without --config-dir the directories are those of a node on which the chart was installed.
+
 With --when-configured the command does what the keys clean-cilium-state and clean-cilium-bpf-state of the
 configuration say (nothing, by default), for an init container. With clean-cilium-bpf-state alone only programs
 and tables go; the next agent makes them anew.`,
 		Args: cobra.NoArgs,
 		RunE: func(c *cobra.Command, _ []string) error {
-			l, err := readLayers(dir, nodeConfig, os.Getenv("K8S_NODE_NAME"))
+			s, err := cleanupSettings(dir, nodeConfig, given)
 			if err != nil {
 				return err
-			}
-			values := maps.Clone(l.resolve(nil).Values)
-			for name, v := range map[string]string{"run-dir": given.RunDir, "bpffs": given.BPFFS, "cni-conf-dir": given.CNI.ConfDir, "cni-bin-dir": given.CNI.BinDir} {
-				if v != "" {
-					values[name] = v
-				}
-			}
-			s, err := config.Parse(values)
-			if err != nil {
-				return fmt.Errorf("configuration: %w", err)
 			}
 			all := force
 			if whenConfigured {
@@ -76,6 +68,29 @@ and tables go; the next agent makes them anew.`,
 	f.StringVar(&given.CNI.ConfDir, "cni-conf-dir", "", "overrides the configuration")
 	f.StringVar(&given.CNI.BinDir, "cni-bin-dir", "", "overrides the configuration")
 	return c
+}
+
+// cleanupSettings are those of a folder with configuration, else those of a node on which the chart was installed,
+// with what the command line gives.
+func cleanupSettings(dir, nodeConfig string, given config.Settings) (config.Settings, error) {
+	values := map[string]string{"cni-conf-dir": "/etc/cni/net.d", "cni-bin-dir": "/opt/cni/bin"}
+	if dir != "" {
+		l, err := readLayers(dir, nodeConfig, os.Getenv("K8S_NODE_NAME"))
+		if err != nil {
+			return config.Settings{}, err
+		}
+		values = maps.Clone(l.resolve(nil).Values)
+	}
+	for name, v := range map[string]string{"run-dir": given.RunDir, "bpffs": given.BPFFS, "cni-conf-dir": given.CNI.ConfDir, "cni-bin-dir": given.CNI.BinDir} {
+		if v != "" {
+			values[name] = v
+		}
+	}
+	s, err := config.Parse(values)
+	if err != nil {
+		return s, fmt.Errorf("configuration: %w", err)
+	}
+	return s, nil
 }
 
 // cleanup removes programs and tables and, if all is asked for, everything else. It goes on after a failure

@@ -45,7 +45,7 @@ const (
 func TestScale(t *testing.T) {
 	bin := bed.Require(t)
 	programs := programs(t)
-	b, err := bed.Open(bed.Options{Prefix: "ws", Bin: bin, Nodes: 1, APIOnly: true, Ephemeral: true, Log: t.Output()})
+	b, err := bed.OpenAny(bed.Options{Prefix: "ws", Bin: bin, Nodes: 1, APIOnly: true, Ephemeral: true, Log: t.Output()})
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		require.NoError(t, b.Down())
