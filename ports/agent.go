@@ -72,6 +72,8 @@ type Inspector interface {
 	Tables(ctx context.Context) (TablesDump, error)
 	Flows(ctx context.Context) ([]datapath.Flow, error)
 	FlushFlows(ctx context.Context) (int, error)
+	// Translations lists what becomes of packets that come from the network for services; see Translator.
+	Translations(ctx context.Context) ([]datapath.Translation, error)
 	// Observe delivers recorded and, with Follow, coming flows, oldest first, until deliver returns
 	// an error (which Observe returns), the context ends, or there are no more.
 	Observe(ctx context.Context, q flow.Query, deliver func(flow.Entry) error) error

@@ -151,6 +151,11 @@ func (c *Client) Flows(ctx context.Context) ([]datapath.Flow, error) {
 	return call[[]datapath.Flow](ctx, c, "GET", "/v1/flows", nil)
 }
 
+// Translations implements ports.Inspector.
+func (c *Client) Translations(ctx context.Context) ([]datapath.Translation, error) {
+	return call[[]datapath.Translation](ctx, c, "GET", "/v1/translations", nil)
+}
+
 // FlushFlows implements ports.Inspector.
 func (c *Client) FlushFlows(ctx context.Context) (int, error) {
 	f, err := call[flushed](ctx, c, "DELETE", "/v1/flows", nil)

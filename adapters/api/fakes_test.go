@@ -24,9 +24,13 @@ func newHarness() porttest.InspectorHarness {
 		Nodes:     []cluster.Node{{Name: "n1"}, {Name: "n2"}},
 		Rules:     map[datapath.Cookie]policy.Verdict{7: rule},
 		Flows:     []datapath.Flow{{Proto: datapath.ProtoTCP}, {Proto: datapath.ProtoUDP}, {Proto: datapath.ProtoTCP}},
+		Translations: []datapath.Translation{{
+			From: datapath.Tuple{Src: netip.MustParseAddrPort("192.0.2.1:5"), Dst: netip.MustParseAddrPort("10.0.0.1:30080"), Proto: datapath.ProtoTCP},
+			To:   datapath.Tuple{Src: netip.MustParseAddrPort("192.0.2.1:5"), Dst: netip.MustParseAddrPort("10.244.0.1:80"), Proto: datapath.ProtoTCP},
+		}},
 	}, 0)
 	return porttest.InspectorHarness{
-		Inspector: fake, Rule: 7, NoRule: 8, FlowRows: 3,
+		Inspector: fake, Rule: 7, NoRule: 8, FlowRows: 3, Translations: 1,
 		Record: func(f *flow.Flow) { fake.Record(flow.Entry{Flow: f}) },
 	}
 }

@@ -79,6 +79,7 @@ func inspectorRoutes(mux *http.ServeMux, in ports.Inspector) {
 	mux.HandleFunc("GET /v1/policies", answer(in.Policies))
 	mux.HandleFunc("GET /v1/tables", answer(in.Tables))
 	mux.HandleFunc("GET /v1/flows", answer(in.Flows))
+	mux.HandleFunc("GET /v1/translations", answer(in.Translations))
 	mux.HandleFunc("DELETE /v1/flows", answer(func(ctx context.Context) (flushed, error) {
 		n, err := in.FlushFlows(ctx)
 		return flushed{n}, err

@@ -309,6 +309,16 @@ func (a *Agent) Flows(ctx context.Context) ([]datapath.Flow, error) {
 	return readDatapath(ctx, a, ports.Datapath.Flows)
 }
 
+// Translations implements ports.Inspector.
+func (a *Agent) Translations(ctx context.Context) ([]datapath.Translation, error) {
+	return readDatapath(ctx, a, func(dp ports.Datapath) ([]datapath.Translation, error) {
+		if t, ok := dp.(ports.Translator); ok {
+			return t.Translations()
+		}
+		return nil, nil
+	})
+}
+
 // FlushFlows implements ports.Inspector.
 func (a *Agent) FlushFlows(ctx context.Context) (int, error) {
 	return readDatapath(ctx, a, ports.Datapath.FlushFlows)

@@ -60,27 +60,3 @@ func newBPFIdentityListCommand(g *globals) *cobra.Command {
 	}
 	return c
 }
-
-// There is no table of translations to list: Services are translated flow by flow in the flow table, and
-// pods' traffic to the outside by nftables and the kernel's own connection tracking.
-func newBPFNATListCommand(g *globals) *cobra.Command {
-	c := &cobra.Command{
-		Use:     "list [global]",
-		Aliases: []string{"ls"},
-		Short:   "List address translations: always empty, weir has no such table",
-		Long: `List address translations. The list is always empty: Services are translated when a program connects, or
-flow by flow in the table that 'bpf ct list global' shows, and pods' traffic to the outside is masqueraded by
-nftables (nft list ruleset, conntrack -L).`,
-		Example: "  weir bpf nat list",
-		Args:    args(cobra.MaximumNArgs(1)),
-	}
-	out := outputFlag(c, "json")
-	c.RunE = func(*cobra.Command, []string) error {
-		if out.json() {
-			return printJSON(g.out, []string{})
-		}
-		_, err := fmt.Fprintln(g.err, "no entries: weir has no table of translations (see 'bpf ct list global', and nftables for masquerading)")
-		return err
-	}
-	return c
-}

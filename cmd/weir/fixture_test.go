@@ -160,6 +160,14 @@ func fixture() *agent.Inspector {
 				{Key: 5, Value: datapath.Backend{Addr: addr("10.244.2.6"), Port: 8080, Proto: datapath.ProtoTCP}},
 				{Key: 4, Value: datapath.Backend{Addr: addr("10.244.1.6"), Port: 8080, Proto: datapath.ProtoTCP}}},
 		},
+		Translations: []datapath.Translation{
+			{From: datapath.Tuple{Src: addrPort("192.0.2.9:40000"), Dst: addrPort("172.18.0.2:30080"), Proto: datapath.ProtoTCP},
+				To: datapath.Tuple{Src: addrPort("172.18.0.2:1234"), Dst: addrPort("10.244.2.6:8080"), Proto: datapath.ProtoTCP}, Expires: 59600 * time.Millisecond},
+			{From: datapath.Tuple{Src: addrPort("10.244.2.6:8080"), Dst: addrPort("172.18.0.2:1234"), Proto: datapath.ProtoTCP}, Reply: true,
+				To: datapath.Tuple{Src: addrPort("172.18.0.2:30080"), Dst: addrPort("192.0.2.9:40000"), Proto: datapath.ProtoTCP}, Expires: -time.Second},
+			{From: datapath.Tuple{Src: addrPort("[fd12::9]:40000"), Dst: addrPort("[fd12::2]:8081"), Proto: datapath.ProtoUDP},
+				To: datapath.Tuple{Src: addrPort("[fd12::9]:40000"), Dst: addrPort("[fd00:1::5]:81"), Proto: datapath.ProtoUDP}, Here: true},
+		},
 		Flows: []datapath.Flow{
 			{Src: addrPort("10.244.1.5:40000"), Dst: addrPort("10.244.1.6:8080"), Proto: datapath.ProtoTCP, SrcIdentity: 300, DstIdentity: 301, SrcEndpoint: 11, DstEndpoint: 12,
 				TCPFlags: [2]uint8{0x1b, 0x1a}, Closing: true, Packets: [2]uint64{5, 4}, Bytes: [2]uint64{500, 400}, Expires: 9500 * time.Millisecond},

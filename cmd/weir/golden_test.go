@@ -37,6 +37,8 @@ var goldens = map[string]string{
 	"node-list-json":        "node list -o json",
 	"bpf-lb-list":           "bpf lb list",
 	"bpf-lb-list-json":      "bpf lb list -o json",
+	"bpf-nat-list":          "bpf nat list",
+	"bpf-nat-list-json":     "bpf nat list -o json",
 	"bpf-lb-list-frontends": "bpf lb list --frontends",
 	"bpf-lb-list-backends":  "bpf lb list --backends",
 	"bpf-lb-list-revnat":    "bpf lb list --revnat",

@@ -16,15 +16,16 @@ import (
 
 // State is everything a fake agent knows.
 type State struct {
-	Status     ports.Status
-	Endpoints  []ports.EndpointInfo
-	Identities []ports.IdentityInfo
-	Services   []ports.ServiceInfo
-	Nodes      []cluster.Node
-	Policies   ports.PolicyInfo
-	Rules      map[datapath.Cookie]policy.Verdict
-	Tables     ports.TablesDump
-	Flows      []datapath.Flow
+	Status       ports.Status
+	Endpoints    []ports.EndpointInfo
+	Identities   []ports.IdentityInfo
+	Services     []ports.ServiceInfo
+	Nodes        []cluster.Node
+	Policies     ports.PolicyInfo
+	Rules        map[datapath.Cookie]policy.Verdict
+	Tables       ports.TablesDump
+	Flows        []datapath.Flow
+	Translations []datapath.Translation
 }
 
 // Inspector answers from a State that it was given, and from the flows recorded with Record. It may
@@ -134,6 +135,11 @@ func (i *Inspector) Tables(ctx context.Context) (ports.TablesDump, error) {
 // Flows implements ports.Inspector.
 func (i *Inspector) Flows(ctx context.Context) ([]datapath.Flow, error) {
 	return ask(i, ctx, func(s *State) []datapath.Flow { return s.Flows })
+}
+
+// Translations implements ports.Inspector.
+func (i *Inspector) Translations(ctx context.Context) ([]datapath.Translation, error) {
+	return ask(i, ctx, func(s *State) []datapath.Translation { return s.Translations })
 }
 
 // FlushFlows implements ports.Inspector.

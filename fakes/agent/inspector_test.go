@@ -3,6 +3,7 @@ package agent_test
 import (
 	"context"
 	"errors"
+	"net/netip"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -24,8 +25,12 @@ func TestInspector(t *testing.T) {
 			Nodes:     []cluster.Node{{Name: "n1"}},
 			Rules:     map[datapath.Cookie]policy.Verdict{0: {Allowed: true}},
 			Flows:     make([]datapath.Flow, 2),
+			Translations: []datapath.Translation{{
+				From: datapath.Tuple{Src: netip.MustParseAddrPort("192.0.2.1:5"), Dst: netip.MustParseAddrPort("10.0.0.1:30080"), Proto: datapath.ProtoTCP},
+				To:   datapath.Tuple{Src: netip.MustParseAddrPort("192.0.2.1:5"), Dst: netip.MustParseAddrPort("10.244.0.1:80"), Proto: datapath.ProtoTCP},
+			}},
 		}, 0)
-		return porttest.InspectorHarness{Inspector: fake, Rule: 0, NoRule: 1, FlowRows: 2,
+		return porttest.InspectorHarness{Inspector: fake, Rule: 0, NoRule: 1, FlowRows: 2, Translations: 1,
 			Record: func(f *flow.Flow) { fake.Record(flow.Entry{Flow: f}) }}
 	})
 }

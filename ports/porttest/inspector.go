@@ -25,6 +25,8 @@ type InspectorHarness struct {
 	Rule, NoRule datapath.Cookie
 	// FlowRows is how many rows the kernel's flow table holds at the start.
 	FlowRows int
+	// Translations is how many rows its table of translations holds.
+	Translations int
 }
 
 // Inspector checks an implementation of ports.Inspector. start makes a fresh one for each test, with
@@ -79,6 +81,16 @@ func Inspector(t *testing.T, start func(t *testing.T) InspectorHarness) {
 		require.NotEmpty(t, v.String())
 		_, err = h.Inspector.Rule(ctx, h.NoRule)
 		require.ErrorIs(t, err, ports.ErrNotFound)
+	})
+
+	t.Run("translations are listed", func(t *testing.T) {
+		h := start(t)
+		rows, err := h.Inspector.Translations(ctx)
+		require.NoError(t, err)
+		require.Equal(t, h.Translations, len(rows))
+		for _, r := range rows {
+			require.True(t, r.From.Src.IsValid() && r.To.Dst.IsValid(), "%+v", r)
+		}
 	})
 
 	t.Run("flush empties the flow table and says how many rows went", func(t *testing.T) {
