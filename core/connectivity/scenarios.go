@@ -379,7 +379,7 @@ func hostToService(w World) (out []Action, why string) {
 	for _, from := range w.byRole(RoleHostNetns) {
 		for i, s := range services {
 			for _, addr := range s.ClusterIPs {
-				if reaches(from, addr) {
+				if reaches(from, addr) && reaches(backends[i][0], addr) { // nodes may have a family that pods lack
 					out = append(out, through(from, s, addr, s.http().Port, backends[i]))
 				}
 			}
