@@ -495,7 +495,7 @@ func (r *run) forward(e *entry, from int, report ...datapath.EventType) {
 	r.k.noteFragment(&r.p)
 	to := e.side[1-from].route
 	answers := r.hook == FromPod && e.translated && from == 1
-	if answers && to.kind == toStack {
+	if answers && r.k.takesStack(to) {
 		to.kind = toClient
 	}
 	for _, t := range report {
