@@ -11,7 +11,7 @@ var nodePortMutants = []mutant{
 	{
 		name: "nodeport/bpf-loopback-of-pods", file: "bpf/lib/lb.h", by: inSockets,
 		old: "return node_netns_cookie && bpf_get_netns_cookie(ctx) == node_netns_cookie ? s : NULL;",
-		new: "return s;",
+		new: "return ctx ? s : NULL;",
 		why: "a pod that talks to itself gets a service instead",
 	},
 	{
