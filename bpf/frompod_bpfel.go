@@ -24,6 +24,7 @@ const (
 	FromPodMapEndpointsV1      = "endpoints_v1"
 	FromPodMapEpPolicyV1       = "ep_policy_v1"
 	FromPodMapEventsV1         = "events_v1"
+	FromPodMapExtPortsV1       = "ext_ports_v1"
 	FromPodMapFlowsV1          = "flows_v1"
 	FromPodMapFragsV1          = "frags_v1"
 	FromPodMapIpcacheV1        = "ipcache_v1"
@@ -106,6 +107,7 @@ type FromPodMapSpecs struct {
 	EndpointsV1 *ebpf.MapSpec `ebpf:"endpoints_v1"`
 	EpPolicyV1  *ebpf.MapSpec `ebpf:"ep_policy_v1"`
 	EventsV1    *ebpf.MapSpec `ebpf:"events_v1"`
+	ExtPortsV1  *ebpf.MapSpec `ebpf:"ext_ports_v1"`
 	FlowsV1     *ebpf.MapSpec `ebpf:"flows_v1"`
 	FragsV1     *ebpf.MapSpec `ebpf:"frags_v1"`
 	IpcacheV1   *ebpf.MapSpec `ebpf:"ipcache_v1"`
@@ -164,6 +166,7 @@ type FromPodMaps struct {
 	EndpointsV1 *ebpf.Map `ebpf:"endpoints_v1"`
 	EpPolicyV1  *ebpf.Map `ebpf:"ep_policy_v1"`
 	EventsV1    *ebpf.Map `ebpf:"events_v1"`
+	ExtPortsV1  *ebpf.Map `ebpf:"ext_ports_v1"`
 	FlowsV1     *ebpf.Map `ebpf:"flows_v1"`
 	FragsV1     *ebpf.Map `ebpf:"frags_v1"`
 	IpcacheV1   *ebpf.Map `ebpf:"ipcache_v1"`
@@ -187,6 +190,7 @@ func (m *FromPodMaps) Close() error {
 		m.EndpointsV1,
 		m.EpPolicyV1,
 		m.EventsV1,
+		m.ExtPortsV1,
 		m.FlowsV1,
 		m.FragsV1,
 		m.IpcacheV1,

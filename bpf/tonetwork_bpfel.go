@@ -24,6 +24,7 @@ const (
 	ToNetworkMapEndpointsV1      = "endpoints_v1"
 	ToNetworkMapEpPolicyV1       = "ep_policy_v1"
 	ToNetworkMapEventsV1         = "events_v1"
+	ToNetworkMapExtPortsV1       = "ext_ports_v1"
 	ToNetworkMapFlowsV1          = "flows_v1"
 	ToNetworkMapFragsV1          = "frags_v1"
 	ToNetworkMapIpcacheV1        = "ipcache_v1"
@@ -105,6 +106,7 @@ type ToNetworkMapSpecs struct {
 	EndpointsV1 *ebpf.MapSpec `ebpf:"endpoints_v1"`
 	EpPolicyV1  *ebpf.MapSpec `ebpf:"ep_policy_v1"`
 	EventsV1    *ebpf.MapSpec `ebpf:"events_v1"`
+	ExtPortsV1  *ebpf.MapSpec `ebpf:"ext_ports_v1"`
 	FlowsV1     *ebpf.MapSpec `ebpf:"flows_v1"`
 	FragsV1     *ebpf.MapSpec `ebpf:"frags_v1"`
 	IpcacheV1   *ebpf.MapSpec `ebpf:"ipcache_v1"`
@@ -162,6 +164,7 @@ type ToNetworkMaps struct {
 	EndpointsV1 *ebpf.Map `ebpf:"endpoints_v1"`
 	EpPolicyV1  *ebpf.Map `ebpf:"ep_policy_v1"`
 	EventsV1    *ebpf.Map `ebpf:"events_v1"`
+	ExtPortsV1  *ebpf.Map `ebpf:"ext_ports_v1"`
 	FlowsV1     *ebpf.Map `ebpf:"flows_v1"`
 	FragsV1     *ebpf.Map `ebpf:"frags_v1"`
 	IpcacheV1   *ebpf.Map `ebpf:"ipcache_v1"`
@@ -185,6 +188,7 @@ func (m *ToNetworkMaps) Close() error {
 		m.EndpointsV1,
 		m.EpPolicyV1,
 		m.EventsV1,
+		m.ExtPortsV1,
 		m.FlowsV1,
 		m.FragsV1,
 		m.IpcacheV1,

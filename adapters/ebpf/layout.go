@@ -270,6 +270,7 @@ const (
 	mapServices  = "services_v2"
 	mapSlots     = "slots_v1"
 	mapBackends  = "backends_v1"
+	mapExtPorts  = "ext_ports_v1"
 	mapAffinity  = "affinity_v1"
 	mapSockRev   = "sock_rev_v1"
 	mapFlows     = "flows_v1"

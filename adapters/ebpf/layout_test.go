@@ -29,6 +29,7 @@ var goTypes = map[string][2]any{
 	mapServices:  {rawServiceKey{}, rawService{}},
 	mapSlots:     {rawSlotKey{}, uint32(0)},
 	mapBackends:  {uint32(0), rawBackend{}},
+	mapExtPorts:  {uint32(0), uint64(0)},
 	mapAffinity:  {rawAffinityKey{}, rawAffinity{}},
 	mapSockRev:   {rawSockRevKey{}, rawSockRev{}},
 	mapFlows:     {rawFlowKey{}, rawFlow{}},

@@ -173,7 +173,9 @@ func nodeTable(m *ebpf.Map) ports.Table[netip.Addr, datapath.Node] {
 	}
 }
 
-func serviceTable(m *ebpf.Map) ports.Table[datapath.ServiceKey, datapath.Service] {
+// serviceTable also marks the ports of rows of scope external, before the rows are there. A mark stays: connections outlive
+// their service.
+func serviceTable(m *ebpf.Map, external *words) ports.Table[datapath.ServiceKey, datapath.Service] {
 	return &mapTable[datapath.ServiceKey, datapath.Service, rawServiceKey, rawService]{
 		name: mapServices, m: m,
 		key: func(k datapath.ServiceKey) (rawServiceKey, error) {
@@ -183,7 +185,12 @@ func serviceTable(m *ebpf.Map) ports.Table[datapath.ServiceKey, datapath.Service
 			}
 			return rawServiceKey{Addr: a, Port: k.Port, Proto: k.Proto, Scope: uint8(k.Scope)}, err
 		},
-		value: func(_ datapath.ServiceKey, s datapath.Service) (rawService, error) {
+		value: func(k datapath.ServiceKey, s datapath.Service) (rawService, error) {
+			if k.Scope == datapath.External {
+				if err := external.or(uint32(k.Port/64), 1<<(k.Port%64)); err != nil {
+					return rawService{}, fmt.Errorf("mark port %d: %w", k.Port, err)
+				}
+			}
 			r := rawService{ID: s.ID, Count: s.Count, AffinityS: s.AffinityTimeout}
 			if s.Local {
 				r.Flags = serviceLocal
