@@ -24,11 +24,11 @@ const (
 	FromOverlayMapEndpointsV1      = "endpoints_v1"
 	FromOverlayMapEpPolicyV1       = "ep_policy_v1"
 	FromOverlayMapEventsV1         = "events_v1"
-	FromOverlayMapExtPortsV1       = "ext_ports_v1"
 	FromOverlayMapFlowsV1          = "flows_v1"
 	FromOverlayMapFragsV1          = "frags_v1"
 	FromOverlayMapIpcacheV1        = "ipcache_v1"
 	FromOverlayMapLostV1           = "lost_v1"
+	FromOverlayMapNatPortsV1       = "nat_ports_v1"
 	FromOverlayMapNatV1            = "nat_v1"
 	FromOverlayMapNodesV1          = "nodes_v1"
 	FromOverlayMapPolicyV1         = "policy_v1"
@@ -106,11 +106,11 @@ type FromOverlayMapSpecs struct {
 	EndpointsV1 *ebpf.MapSpec `ebpf:"endpoints_v1"`
 	EpPolicyV1  *ebpf.MapSpec `ebpf:"ep_policy_v1"`
 	EventsV1    *ebpf.MapSpec `ebpf:"events_v1"`
-	ExtPortsV1  *ebpf.MapSpec `ebpf:"ext_ports_v1"`
 	FlowsV1     *ebpf.MapSpec `ebpf:"flows_v1"`
 	FragsV1     *ebpf.MapSpec `ebpf:"frags_v1"`
 	IpcacheV1   *ebpf.MapSpec `ebpf:"ipcache_v1"`
 	LostV1      *ebpf.MapSpec `ebpf:"lost_v1"`
+	NatPortsV1  *ebpf.MapSpec `ebpf:"nat_ports_v1"`
 	NatV1       *ebpf.MapSpec `ebpf:"nat_v1"`
 	NodesV1     *ebpf.MapSpec `ebpf:"nodes_v1"`
 	PolicyV1    *ebpf.MapSpec `ebpf:"policy_v1"`
@@ -164,11 +164,11 @@ type FromOverlayMaps struct {
 	EndpointsV1 *ebpf.Map `ebpf:"endpoints_v1"`
 	EpPolicyV1  *ebpf.Map `ebpf:"ep_policy_v1"`
 	EventsV1    *ebpf.Map `ebpf:"events_v1"`
-	ExtPortsV1  *ebpf.Map `ebpf:"ext_ports_v1"`
 	FlowsV1     *ebpf.Map `ebpf:"flows_v1"`
 	FragsV1     *ebpf.Map `ebpf:"frags_v1"`
 	IpcacheV1   *ebpf.Map `ebpf:"ipcache_v1"`
 	LostV1      *ebpf.Map `ebpf:"lost_v1"`
+	NatPortsV1  *ebpf.Map `ebpf:"nat_ports_v1"`
 	NatV1       *ebpf.Map `ebpf:"nat_v1"`
 	NodesV1     *ebpf.Map `ebpf:"nodes_v1"`
 	PolicyV1    *ebpf.Map `ebpf:"policy_v1"`
@@ -188,11 +188,11 @@ func (m *FromOverlayMaps) Close() error {
 		m.EndpointsV1,
 		m.EpPolicyV1,
 		m.EventsV1,
-		m.ExtPortsV1,
 		m.FlowsV1,
 		m.FragsV1,
 		m.IpcacheV1,
 		m.LostV1,
+		m.NatPortsV1,
 		m.NatV1,
 		m.NodesV1,
 		m.PolicyV1,

@@ -304,7 +304,7 @@ __noinline int find_translation(void)
 	if (!is_translatable(p) || p->fragment_lost)
 		return FOUND_NOTHING;
 	/* The ports tell most packets from those of services. */
-	request = is_external_port(p->port);
+	request = is_port_of(PORT_OF_FRONTEND, p->port);
 	reply = p->key.proto == PROTO_SCTP || (__u16)(p->port - NAT_PORT_FIRST) < NAT_PORT_COUNT;
 	if (!request && !reply)
 		return FOUND_NOTHING;
