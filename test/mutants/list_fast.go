@@ -112,8 +112,8 @@ var fastMutants = []mutant{
 	},
 	{
 		name: "bpf/direct-point", file: "bpf/lib/events.h", by: inBPF,
-		old: "to->route == ROUTE_DIRECT && direct_ifindex ?",
-		new: "to->route == ROUTE_DIRECT ?",
+		old: "return to->route == ROUTE_STACK || (to->route == ROUTE_DIRECT && !direct_ifindex);",
+		new: "return to->route == ROUTE_STACK;",
 		why: "what takes the stack is reported as sent to the network",
 	},
 	{

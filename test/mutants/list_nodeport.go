@@ -41,7 +41,7 @@ var nodePortMutants = []mutant{
 	{
 		name: "nodeport/fake-local-ignored", file: "fakes/kernel/sock.go", by: inFake,
 		old: "return key, node && !service.Local",
-		new: "return key, node",
+		new: "return key, node && (!service.Local || node)",
 		why: "a host port is answered by a pod of this node at the addresses of all nodes",
 	},
 	{
