@@ -104,7 +104,7 @@ int from_pod(struct __sk_buff *ctx)
 	if (v.action == GO_ON)
 		v = judge_packet(p, &f, w);
 	if (v.action == FORWARD && f && is_answer(p, f)) {
-		code = answer(ctx, side_of(f, f->initiator)->route == ROUTE_STACK);
+		code = answer(ctx, takes_stack(side_of(f, f->initiator)));
 		if (code >= 0)
 			return code;
 		if (code != LEAVE)

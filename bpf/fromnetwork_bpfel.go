@@ -28,6 +28,7 @@ const (
 	FromNetworkMapFragsV1          = "frags_v1"
 	FromNetworkMapIpcacheV1        = "ipcache_v1"
 	FromNetworkMapLostV1           = "lost_v1"
+	FromNetworkMapNatPortsV1       = "nat_ports_v1"
 	FromNetworkMapNatV1            = "nat_v1"
 	FromNetworkMapNodesV1          = "nodes_v1"
 	FromNetworkMapPolicyV1         = "policy_v1"
@@ -109,6 +110,7 @@ type FromNetworkMapSpecs struct {
 	FragsV1     *ebpf.MapSpec `ebpf:"frags_v1"`
 	IpcacheV1   *ebpf.MapSpec `ebpf:"ipcache_v1"`
 	LostV1      *ebpf.MapSpec `ebpf:"lost_v1"`
+	NatPortsV1  *ebpf.MapSpec `ebpf:"nat_ports_v1"`
 	NatV1       *ebpf.MapSpec `ebpf:"nat_v1"`
 	NodesV1     *ebpf.MapSpec `ebpf:"nodes_v1"`
 	PolicyV1    *ebpf.MapSpec `ebpf:"policy_v1"`
@@ -166,6 +168,7 @@ type FromNetworkMaps struct {
 	FragsV1     *ebpf.Map `ebpf:"frags_v1"`
 	IpcacheV1   *ebpf.Map `ebpf:"ipcache_v1"`
 	LostV1      *ebpf.Map `ebpf:"lost_v1"`
+	NatPortsV1  *ebpf.Map `ebpf:"nat_ports_v1"`
 	NatV1       *ebpf.Map `ebpf:"nat_v1"`
 	NodesV1     *ebpf.Map `ebpf:"nodes_v1"`
 	PolicyV1    *ebpf.Map `ebpf:"policy_v1"`
@@ -189,6 +192,7 @@ func (m *FromNetworkMaps) Close() error {
 		m.FragsV1,
 		m.IpcacheV1,
 		m.LostV1,
+		m.NatPortsV1,
 		m.NatV1,
 		m.NodesV1,
 		m.PolicyV1,

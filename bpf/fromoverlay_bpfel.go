@@ -28,6 +28,7 @@ const (
 	FromOverlayMapFragsV1          = "frags_v1"
 	FromOverlayMapIpcacheV1        = "ipcache_v1"
 	FromOverlayMapLostV1           = "lost_v1"
+	FromOverlayMapNatPortsV1       = "nat_ports_v1"
 	FromOverlayMapNatV1            = "nat_v1"
 	FromOverlayMapNodesV1          = "nodes_v1"
 	FromOverlayMapPolicyV1         = "policy_v1"
@@ -109,6 +110,7 @@ type FromOverlayMapSpecs struct {
 	FragsV1     *ebpf.MapSpec `ebpf:"frags_v1"`
 	IpcacheV1   *ebpf.MapSpec `ebpf:"ipcache_v1"`
 	LostV1      *ebpf.MapSpec `ebpf:"lost_v1"`
+	NatPortsV1  *ebpf.MapSpec `ebpf:"nat_ports_v1"`
 	NatV1       *ebpf.MapSpec `ebpf:"nat_v1"`
 	NodesV1     *ebpf.MapSpec `ebpf:"nodes_v1"`
 	PolicyV1    *ebpf.MapSpec `ebpf:"policy_v1"`
@@ -166,6 +168,7 @@ type FromOverlayMaps struct {
 	FragsV1     *ebpf.Map `ebpf:"frags_v1"`
 	IpcacheV1   *ebpf.Map `ebpf:"ipcache_v1"`
 	LostV1      *ebpf.Map `ebpf:"lost_v1"`
+	NatPortsV1  *ebpf.Map `ebpf:"nat_ports_v1"`
 	NatV1       *ebpf.Map `ebpf:"nat_v1"`
 	NodesV1     *ebpf.Map `ebpf:"nodes_v1"`
 	PolicyV1    *ebpf.Map `ebpf:"policy_v1"`
@@ -189,6 +192,7 @@ func (m *FromOverlayMaps) Close() error {
 		m.FragsV1,
 		m.IpcacheV1,
 		m.LostV1,
+		m.NatPortsV1,
 		m.NatV1,
 		m.NodesV1,
 		m.PolicyV1,

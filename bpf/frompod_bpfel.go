@@ -28,6 +28,7 @@ const (
 	FromPodMapFragsV1          = "frags_v1"
 	FromPodMapIpcacheV1        = "ipcache_v1"
 	FromPodMapLostV1           = "lost_v1"
+	FromPodMapNatPortsV1       = "nat_ports_v1"
 	FromPodMapNatV1            = "nat_v1"
 	FromPodMapNodesV1          = "nodes_v1"
 	FromPodMapPolicyV1         = "policy_v1"
@@ -110,6 +111,7 @@ type FromPodMapSpecs struct {
 	FragsV1     *ebpf.MapSpec `ebpf:"frags_v1"`
 	IpcacheV1   *ebpf.MapSpec `ebpf:"ipcache_v1"`
 	LostV1      *ebpf.MapSpec `ebpf:"lost_v1"`
+	NatPortsV1  *ebpf.MapSpec `ebpf:"nat_ports_v1"`
 	NatV1       *ebpf.MapSpec `ebpf:"nat_v1"`
 	NodesV1     *ebpf.MapSpec `ebpf:"nodes_v1"`
 	PolicyV1    *ebpf.MapSpec `ebpf:"policy_v1"`
@@ -168,6 +170,7 @@ type FromPodMaps struct {
 	FragsV1     *ebpf.Map `ebpf:"frags_v1"`
 	IpcacheV1   *ebpf.Map `ebpf:"ipcache_v1"`
 	LostV1      *ebpf.Map `ebpf:"lost_v1"`
+	NatPortsV1  *ebpf.Map `ebpf:"nat_ports_v1"`
 	NatV1       *ebpf.Map `ebpf:"nat_v1"`
 	NodesV1     *ebpf.Map `ebpf:"nodes_v1"`
 	PolicyV1    *ebpf.Map `ebpf:"policy_v1"`
@@ -191,6 +194,7 @@ func (m *FromPodMaps) Close() error {
 		m.FragsV1,
 		m.IpcacheV1,
 		m.LostV1,
+		m.NatPortsV1,
 		m.NatV1,
 		m.NodesV1,
 		m.PolicyV1,

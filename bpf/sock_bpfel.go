@@ -20,6 +20,7 @@ const (
 	SockMapBackendsV1       = "backends_v1"
 	SockMapEndpointsV1      = "endpoints_v1"
 	SockMapEpPolicyV1       = "ep_policy_v1"
+	SockMapNatPortsV1       = "nat_ports_v1"
 	SockMapNodesV1          = "nodes_v1"
 	SockMapServicesV2       = "services_v2"
 	SockMapSlotsV1          = "slots_v1"
@@ -104,6 +105,7 @@ type SockMapSpecs struct {
 	BackendsV1  *ebpf.MapSpec `ebpf:"backends_v1"`
 	EndpointsV1 *ebpf.MapSpec `ebpf:"endpoints_v1"`
 	EpPolicyV1  *ebpf.MapSpec `ebpf:"ep_policy_v1"`
+	NatPortsV1  *ebpf.MapSpec `ebpf:"nat_ports_v1"`
 	NodesV1     *ebpf.MapSpec `ebpf:"nodes_v1"`
 	ServicesV2  *ebpf.MapSpec `ebpf:"services_v2"`
 	SlotsV1     *ebpf.MapSpec `ebpf:"slots_v1"`
@@ -150,6 +152,7 @@ type SockMaps struct {
 	BackendsV1  *ebpf.Map `ebpf:"backends_v1"`
 	EndpointsV1 *ebpf.Map `ebpf:"endpoints_v1"`
 	EpPolicyV1  *ebpf.Map `ebpf:"ep_policy_v1"`
+	NatPortsV1  *ebpf.Map `ebpf:"nat_ports_v1"`
 	NodesV1     *ebpf.Map `ebpf:"nodes_v1"`
 	ServicesV2  *ebpf.Map `ebpf:"services_v2"`
 	SlotsV1     *ebpf.Map `ebpf:"slots_v1"`
@@ -162,6 +165,7 @@ func (m *SockMaps) Close() error {
 		m.BackendsV1,
 		m.EndpointsV1,
 		m.EpPolicyV1,
+		m.NatPortsV1,
 		m.NodesV1,
 		m.ServicesV2,
 		m.SlotsV1,

@@ -31,6 +31,8 @@ int to_network(struct __sk_buff *ctx)
 		if (v.action != GO_ON)
 			return TC_ACT_UNSPEC;
 	}
+	if (is_translatable(p) && !is_port_of(PORT_OF_BACKEND, p->sender ? p->key.port[1] : p->key.port[0]))
+		return TC_ACT_UNSPEC;
 	r = rewrite_answer(ctx);
 	if (!r)
 		note_frag(p);

@@ -28,6 +28,7 @@ const (
 	ToNetworkMapFragsV1          = "frags_v1"
 	ToNetworkMapIpcacheV1        = "ipcache_v1"
 	ToNetworkMapLostV1           = "lost_v1"
+	ToNetworkMapNatPortsV1       = "nat_ports_v1"
 	ToNetworkMapNatV1            = "nat_v1"
 	ToNetworkMapNodesV1          = "nodes_v1"
 	ToNetworkMapPolicyV1         = "policy_v1"
@@ -109,6 +110,7 @@ type ToNetworkMapSpecs struct {
 	FragsV1     *ebpf.MapSpec `ebpf:"frags_v1"`
 	IpcacheV1   *ebpf.MapSpec `ebpf:"ipcache_v1"`
 	LostV1      *ebpf.MapSpec `ebpf:"lost_v1"`
+	NatPortsV1  *ebpf.MapSpec `ebpf:"nat_ports_v1"`
 	NatV1       *ebpf.MapSpec `ebpf:"nat_v1"`
 	NodesV1     *ebpf.MapSpec `ebpf:"nodes_v1"`
 	PolicyV1    *ebpf.MapSpec `ebpf:"policy_v1"`
@@ -166,6 +168,7 @@ type ToNetworkMaps struct {
 	FragsV1     *ebpf.Map `ebpf:"frags_v1"`
 	IpcacheV1   *ebpf.Map `ebpf:"ipcache_v1"`
 	LostV1      *ebpf.Map `ebpf:"lost_v1"`
+	NatPortsV1  *ebpf.Map `ebpf:"nat_ports_v1"`
 	NatV1       *ebpf.Map `ebpf:"nat_v1"`
 	NodesV1     *ebpf.Map `ebpf:"nodes_v1"`
 	PolicyV1    *ebpf.Map `ebpf:"policy_v1"`
@@ -189,6 +192,7 @@ func (m *ToNetworkMaps) Close() error {
 		m.FragsV1,
 		m.IpcacheV1,
 		m.LostV1,
+		m.NatPortsV1,
 		m.NatV1,
 		m.NodesV1,
 		m.PolicyV1,

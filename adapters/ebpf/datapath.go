@@ -160,11 +160,11 @@ func outsideConstants(o ports.Outside, all map[string]any) error {
 }
 
 func (d *Datapath) makeTables() error {
-	var policies, classes *words
+	var policies, classes, used *words
 	for _, w := range []struct {
 		to   **words
 		name string
-	}{{&policies, mapEPPolicy}, {&classes, mapClasses}, {&d.epochs, mapAddrEpoch}} {
+	}{{&policies, mapEPPolicy}, {&classes, mapClasses}, {&d.epochs, mapAddrEpoch}, {&used, mapNATPorts}} {
 		mapped, err := newWords(w.name, d.maps[w.name])
 		if err != nil {
 			return err
@@ -179,9 +179,9 @@ func (d *Datapath) makeTables() error {
 		Classes:        classTable(classes),
 		Policy:         policyTable(d.maps[mapPolicy]),
 		Nodes:          nodeTable(d.maps[mapNodes]),
-		Services:       serviceTable(d.maps[mapServices]),
+		Services:       serviceTable(d.maps[mapServices], used),
 		Slots:          slotTable(d.maps[mapSlots]),
-		Backends:       backendTable(d.maps[mapBackends]),
+		Backends:       backendTable(d.maps[mapBackends], used),
 	}
 	return nil
 }

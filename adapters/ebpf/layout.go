@@ -223,6 +223,12 @@ type rawNAT struct {
 
 const natReply = 1
 
+// Bits of the table of ports: those of frontends, then those of backends.
+const (
+	portOfFrontend = 0
+	portOfBackend  = 1
+)
+
 type rawCounter struct {
 	Packets uint64
 	Bytes   uint64
@@ -270,6 +276,7 @@ const (
 	mapServices  = "services_v2"
 	mapSlots     = "slots_v1"
 	mapBackends  = "backends_v1"
+	mapNATPorts  = "nat_ports_v1"
 	mapAffinity  = "affinity_v1"
 	mapSockRev   = "sock_rev_v1"
 	mapFlows     = "flows_v1"

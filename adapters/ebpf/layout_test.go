@@ -29,6 +29,7 @@ var goTypes = map[string][2]any{
 	mapServices:  {rawServiceKey{}, rawService{}},
 	mapSlots:     {rawSlotKey{}, uint32(0)},
 	mapBackends:  {uint32(0), rawBackend{}},
+	mapNATPorts:  {uint32(0), uint64(0)},
 	mapAffinity:  {rawAffinityKey{}, rawAffinity{}},
 	mapSockRev:   {rawSockRevKey{}, rawSockRev{}},
 	mapFlows:     {rawFlowKey{}, rawFlow{}},
@@ -162,6 +163,7 @@ func TestNumbersAreThoseOfTheCore(t *testing.T) {
 			"IDENTITY_LOCAL_FLAG":     uint64(identity.LocalFlag),
 		},
 		"scope":        {"SCOPE_INTERNAL": uint64(datapath.Internal), "SCOPE_EXTERNAL": uint64(datapath.External)},
+		"port_use":     {"PORT_OF_FRONTEND": portOfFrontend, "PORT_OF_BACKEND": portOfBackend},
 		"service_flag": {"SERVICE_LOCAL": serviceLocal},
 		"lifetime": {
 			"LIFETIME_TCP_SYN_S": datapath.LifetimeTCPSyn, "LIFETIME_TCP_ESTABLISHED_S": datapath.LifetimeTCPEstablished,

@@ -173,7 +173,16 @@ func nodeTable(m *ebpf.Map) ports.Table[netip.Addr, datapath.Node] {
 	}
 }
 
-func serviceTable(m *ebpf.Map) ports.Table[datapath.ServiceKey, datapath.Service] {
+// markPort says what a port is used for, before a row is there that does so. A mark stays: connections outlive their service.
+func markPort(used *words, use uint32, port uint16) error {
+	bit := use*65536 + uint32(port)
+	if err := used.or(bit/64, 1<<(bit%64)); err != nil {
+		return fmt.Errorf("mark port %d: %w", port, err)
+	}
+	return nil
+}
+
+func serviceTable(m *ebpf.Map, used *words) ports.Table[datapath.ServiceKey, datapath.Service] {
 	return &mapTable[datapath.ServiceKey, datapath.Service, rawServiceKey, rawService]{
 		name: mapServices, m: m,
 		key: func(k datapath.ServiceKey) (rawServiceKey, error) {
@@ -183,7 +192,12 @@ func serviceTable(m *ebpf.Map) ports.Table[datapath.ServiceKey, datapath.Service
 			}
 			return rawServiceKey{Addr: a, Port: k.Port, Proto: k.Proto, Scope: uint8(k.Scope)}, err
 		},
-		value: func(_ datapath.ServiceKey, s datapath.Service) (rawService, error) {
+		value: func(k datapath.ServiceKey, s datapath.Service) (rawService, error) {
+			if k.Scope == datapath.External {
+				if err := markPort(used, portOfFrontend, k.Port); err != nil {
+					return rawService{}, err
+				}
+			}
 			r := rawService{ID: s.ID, Count: s.Count, AffinityS: s.AffinityTimeout}
 			if s.Local {
 				r.Flags = serviceLocal
@@ -210,11 +224,14 @@ func slotTable(m *ebpf.Map) ports.Table[datapath.SlotKey, uint32] {
 	}
 }
 
-func backendTable(m *ebpf.Map) ports.Table[uint32, datapath.Backend] {
+func backendTable(m *ebpf.Map, used *words) ports.Table[uint32, datapath.Backend] {
 	return &mapTable[uint32, datapath.Backend, uint32, rawBackend]{
 		name: mapBackends, m: m, key: plain[uint32],
 		value: func(_ uint32, b datapath.Backend) (rawBackend, error) {
 			a, err := addrKey(b.Addr)
+			if err == nil {
+				err = markPort(used, portOfBackend, b.Port)
+			}
 			return rawBackend{Addr: a, Port: b.Port, Proto: b.Proto}, err
 		},
 		row: func(id uint32, r rawBackend) (uint32, datapath.Backend) {

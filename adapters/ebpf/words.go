@@ -61,6 +61,11 @@ func (w *words) bump(i uint32) error {
 	return w.with(i, func(p *uint64) { atomic.AddUint32((*uint32)(unsafe.Pointer(p)), 1) })
 }
 
+// or sets bits of an element.
+func (w *words) or(i uint32, bits uint64) error {
+	return w.with(i, func(p *uint64) { atomic.OrUint64(p, bits) })
+}
+
 // each calls f for every word that is not zero.
 func (w *words) each(f func(i uint32, v uint64)) error {
 	w.mu.RLock()

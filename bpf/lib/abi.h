@@ -7,6 +7,7 @@
 
 #include "../maps/endpoints.h"
 #include "../maps/events.h"
+#include "../maps/services.h"
 #include "flow.h"
 #include "types.h"
 
@@ -21,6 +22,7 @@ struct abi {
 	enum identity identity;
 	enum scope scope;
 	enum service_flag service_flag;
+	enum port_use port_use;
 	enum lifetime lifetime;
 	enum limit limit;
 	enum endpoint_flag endpoint_flag;

@@ -104,15 +104,20 @@ static __always_inline void emit_drop(struct pkt *p, struct verdict v)
 	emit(EVENT_DROP, hook_point(p->hook), v.reason, v.direction);
 }
 
+/* Whether packets to a side are left to the kernel's routes. */
+static __always_inline bool takes_stack(const struct flow_side *to)
+{
+	return to->route == ROUTE_STACK || (to->route == ROUTE_DIRECT && !direct_ifindex);
+}
+
 /* EVENT_NEW and EVENT_CLOSE: the packet goes on to the other side. */
 static __always_inline void emit_flow(struct pkt *p, struct flow *f, enum event_type type)
 {
 	struct flow_side *to = side_of(f, p->sender ^ 1);
 	enum point point = to->route == ROUTE_PEER     ? POINT_TO_ENDPOINT
 			   : to->route == ROUTE_TUNNEL ? POINT_TO_OVERLAY
-			   : to->route == ROUTE_DIRECT && direct_ifindex ? POINT_TO_NETWORK
-			   : to->route == ROUTE_STACK && f->flags & FLOW_TRANSLATED ? POINT_TO_NETWORK
-						       : POINT_TO_STACK;
+			   : takes_stack(to) && !(f->flags & FLOW_TRANSLATED) ? POINT_TO_STACK
+						       : POINT_TO_NETWORK;
 
 	emit(type, point, REASON_NONE, f->flags & FLOW_INGRESS_JUDGED ? INGRESS : EGRESS);
 }

@@ -237,7 +237,7 @@ static __always_inline int choose(struct work *w, struct pkt *p)
 static __always_inline bool row_serves(const struct pkt *p, struct nat *row)
 {
 	if (row->kind == NAT_REPLY)
-		return true;
+		return !row->here; /* what answers here does not come from the network */
 	if (is_opening(p))
 		return false;
 	if (p->key.proto != PROTO_TCP && !bpf_map_lookup_elem(&backends_v1, &row->backend))
@@ -294,18 +294,24 @@ static __always_inline bool is_translatable(const struct pkt *p)
 __noinline int find_translation(void)
 {
 	struct work *w = get_work();
-	struct pkt *p;
+	bool request, reply;
 	struct nat *row;
+	struct pkt *p;
 
 	if (!w)
 		return FOUND_NOTHING;
 	p = &w->pkt;
 	if (!is_translatable(p) || p->fragment_lost)
 		return FOUND_NOTHING;
+	/* The ports tell most packets from those of services. */
+	request = is_port_of(PORT_OF_FRONTEND, p->port);
+	reply = p->key.proto == PROTO_SCTP || (__u16)(p->port - NAT_PORT_FIRST) < NAT_PORT_COUNT;
+	if (!request && !reply)
+		return FOUND_NOTHING;
 	tuple_of(&w->tuple, p);
 	row = bpf_map_lookup_elem(&nat_v1, &w->tuple);
 	if (!nat_is_live(row) || !row_serves(p, row) || !use_row(w, p, row))
-		return choose(w, p);
+		return request ? choose(w, p) : FOUND_NOTHING;
 	if (w->nat.kind == NAT_REPLY)
 		return FOUND_REPLY;
 	return w->nat.here ? FOUND_HERE : FOUND_AWAY;

@@ -56,6 +56,29 @@ struct {
 	__type(value, struct backend);
 } backends_v1 SEC(".maps");
 
+enum port_use {
+	PORT_OF_FRONTEND = 0, /* of a row of scope external */
+	PORT_OF_BACKEND = 1,
+};
+
+/* A bit for each port and use that it has, or ever had: packets of others need not be looked up. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__uint(max_entries, 2 * 65536 / 64);
+	__uint(pinning, LIBBPF_PIN_BY_NAME);
+	__type(key, __u32);
+	__type(value, __u64);
+} nat_ports_v1 SEC(".maps");
+
+static __always_inline bool is_port_of(enum port_use use, __u16 port)
+{
+	__u32 word = (use * 65536 + port) / 64;
+	__u64 *bits = bpf_map_lookup_elem(&nat_ports_v1, &word);
+
+	return bits && *(volatile __u64 *)bits >> (port % 64) & 1;
+}
+
 /* A client is a network namespace. */
 struct affinity_key {
 	__u64 netns_cookie;

@@ -54,7 +54,7 @@ func (r *run) translation() (*natRow, datapath.Reason) {
 // serves says whether a live row is still good for the packet.
 func (r *run) serves(row *natRow) bool {
 	if row.reply {
-		return true
+		return !row.here // what answers here does not come from the network
 	}
 	if r.p.opensTCP() {
 		return false

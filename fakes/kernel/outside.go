@@ -258,6 +258,11 @@ func (r *run) toNetwork() {
 	r.leave()
 }
 
+// takesStack says whether what goes that way is left to the kernel's routes.
+func (k *Kernel) takesStack(to route) bool {
+	return to.kind == toStack || to.kind == toNeighbour && k.direct == 0
+}
+
 // sendError lets an ICMP error of a pod here go to a side of the flow that it is about.
 func (r *run) sendError(e *entry, to side, sender identity.ID) {
 	way := to.route
@@ -270,7 +275,7 @@ func (r *run) sendError(e *entry, to side, sender identity.ID) {
 		r.drop(datapath.ReasonNATNoMapping)
 		return
 	}
-	if way.kind == toStack {
+	if r.k.takesStack(way) {
 		way.kind, way.ifindex = toClient, row.ifindex
 	}
 	r.rewriteError(row, quoted, sent)

@@ -78,6 +78,14 @@ func TestDatapath(t *testing.T, open OpenDatapath) {
 			require.Zero(t, n)
 		}
 	})
+	t.Run("translations", func(t *testing.T) {
+		dp, _ := open(t, Sizes{})
+		if translator, ok := dp.(ports.Translator); ok {
+			rows, err := translator.Translations()
+			require.NoError(t, err)
+			require.Empty(t, rows)
+		}
+	})
 	t.Run("counters", func(t *testing.T) {
 		dp, _ := open(t, Sizes{})
 		counters, err := dp.Counters()

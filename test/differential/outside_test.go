@@ -1,6 +1,7 @@
 package differential_test
 
 import (
+	"bytes"
 	"fmt"
 	"net/netip"
 	"os"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/weirnet/weir/core/datapath"
 	"github.com/weirnet/weir/fakes/kernel"
+	"github.com/weirnet/weir/fakes/packet"
 	"github.com/weirnet/weir/ports"
 )
 
@@ -66,6 +68,27 @@ func (r *rig) makeRoutes(t *testing.T) {
 		out, err := exec.Command("ip", args...).CombinedOutput()
 		require.NoError(t, err, "ip %v: %s", args, out)
 	}
+}
+
+// rewritten counts frames that were changed behind their Ethernet header.
+func (x *tally) rewritten(i *injection, frame []byte) {
+	before, _ := i.asSeen()
+	const head = packet.EthernetLen
+	if len(frame) <= head || len(before) <= head || bytes.Equal(frame[head:], before[head:]) {
+		return
+	}
+	what, note := "packet", lookAt(i)
+	for _, shape := range note.shapes {
+		switch {
+		case strings.Contains(shape, "later fragment"):
+			what = "later fragment"
+		case strings.Contains(shape, "first fragment"):
+			what = "first fragment"
+		case strings.Contains(shape, "ICMP error"), strings.Contains(shape, "ICMPv6 error"):
+			what = "ICMP error"
+		}
+	}
+	x.counts[fmt.Sprintf("rewritten at %s: %s", i.Hook, what)]++
 }
 
 // ageNAT makes all translations of the kernel older.

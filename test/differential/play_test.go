@@ -132,6 +132,7 @@ func (r *rig) playOnce(ops []op, seen *tally) (*difference, error) {
 		}
 		if err == nil {
 			seen.met(o.Packet)
+			seen.rewritten(o.Packet, x.real.Frame)
 			x.at = i
 			waiting = append(waiting, x)
 			x.flows, err = r.compareFlows(k, start)

@@ -59,7 +59,7 @@ var natMutants = []mutant{
 	{
 		name: "nat/bpf-first-slot", file: "bpf/lib/nat.h", by: inOutside,
 		old: ".slot = (hash + i) % s->count + 1};",
-		new: ".slot = i % s->count + 1};",
+		new: ".slot = (i + !hash) % s->count + 1};",
 		why: "all connections go to one backend",
 	},
 	{

@@ -11,7 +11,7 @@ var nodePortMutants = []mutant{
 	{
 		name: "nodeport/bpf-loopback-of-pods", file: "bpf/lib/lb.h", by: inSockets,
 		old: "return node_netns_cookie && bpf_get_netns_cookie(ctx) == node_netns_cookie ? s : NULL;",
-		new: "return s;",
+		new: "return ctx ? s : NULL;",
 		why: "a pod that talks to itself gets a service instead",
 	},
 	{
@@ -41,7 +41,7 @@ var nodePortMutants = []mutant{
 	{
 		name: "nodeport/fake-local-ignored", file: "fakes/kernel/sock.go", by: inFake,
 		old: "return key, node && !service.Local",
-		new: "return key, node",
+		new: "return key, node && (!service.Local || node)",
 		why: "a host port is answered by a pod of this node at the addresses of all nodes",
 	},
 	{

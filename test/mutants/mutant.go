@@ -73,7 +73,7 @@ var (
 		{"./test/differential", "-run", "^TestSockets$"},
 	}}
 	inOutside = suite{bpf: true, steps: []step{
-		{"./test/differential", "-run", "^(TestRandom|TestCorpus)$"},
+		{"./test/differential", "-run", "^(TestRandom|TestCorpus|TestServicesFromOutsideCases)$"},
 		{"./adapters/ebpf", "-run", "^TestLiveServices"},
 	}}
 )
