@@ -7,7 +7,8 @@ export CGO_ENABLED ?= 0
 
 # Without a readable repository (a tarball, another user's clone) go build could not stamp the commit.
 BUILDVCS    := $(shell git rev-parse HEAD >/dev/null 2>&1 && echo auto || echo false)
-GO_BUILD    := go build -trimpath -buildvcs=$(BUILDVCS) -ldflags '-X main.version=$(VERSION) -X main.Version=$(VERSION)'
+# Tests build without -trimpath, too: with it, every library would be compiled once more.
+GO_BUILD    := go build -buildvcs=$(BUILDVCS) -ldflags '-X main.version=$(VERSION) -X main.Version=$(VERSION)'
 STATICCHECK := honnef.co/go/tools/cmd/staticcheck@v0.8.2
 
 # The committed objects come from this clang; another release gives other bytes.
@@ -54,8 +55,8 @@ IMAGE_TAR ?= bin/image.tar
 
 image: ## the image for clusters as a docker-archive, without a registry (IMAGE, IMAGE_TAR)
 	@mkdir -p bin/image
-	$(GO_BUILD) -ldflags '-s -w -X main.version=$(VERSION) -X main.Version=$(VERSION)' -o bin/image/ \
-		./cmd/weir ./cmd/weir-agent ./cmd/weir-cni ./cmd/weir-operator
+	$(GO_BUILD) -trimpath -ldflags '-s -w -X main.version=$(VERSION) -X main.Version=$(VERSION)' -o bin/image/ \
+		$$(awk '$$1 == "program" { print "./cmd/" $$2 }' deploy/image/content)
 	@BIN=bin/image deploy/image/build.sh $(IMAGE_TAR) $(IMAGE)
 
 generate: generate-crds ## compile the eBPF programs and their Go bindings (installs clang if missing), write the definitions of the cilium.io kinds

@@ -35,6 +35,8 @@ var rooms = []room{
 	{name: "ports/porttest", imports: []string{"core", "ports"}, thirdParty: []string{"github.com/stretchr/testify", "pgregory.net/rapid", "go.uber.org/goleak"},
 		why: "the contract suites know the ports and test helpers, and no implementation"},
 	{name: "ports", imports: []string{"core"}, why: "ports are interfaces and plain types; whoever implements one must not inherit anybody's libraries"},
+	{name: "adapters/internal/kubetest", imports: []string{"adapters/internal", "test/authority"}, thirdParty: []string{"*"},
+		why: "the API server of adapters' tests has the same certificates as the cluster of nodes below test"},
 	{name: "adapters", imports: []string{"core", "ports", "adapters/internal", "bpf"}, thirdParty: []string{"*"},
 		why: "adapters know core and ports, never another adapter, a fake or a command: they are wired together in cmd only"},
 	{name: "fakes", imports: []string{"core", "ports", "fakes"}, thirdParty: []string{"*"},
@@ -44,6 +46,7 @@ var rooms = []room{
 	{name: "deploy", why: "what is deployed is data: manifests, charts, and the Go that embeds them"},
 	{name: "cmd", imports: []string{"core", "ports", "adapters", "fakes", "cmd", "deploy"}, thirdParty: []string{"*"},
 		why: "commands wire and print; they reach the kernel through adapters"},
+	{name: "test/authority", why: "what a helper of adapters' tests uses as well brings nothing along"},
 	{name: "test", imports: []string{""}, thirdParty: []string{"*"}},
 }
 
@@ -256,6 +259,10 @@ func TestRulesCatchViolations(t *testing.T) {
 		{"adapters/ebpf/layout", "adapters/ebpf", true},
 		{"adapters/ebpf", "adapters/internal/netns", true},
 		{"adapters/ebpf", "adapters/rtnetlink", false},
+		{"adapters/ebpf", "test/authority", false},
+		{"adapters/internal/kubetest", "test/authority", true},
+		{"adapters/internal/kubetest", "test/lab", false},
+		{"test/authority", "core/lb", false},
 		{"adapters/ebpf", "adapters/ebpfx", false},
 		{"adapters/ebpf", "fakes/kernel", false},
 		{"adapters/ebpf", "cmd/weir", false},
@@ -275,7 +282,7 @@ func TestRulesCatchViolations(t *testing.T) {
 		{"util", "fmt", false},
 	} {
 		target := tc.to
-		if first, _, _ := strings.Cut(target, "/"); slices.Contains([]string{"core", "ports", "adapters", "fakes", "bpf", "cmd"}, first) {
+		if first, _, _ := strings.Cut(target, "/"); slices.Contains([]string{"core", "ports", "adapters", "fakes", "bpf", "cmd", "test"}, first) {
 			target = module + "/" + target
 		}
 		g := graph{"fmt": {ImportPath: "fmt", Standard: true}}

@@ -69,6 +69,7 @@ const pollAgent = 200 * time.Millisecond
 // awaitAgent waits for an agent that serves pods, as long as the call may last: while an agent is being
 // upgraded a pod starts a little later, and does not fail.
 func (c *call) awaitAgent(ctx context.Context) error {
+	var why error
 	for {
 		// One question must not use up the time that the next answer needs.
 		asked, cancel := context.WithTimeout(ctx, c.conf.timeout()/4)
@@ -77,16 +78,20 @@ func (c *call) awaitAgent(ctx context.Context) error {
 		if err == nil {
 			return nil
 		}
+		// A question that the call's own end cut off says nothing of the agent; the one before it does.
+		if why == nil || ctx.Err() == nil {
+			why = err
+		}
 		select {
 		case <-time.After(pollAgent):
 			continue
 		case <-ctx.Done():
 		}
-		if c.absent(err) {
+		if c.absent(why) {
 			return fail(types.ErrTryAgainLater, "no weir agent answered on %s within %s: does its pod run on this node (kubectl -n kube-system get pods -l k8s-app=cilium -o wide), and what does its log say? %v",
-				c.socket, c.conf.timeout(), err)
+				c.socket, c.conf.timeout(), why)
 		}
-		return fail(types.ErrTryAgainLater, "the weir agent on %s serves no pods yet after %s: %v", c.socket, c.conf.timeout(), err)
+		return fail(types.ErrTryAgainLater, "the weir agent on %s serves no pods yet after %s: %v", c.socket, c.conf.timeout(), why)
 	}
 }
 

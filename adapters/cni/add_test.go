@@ -267,6 +267,22 @@ func TestAddWithoutAgent(t *testing.T) {
 	r.clean()
 }
 
+// What the agent's absence was told by is said also when the call ends in the middle of another question.
+func TestAddWithoutAgentSaysTheReason(t *testing.T) {
+	r := newRig(t)
+	asked := 0
+	r.agent.Hook(func(ctx context.Context, _ string, _ ports.ContainerInterface) error {
+		if asked++; asked == 1 {
+			return errNoAgent
+		}
+		// The call ends before this question's own time, a quarter of the call's, is over.
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	e := r.fails(types.ErrTryAgainLater, "ADD", podEnv("a"), with(map[string]any{"agentTimeout": 0.25}))
+	assert.Contains(t, e.Msg, "connection refused")
+}
+
 func TestAddWaitsForAnAgent(t *testing.T) {
 	r := newRig(t)
 	begin := time.Now()

@@ -265,15 +265,20 @@ func TestLogFile(t *testing.T) {
 	for _, key := range []string{"logFile", "log-file"} {
 		r := newRig(t)
 		path := filepath.Join(t.TempDir(), "cni.log")
-		c := with(map[string]any{key: path, "agentTimeout": 0.5})
+		c := with(map[string]any{key: path})
 		r.ok("ADD", podEnv("a"), c)
-		r.noAgent()
-		r.fails(types.ErrTryAgainLater, "ADD", podEnv("b"), c)
+		r.agent.Hook(func(_ context.Context, op string, _ ports.ContainerInterface) error {
+			if op == "Reserve" {
+				return errors.New("no address is left for anybody")
+			}
+			return nil
+		})
+		r.fails(types.ErrInternal, "ADD", podEnv("b"), c)
 		b, err := os.ReadFile(path)
 		require.NoError(t, err)
 		assert.Contains(t, string(b), "command=ADD container=a")
 		assert.Contains(t, string(b), "pod=shop/a")
-		assert.Contains(t, string(b), "connection refused")
+		assert.Contains(t, string(b), "no address is left for anybody")
 	}
 	r := newRig(t)
 	r.ok("ADD", podEnv("a"), with(map[string]any{"logFile": "/nonexistent/dir/cni.log"}))

@@ -152,6 +152,14 @@ func (r *Runner) settle(ctx context.Context) error {
 	w.Nodes = slices.DeleteFunc(nodes, func(n connectivity.Node) bool {
 		return n.Name != r.layout.Node && n.Name != r.layout.OtherNode
 	})
+	w.APIServers = nil
+	servers, err := r.p.APIServers(ctx)
+	if err != nil {
+		return fmt.Errorf("find the API server: %w", err)
+	}
+	for _, s := range servers {
+		w.APIServers = append(w.APIServers, s.Addr())
+	}
 	if len(w.Outside) == 0 {
 		if w.Outside, err = r.apiServersOutside(ctx, nodes); err != nil {
 			return err

@@ -73,6 +73,19 @@ func TestOverlayIdentities(t *testing.T) {
 			e := r.run(t, progFromOverlay, r.overlay, frame, c.vni, tunnelTo[1]).dropped(t, datapath.ReasonPolicyDenied)
 			require.Equal(t, c.want, e.SrcIdentity, "VNI %d", c.vni)
 		}
+		// All nodes send one VNI: the address says which of them serves the API. Of pods the VNI counts.
+		p := netip.PrefixFrom(x.remote, x.remote.BitLen())
+		for i, c := range []struct {
+			known identity.ID
+			vni   uint32
+			want  identity.ID
+		}{{identity.KubeAPIServer, 1, 7}, {identity.KubeAPIServer, 6, 7}, {identity.KubeAPIServer, 2002, 2002}, {identity.RemoteNode, 7, 6}, {2001, 6, 6}} {
+			require.NoError(t, r.IPCache.Put(p, datapath.IPCache{Identity: c.known, Tunnel: otherNode}))
+			frame := tcpFrame(x.remote, x.b, uint16(6100+i), 81, datapath.TCPSyn)
+			e := r.run(t, progFromOverlay, r.overlay, frame, c.vni, tunnelTo[1]).dropped(t, datapath.ReasonPolicyDenied)
+			require.Equal(t, c.want, e.SrcIdentity, "%+v", c)
+		}
+		require.NoError(t, r.IPCache.Put(p, datapath.IPCache{Identity: remoteIdentity, Tunnel: otherNode}))
 		// The address says another identity than the VNI: the VNI counts for who opens a flow.
 		for vni, reason := range map[uint32]datapath.Reason{2001: 0, 2002: datapath.ReasonPolicyDenied} {
 			frame := tcpFrame(x.world, x.b, uint16(vni), 80, datapath.TCPSyn)

@@ -315,6 +315,13 @@ func TestSocketsReachNodePorts(t *testing.T) {
 		node, other := x.local, addr([]string{"10.9.0.8", "fd00:9::8"}[f])
 		own := []netip.Addr{addr("127.0.0.1"), addr("::1")}[f]
 		mustIP(t, "addr", "add", other.String(), "dev", "lo", "nodad")
+		for until := time.Now().Add(patience); ; { // the route to an IPv6 address comes a little after it
+			_, err := net.Dial("tcp"+x.network, netip.AddrPortFrom(other, 1).String())
+			if errors.Is(err, unix.ECONNREFUSED) {
+				break
+			}
+			require.True(t, time.Now().Before(until), "%v", err)
+		}
 		require.NoError(t, b.Endpoints.Put(node, datapath.Endpoint{Identity: identity.Host, Host: true}))
 		require.NoError(t, b.Nodes.Put(other, datapath.Node{ID: 2}))
 		any := []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}[f]

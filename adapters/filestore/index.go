@@ -305,7 +305,7 @@ func (ix *index) inOrder(c *content) bool {
 	}
 	for i := range c.defs {
 		d := &c.defs[i]
-		if len(d.findings) > 0 || !d.obj.Valid() || len(ix.owners[d.obj.Key]) > 1 {
+		if len(d.findings) > 0 || !d.obj.Valid() || len(ix.owners[d.obj.Key]) > 1 || len(ix.assembler.Findings()[d.obj.Key]) > 0 {
 			return false
 		}
 	}
@@ -358,6 +358,10 @@ func (ix *index) findings() []cluster.Finding {
 			}
 			seen[d.obj.Key] = true
 			out = append(out, d.findings...)
+			for _, f := range ix.assembler.Findings()[d.obj.Key] {
+				f.File = about.File
+				out = append(out, f)
+			}
 			if winner.obj.Valid() {
 				continue
 			}

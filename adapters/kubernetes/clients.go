@@ -20,6 +20,7 @@ var (
 	groupDiscovery  = discoveryv1.SchemeGroupVersion
 	groupNetworking = schema.GroupVersion{Group: "networking.k8s.io", Version: "v1"}
 	groupAdmin      = schema.GroupVersion{Group: "policy.networking.k8s.io", Version: "v1alpha2"}
+	groupAdminOld   = schema.GroupVersion{Group: "policy.networking.k8s.io", Version: "v1alpha1"}
 	groupEvents     = schema.GroupVersion{Group: "events.k8s.io", Version: "v1"}
 	groupCilium     = schema.GroupVersion{Group: "cilium.io", Version: "v2"}
 	groupCiliumNew  = schema.GroupVersion{Group: "cilium.io", Version: "v2alpha1"}
@@ -44,7 +45,7 @@ func newScheme() *runtime.Scheme {
 		}
 	}
 	metav1.AddToGroupVersion(s, groupCore)
-	for _, gv := range []schema.GroupVersion{groupNetworking, groupAdmin, groupEvents, groupCilium, groupCiliumNew} {
+	for _, gv := range []schema.GroupVersion{groupNetworking, groupAdmin, groupAdminOld, groupEvents, groupCilium, groupCiliumNew} {
 		metav1.AddToGroupVersion(s, gv)
 	}
 	return s
@@ -81,7 +82,7 @@ func newClients(config *rest.Config) (*clients, error) {
 			return nil, err
 		}
 	}
-	for _, gv := range []schema.GroupVersion{groupCore, groupNetworking, groupAdmin, groupEvents, groupCilium, groupCiliumNew} {
+	for _, gv := range []schema.GroupVersion{groupCore, groupNetworking, groupAdmin, groupAdminOld, groupEvents, groupCilium, groupCiliumNew} {
 		if c.plain[gv], err = client(gv, runtime.ContentTypeJSON); err != nil {
 			return nil, err
 		}

@@ -19,37 +19,60 @@ import (
 //
 // grace must be several minutes at least, and longer than clocks of the cluster's nodes differ.
 func (s *Store) Collect(ctx context.Context, grace time.Duration) ([]identity.ID, error) {
-	if !s.opts.Operator {
-		return nil, nil
-	}
-	gone, err := s.collect(ctx, grace)
-	if err != nil {
-		return gone, fmt.Errorf("collect identities: %w", err)
-	}
-	return gone, nil
+	c, err := s.CollectAndCount(ctx, grace)
+	return c.Gone, err
 }
 
-func (s *Store) collect(ctx context.Context, grace time.Duration) (gone []identity.ID, err error) {
+// Collected is what a Collect found and did.
+type Collected struct {
+	Gone    []identity.ID // retired by it
+	Alive   int           // identities that count
+	Retired int           // those whose numbers rest
+	Deleted int           // objects that it deleted
+}
+
+// CollectAndCount is Collect, and counts. After an error the counts are those of a part.
+func (s *Store) CollectAndCount(ctx context.Context, grace time.Duration) (Collected, error) {
+	if !s.opts.Operator {
+		return Collected{}, nil
+	}
+	c, err := s.collect(ctx, grace)
+	if err != nil {
+		return c, fmt.Errorf("collect identities: %w", err)
+	}
+	return c, nil
+}
+
+func (s *Store) collect(ctx context.Context, grace time.Duration) (c Collected, err error) {
 	// The identities come first: an endpoint that is made meanwhile counts.
 	all, err := s.listIdentities(ctx)
 	if err != nil {
-		return nil, err
+		return c, err
 	}
 	used, err := s.identitiesInUse(ctx)
 	if err != nil {
-		return nil, err
+		return c, err
 	}
 	now := s.opts.Now()
 	for _, id := range sorted(all, func(a, b identity.ID) bool { return a < b }) {
+		resting := all[id].retired() && !used[id]
 		retired, err := s.age(ctx, all, id, used[id], now, grace)
 		if err != nil && !errors.Is(err, errChanged) {
-			return gone, fmt.Errorf("identity %d: %w", id, err)
+			return c, fmt.Errorf("identity %d: %w", id, err)
 		}
 		if retired {
-			gone = append(gone, id)
+			c.Gone = append(c.Gone, id)
+		}
+		switch _, there := all[id]; {
+		case !there:
+			c.Deleted++
+		case resting || retired:
+			c.Retired++
+		default:
+			c.Alive++
 		}
 	}
-	return gone, nil
+	return c, nil
 }
 
 // age takes one identity a step further, and says whether it retired it.

@@ -56,7 +56,7 @@ func (s *cuttable) Close() error {
 
 func (w *wire) RoundTrip(req *http.Request) (*http.Response, error) {
 	w.mu.Lock()
-	if what := describe(req); !slices.Contains(w.seen, what) {
+	if what := describe(req); what != "" && !slices.Contains(w.seen, what) {
 		w.seen = append(w.seen, what)
 		slices.Sort(w.seen)
 	}
@@ -135,9 +135,12 @@ func answer(code int, reason, message string) *http.Response {
 	}
 }
 
-// describe names a request by RBAC's verb and the resource.
+// describe names a request by RBAC's verb and the resource; "" if it asks for none.
 func describe(req *http.Request) string {
 	parts := strings.Split(strings.Trim(req.URL.Path, "/"), "/")
+	if len(parts) < 3 {
+		return ""
+	}
 	parts = parts[2:] // api/v1 or apis/group
 	if strings.HasPrefix(req.URL.Path, "/apis/") {
 		parts = parts[1:]
@@ -160,7 +163,7 @@ func TestDescribe(t *testing.T) {
 	for path, want := range map[string]string{
 		"/api/v1/nodes": "list nodes", "/api/v1/nodes/n1": "get nodes", "/api/v1/namespaces?watch=true": "watch namespaces",
 		"/api/v1/namespaces/shop":                                "get namespaces",
-		"/apis/cilium.io/v2/namespaces/shop/ciliumendpoints/web": "get ciliumendpoints",
+		"/apis/cilium.io/v2/namespaces/shop/ciliumendpoints/web": "get ciliumendpoints", "/readyz": "",
 	} {
 		req, err := http.NewRequest("GET", path, nil)
 		if err != nil || describe(req) != want {

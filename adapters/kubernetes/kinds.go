@@ -19,7 +19,7 @@ type kind struct {
 	resource string
 	group    schema.GroupVersion
 	fields   string // selects among them; empty: all
-	optional bool   // its definition is the users' to install: while it is missing there are no objects
+	optional bool   // a cluster may lack its definition: while it is missing there are no objects
 	// trim makes the document that manifest.Decode takes of a typed object, with the fields that it looks at
 	// and no others. nil: objects are read as JSON, just as the server has them.
 	trim func(runtime.Object) any
@@ -33,7 +33,7 @@ func (k kind) crd() string { return k.resource + "." + k.group.Group }
 
 // kinds lists what a store watches.
 //
-// Policies are read as JSON although there is protobuf for one of them: a field that a newer server knows and
+// Policies and what they are made of are read as JSON although there is protobuf for one of them: a field that a newer server knows and
 // this program doesn't has to be seen, since it may narrow what a rule allows.
 func kinds(o Options) []kind {
 	pods := ""
@@ -53,7 +53,10 @@ func kinds(o Options) []kind {
 		{name: manifest.KindNetworkPolicy, resource: "networkpolicies", group: groupNetworking},
 		{name: manifest.KindCiliumNetworkPolicy, resource: "ciliumnetworkpolicies", group: groupCilium},
 		{name: manifest.KindCiliumClusterwideNetworkPolicy, resource: "ciliumclusterwidenetworkpolicies", group: groupCilium},
+		{name: manifest.KindCiliumCIDRGroup, resource: "ciliumcidrgroups", group: groupCilium, optional: true},
 		{name: manifest.KindClusterNetworkPolicy, resource: "clusternetworkpolicies", group: groupAdmin, optional: true},
+		{name: manifest.KindAdminNetworkPolicy, resource: "adminnetworkpolicies", group: groupAdminOld, optional: true},
+		{name: manifest.KindBaselineAdminNetworkPolicy, resource: "baselineadminnetworkpolicies", group: groupAdminOld, optional: true},
 		{name: manifest.KindCiliumIdentity, resource: identityResource, group: groupCilium},
 		{name: manifest.KindCiliumNode, resource: nodeResource, group: groupCilium},
 	}

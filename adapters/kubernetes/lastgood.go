@@ -13,7 +13,7 @@ import (
 	"github.com/weirnet/weir/core/manifest"
 )
 
-// lastGood keeps the last good version of each policy over a restart, one file each. A mistake in a policy must
+// lastGood keeps the last good version of each policy and CIDR group over a restart, one file each. A mistake in one must
 // not open what its former version closed; other kinds are not kept. The server is the truth: who is missing
 // there is forgotten here. It belongs to one Watch at a time.
 type lastGood struct {
@@ -29,7 +29,9 @@ const (
 // keptOverRestart says whether the last good versions of a kind are kept.
 func keptOverRestart(kind string) bool {
 	switch kind {
-	case manifest.KindNetworkPolicy, manifest.KindCiliumNetworkPolicy, manifest.KindCiliumClusterwideNetworkPolicy, manifest.KindClusterNetworkPolicy:
+	case manifest.KindNetworkPolicy, manifest.KindCiliumNetworkPolicy, manifest.KindCiliumClusterwideNetworkPolicy,
+		manifest.KindClusterNetworkPolicy, manifest.KindAdminNetworkPolicy, manifest.KindBaselineAdminNetworkPolicy,
+		manifest.KindCiliumCIDRGroup:
 		return true
 	}
 	return false

@@ -106,6 +106,7 @@ var paths = map[string]string{
 	manifest.KindNetworkPolicy:                  "/apis/networking.k8s.io/v1/namespaces/%s/networkpolicies",
 	manifest.KindCiliumNetworkPolicy:            "/apis/cilium.io/v2/namespaces/%s/ciliumnetworkpolicies",
 	manifest.KindCiliumClusterwideNetworkPolicy: "/apis/cilium.io/v2/ciliumclusterwidenetworkpolicies",
+	manifest.KindCiliumCIDRGroup:                "/apis/cilium.io/v2/ciliumcidrgroups",
 	manifest.KindCiliumIdentity:                 "/apis/cilium.io/v2/ciliumidentities",
 	manifest.KindCiliumNode:                     "/apis/cilium.io/v2/ciliumnodes",
 	manifest.KindCiliumEndpoint:                 "/apis/cilium.io/v2/namespaces/%s/ciliumendpoints",

@@ -101,9 +101,9 @@ spec: {endpointSelector: {}, ingress: [{toPorts: [{ports: [{port: "80", protocol
 apiVersion: cilium.io/v2
 kind: CiliumNetworkPolicy
 metadata: {name: p, namespace: shop}
-spec: {endpointSelector: {}, ingress: [{authentication: {mode: required}, toPorts: [{ports: [{port: "81", protocol: TCP}]}]}]}
+spec: {endpointSelector: {}, ingress: [{toPorts: [{ports: [{port: "81", endPort: 80, protocol: TCP}]}]}]}
 `,
-				Key: "CiliumNetworkPolicy shop/p", Field: "spec.ingress[0].authentication.mode",
+				Key: "CiliumNetworkPolicy shop/p", Field: "spec.ingress[0].toPorts[0].ports[0].endPort",
 			},
 		}
 	})

@@ -81,6 +81,7 @@ func TestPublishEndpointWritesEveryField(t *testing.T) {
 	var err error
 	e.Identity, err = s.Allocate(t.Context(), app(1))
 	require.NoError(t, err)
+	e.EnforceIngress = true
 	require.NoError(t, s.PublishEndpoint(t.Context(), e))
 	o := a.get(manifest.KindCiliumEndpoint, "shop", "web")
 	want := map[string]any{}
@@ -88,7 +89,7 @@ func TestPublishEndpointWritesEveryField(t *testing.T) {
 		"id": 7, "state": "ready", "encryption": {},
 		"networking": {"addressing": [{"ipv4": "10.0.0.5", "ipv6": "fd00::5"}], "node": "192.168.0.1"},
 		"external-identifiers": {"container-id": "abc", "k8s-namespace": "shop", "k8s-pod-name": "web", "pod-name": "shop/web", "cep-name": "shop/web"},
-		"policy": {"ingress": {"enforcing": false, "state": "<status disabled>"}, "egress": {"enforcing": false, "state": "<status disabled>"}},
+		"policy": {"ingress": {"enforcing": true, "state": "enforcing"}, "egress": {"enforcing": false, "state": "disabled"}},
 		"named-ports": [{"name": "http", "port": 8080, "protocol": "TCP"}]
 	}`), &want))
 	want["identity"] = map[string]any{"id": float64(e.Identity), "labels": []any{"k8s:app=a1", "k8s:io.kubernetes.pod.namespace=shop"}}

@@ -25,6 +25,7 @@ import (
 type reflector struct {
 	store *Store
 	hub   *hub
+	gone  *outage
 	kind  kind
 	known map[objectName]seen
 	at    uint64 // version to watch from; 0: list first
@@ -40,8 +41,8 @@ type seen struct {
 	sum     uint64 // of the trimmed document; 0 if it is not trimmed
 }
 
-// Pauses between tries: doubled from the first to the longest, each shortened by chance to as little as half
-// of it, so that a cluster's agents don't return all at once.
+// Pauses between tries of a kind that the server refuses or fails while it serves others: doubled from the first to the
+// longest, each shortened by chance to as little as half of it, so that a cluster's agents don't return all at once.
 const (
 	firstPause   = 500 * time.Millisecond
 	longestPause = 30 * time.Second
@@ -71,6 +72,10 @@ func (r *reflector) run(ctx context.Context) {
 			continue // its time was over; an earlier end means that the server goes, and then all agents return
 		}
 		most := r.store.longestPause
+		failed := err != nil && isAway(err)
+		if failed {
+			r.gone.failed()
+		}
 		switch {
 		case err == nil:
 		case apierrors.IsNotFound(err) && r.kind.optional:
@@ -78,6 +83,9 @@ func (r *reflector) run(ctx context.Context) {
 			none.done()
 			r.at = 0
 			r.store.troubled(r.kind.name, "")
+			if r.kind.custom() {
+				most = longestWait
+			}
 		case apierrors.IsNotFound(err) && r.kind.custom():
 			most = longestWait
 			if !waiting {
@@ -86,16 +94,25 @@ func (r *reflector) run(ctx context.Context) {
 			}
 			r.store.troubled(r.kind.name, fmt.Sprintf("the CustomResourceDefinition %s is missing; weir-operator installs it", r.kind.crd()))
 		default:
-			if !r.store.troubled(r.kind.name, fmt.Sprintf("can't be watched, and what was heard last stays in force: %v", err)) {
+			if !r.troubled(err) {
 				r.store.opts.Log.Warn("watch the cluster", "kind", r.kind.name, "err", err)
 			}
 		}
 		pause = min(max(2*pause, firstPause), most)
-		select {
-		case <-ctx.Done():
-		case <-time.After(pause/2 + rand.N(pause/2)):
+		away := func() {
+			if !failed { // which has told why
+				r.troubled(errors.New("the API server is away"))
+			}
+		}
+		if r.gone.pause(ctx, pause/2+rand.N(pause/2), away) {
+			pause = 0
 		}
 	}
+}
+
+// troubled notes why nothing is heard of the kind. It says whether there was trouble before.
+func (r *reflector) troubled(why error) (before bool) {
+	return r.store.troubled(r.kind.name, fmt.Sprintf("can't be watched, and what was heard last stays in force: %v", why))
 }
 
 // session lists if need be and watches until the connection ends. nil is an end as it should be.
@@ -118,6 +135,7 @@ func (r *reflector) session(ctx context.Context) error {
 		}
 	}
 	r.store.troubled(r.kind.name, "")
+	r.gone.served()
 	defer s.close()
 	for {
 		n, err := s.next()

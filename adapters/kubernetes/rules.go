@@ -13,7 +13,8 @@ type Rule struct {
 }
 
 // Rules lists what this package asks of the API server with such options: for an agent, or, with
-// Options.Operator, for an operator that calls Collect. It asks nothing else.
+// Options.Operator, for an operator that calls Collect. It asks for nothing else, but, when watches fail,
+// whether the server is ready: who is known to it may know that unless an administrator forbids it, and the refusal tells as much.
 //
 //	agent     read what Watch watches; read, make and mark identities; apply its CiliumNode and its pods'
 //	          CiliumEndpoints, remove the latter; make Events and count on

@@ -5,7 +5,7 @@
 //
 // Nothing is kept beside the engine's own view: an object is converted as it arrives and forgotten. Of each
 // there remains its version, so that a list after an outage costs only what has changed. While the server is
-// away nothing is delivered and what was said stays true.
+// away nothing is delivered and what was said stays true; one small question now and then finds out when it is back.
 //
 // What the package asks of the server is listed by Rules.
 package kubernetes

@@ -48,7 +48,7 @@ func (s *Store) get(k kind, opts metav1.ListOptions) *rest.Request {
 // open begins a watch. It ends with its context.
 func (s *Store) open(ctx context.Context, k kind, opts metav1.ListOptions) (stream, error) {
 	opts.Watch = true
-	req := s.get(k, opts).Throttle(unlimited)
+	req := s.get(k, opts).Throttle(unlimited).MaxRetries(0) // when to try again is the reflector's to say
 	if k.trim != nil {
 		w, err := req.Watch(ctx)
 		if err != nil {
@@ -130,7 +130,7 @@ func plainNotice(change watch.EventType, doc []byte) (notice, error) {
 
 // page reads a part of a list. more is where to go on; empty at the end.
 func (s *Store) page(ctx context.Context, k kind, from string) (items []notice, listed uint64, more string, err error) {
-	req := s.get(k, metav1.ListOptions{Limit: s.pageSize, Continue: from})
+	req := s.get(k, metav1.ListOptions{Limit: s.pageSize, Continue: from}).MaxRetries(0)
 	if k.trim == nil {
 		return plainPage(ctx, req)
 	}

@@ -122,8 +122,10 @@ func (s *Store) Watch(ctx context.Context, deliver func(cluster.Event)) error {
 	defer cancel()
 	all := kinds(s.opts)
 	h := newHub(all)
+	gone := newOutage(s.probeServer)
+	running.Go(func() { gone.run(ctx) })
 	for _, k := range all {
-		r := &reflector{store: s, hub: h, kind: k, known: map[objectName]seen{}, seed: maphash.MakeSeed()}
+		r := &reflector{store: s, hub: h, gone: gone, kind: k, known: map[objectName]seen{}, seed: maphash.MakeSeed()}
 		running.Go(func() { r.run(ctx) })
 	}
 	wait := time.NewTimer(0)
@@ -142,11 +144,16 @@ func (s *Store) Watch(ctx context.Context, deliver func(cluster.Event)) error {
 		case <-wait.C:
 		}
 		news := h.take()
-		for _, e := range s.takeIn(news) {
-			deliver(e)
-		}
+		events := s.takeIn(news)
 		if !synced {
 			s.pruneGood(news)
+		}
+		news = nil // the first news are all there is: whoever takes them in needs the memory
+		for i, e := range events {
+			deliver(e)
+			events[i] = nil
+		}
+		if !synced {
 			synced = true
 			s.opts.Log.Info("the cluster's objects are known", "server", s.config.Host)
 			deliver(cluster.Synced{})
@@ -263,9 +270,18 @@ func (s *Store) Findings() []cluster.Finding {
 	for _, kind := range sorted(s.trouble, func(a, b string) bool { return a < b }) {
 		out = append(out, s.trouble[kind])
 	}
-	for _, k := range sorted(s.findings, manifest.Key.Less) {
+	inForce := s.assembler.Findings() // of what the objects in force come to
+	keys := map[manifest.Key]bool{}
+	for k := range s.findings {
+		keys[k] = true
+	}
+	for k := range inForce {
+		keys[k] = true
+	}
+	for _, k := range sorted(keys, manifest.Key.Less) {
 		all := s.findings[k]
 		out = append(out, all...)
+		out = append(out, inForce[k]...)
 		if !slices.ContainsFunc(all, func(f cluster.Finding) bool { return !f.Warning }) {
 			continue
 		}

@@ -20,7 +20,6 @@ import (
 	"github.com/weirnet/weir/adapters/kubernetes/crds"
 	"github.com/weirnet/weir/core/cluster"
 	"github.com/weirnet/weir/core/manifest"
-	"github.com/weirnet/weir/core/policy"
 	"github.com/weirnet/weir/ports"
 	"github.com/weirnet/weir/ports/porttest"
 )
@@ -58,7 +57,7 @@ spec: {endpointSelector: {}, ingress: [{toPorts: [{ports: [{port: "80", protocol
 apiVersion: cilium.io/v2
 kind: CiliumNetworkPolicy
 metadata: {name: p, namespace: shop}
-spec: {endpointSelector: {}, ingress: [{authentication: {mode: required}, toPorts: [{ports: [{port: "81", protocol: TCP}]}]}]}
+spec: {endpointSelector: {}, ingress: [{toPorts: [{ports: [{port: "81", endPort: 80, protocol: TCP}]}]}]}
 `
 	policyOther = `
 apiVersion: networking.k8s.io/v1
@@ -306,41 +305,6 @@ func TestClusterPool(t *testing.T) {
 	}
 }
 
-// The definition of ClusterNetworkPolicy is the users' to install, or not: without it there are none of them, with
-// it there are those that there are, and when it goes they go.
-func TestOptionalDefinition(t *testing.T) {
-	a := server(t)
-	const definitions = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
-	const name, kind = "clusternetworkpolicies.policy.networking.k8s.io", manifest.KindClusterNetworkPolicy
-	s := a.open(Options{Node: "n1"})
-	s.longestPause = time.Second
-	w := porttest.WatchSource(t, s)
-	w.Eventually(t, "Synced", synced)
-	require.Empty(t, s.Findings())
-	there := func(want bool) func(porttest.Known) bool {
-		return func(k porttest.Known) bool { _, ok := k.Policies[kind+" p"]; return ok == want }
-	}
-
-	a.do("POST", definitions, "application/json", []byte(`{"apiVersion":"apiextensions.k8s.io/v1","kind":"CustomResourceDefinition",
-		"metadata":{"name":"`+name+`","annotations":{"api-approved.kubernetes.io":"unapproved, a test"}},
-		"spec":{"group":"policy.networking.k8s.io","scope":"Cluster","names":{"plural":"clusternetworkpolicies","kind":"`+kind+`"},
-		"versions":[{"name":"v1alpha2","served":true,"storage":true,"schema":{"openAPIV3Schema":{"type":"object","x-kubernetes-preserve-unknown-fields":true}}}]}}`))
-	t.Cleanup(func() { a.try("DELETE", definitions+"/"+name, "", nil) })
-	const path = "/apis/policy.networking.k8s.io/v1alpha2/clusternetworkpolicies"
-	eventually(t, "the definition in effect", func() bool {
-		_, code, err := a.try("GET", path, "", nil)
-		return err == nil && code == http.StatusOK
-	})
-	a.do("POST", path, "application/json", []byte(`{"apiVersion":"policy.networking.k8s.io/v1alpha2","kind":"`+kind+`","metadata":{"name":"p"},
-		"spec":{"tier":"Admin","priority":3,"subject":{"namespaces":{}},"ingress":[{"action":"Deny","from":[{"namespaces":{}}]}]}}`))
-	known := w.Eventually(t, "the policy", there(true))
-	require.Equal(t, policy.TierAdmin, known.Policies[kind+" p"].Specs[0].Tier)
-
-	a.do("DELETE", definitions+"/"+name, "", nil)
-	w.Eventually(t, "no policy", there(false))
-	require.Empty(t, s.Findings())
-}
-
 // The last good version of a policy is in force also after a restart.
 func TestLastGoodOverRestart(t *testing.T) {
 	a, dir := server(t), t.TempDir()
@@ -369,7 +333,7 @@ func TestLastGoodOverRestart(t *testing.T) {
 		said = append(said, f.String())
 	}
 	require.Len(t, said, 2)
-	assert.Contains(t, said[0], "CiliumNetworkPolicy shop/p: spec.ingress[0].authentication.mode")
+	assert.Contains(t, said[0], "CiliumNetworkPolicy shop/p: spec.ingress[0].toPorts[0].ports[0].endPort")
 	assert.Contains(t, said[1], "last good version stays in force")
 	w.Stop(t)
 	a.remove(manifest.KindCiliumNetworkPolicy, "shop", "p")

@@ -155,9 +155,10 @@ func rank(kind string) int {
 	switch kind {
 	case "Node", "CiliumNode":
 		return 0
-	case "Namespace":
+	case "Namespace", "CiliumCIDRGroup":
 		return 1
-	case "NetworkPolicy", "CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy", "ClusterNetworkPolicy":
+	case "NetworkPolicy", "CiliumNetworkPolicy", "CiliumClusterwideNetworkPolicy", "ClusterNetworkPolicy",
+		"AdminNetworkPolicy", "BaselineAdminNetworkPolicy":
 		return 2
 	}
 	return 3

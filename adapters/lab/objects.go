@@ -29,7 +29,7 @@ type object struct {
 // clusterKinds are the kinds without namespace that the lab meets.
 var clusterKinds = []string{
 	"Node", "Namespace", "CiliumNode", "CiliumIdentity", "CiliumClusterwideNetworkPolicy", "ClusterNetworkPolicy",
-	"CiliumCIDRGroup", "PersistentVolume", "StorageClass", "ClusterRole", "ClusterRoleBinding",
+	"AdminNetworkPolicy", "BaselineAdminNetworkPolicy", "CiliumCIDRGroup", "PersistentVolume", "StorageClass", "ClusterRole", "ClusterRoleBinding",
 	"CustomResourceDefinition", "PriorityClass", "RuntimeClass", "IngressClass", "GatewayClass",
 }
 

@@ -4,7 +4,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -13,19 +12,9 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/weirnet/weir/adapters/internal/needs"
 	"github.com/weirnet/weir/adapters/mounts"
 )
-
-func requireRoot(t *testing.T) {
-	t.Helper()
-	if os.Geteuid() == 0 {
-		return
-	}
-	if slices.Contains(strings.Split(os.Getenv("REQUIRE"), ","), "root") {
-		t.Fatal("REQUIRE=root: not root")
-	}
-	t.Skip("needs root")
-}
 
 // machine is a process with mount and cgroup namespaces of its own; it returns its directory below /proc.
 func machine(t *testing.T) string {
@@ -60,7 +49,7 @@ func kindOf(t *testing.T, path string) int64 {
 }
 
 func TestInTheMachinesNamespaces(t *testing.T) {
-	requireRoot(t)
+	needs.Root(t, "mount file systems")
 	for fs, magic := range map[*mounts.FileSystem]int64{&mounts.Cgroup2: unix.CGROUP2_SUPER_MAGIC, &mounts.BPF: unix.BPF_FS_MAGIC} {
 		proc := machine(t)
 		path := filepath.Join(t.TempDir(), "a/b")
@@ -79,7 +68,7 @@ func TestInTheMachinesNamespaces(t *testing.T) {
 }
 
 func TestWhatCannotBe(t *testing.T) {
-	requireRoot(t)
+	needs.Root(t, "mount file systems")
 	for _, path := range []string{"", "relative", "/a\x00b"} {
 		_, err := mounts.Ensure(mounts.BPF, "", path)
 		assert.ErrorContains(t, err, "must be absolute", "%q", path)

@@ -322,8 +322,9 @@ func (a *agent) apply(ev engine.Event) {
 		a.deps.Log.Warn("this node's object was deleted; its last version stays in force")
 		return
 	}
-	var kernel []engine.Op
-	for _, op := range a.engine.Apply(a.deps.Clock.Now(), ev) {
+	ops := a.engine.Apply(a.deps.Clock.Now(), ev)
+	kernel := ops[:0] // the first, which go live together, are too many to have twice
+	for _, op := range ops {
 		switch op.Table {
 		case engine.Published, engine.Identity:
 			a.wishes.add(op)
@@ -382,82 +383,4 @@ func (a *agent) settle() time.Time {
 	a.keepServiceHealth(now)
 	a.wake()
 	return next
-}
-
-// housekeep collects expired flows and unused identities.
-func (a *agent) housekeep() {
-	now := a.deps.Clock.Now()
-	if now.Sub(a.gcFlows) >= 30*time.Second {
-		a.gcFlows = now
-		a.forgetLinks()
-		if a.collecting.CompareAndSwap(false, true) {
-			a.aside(a.collectFlows)
-		}
-	}
-	if now.Sub(a.lastGC) >= time.Minute {
-		a.lastGC = now
-		a.wishes.collect(a.cfg.IdentityGrace)
-	}
-	a.keepMasquerade(now)
-	if a.cfg.LeakGrace > 0 && now.Sub(a.gcLeaks) >= leakInterval {
-		a.gcLeaks = now
-		a.collectLeaks(now)
-	}
-	if lost, err := a.dp.Lost(); err == nil {
-		a.record.noteLost(lost, a.lost.Load(), now)
-	}
-}
-
-func (a *agent) collectFlows() {
-	defer a.collecting.Store(false)
-	if n, err := a.dp.CollectFlows(); err != nil {
-		a.deps.Log.Warn("collect expired flows", "err", err)
-	} else if n > 0 {
-		a.deps.Log.Debug("collected expired flows", "count", n)
-	}
-}
-
-// answer hands the answer to a wish for an identity to the loop.
-func (a *Agent) answer(got engine.Allocated) {
-	select {
-	case a.inbox <- func() { a.apply(got) }:
-	case <-a.done:
-	}
-}
-
-// ask runs a question in the loop and waits for the answer. When it returns early, with the context's
-// error or ErrClosed, the question is not run any more or its answer is lost.
-func ask[T any](ctx context.Context, a *Agent, question func() (T, error)) (T, error) {
-	type answer struct {
-		value T
-		err   error
-	}
-	var none T
-	answered := make(chan answer, 1)
-	select {
-	case a.inbox <- func() {
-		if ctx.Err() == nil {
-			v, err := question()
-			answered <- answer{v, err}
-		}
-	}:
-	case <-a.done:
-		return none, fmt.Errorf("agent: %w", ports.ErrClosed)
-	case <-ctx.Done():
-		return none, ctx.Err()
-	}
-	select {
-	case r := <-answered:
-		return r.value, r.err
-	case <-a.done:
-		return none, fmt.Errorf("agent: %w", ports.ErrClosed)
-	case <-ctx.Done():
-		return none, ctx.Err()
-	}
-}
-
-// tell is ask for what has no answer but its error.
-func tell(ctx context.Context, a *Agent, f func() error) error {
-	_, err := ask(ctx, a, func() (struct{}, error) { return struct{}{}, f() })
-	return err
 }

@@ -17,6 +17,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 
+	"github.com/weirnet/weir/adapters/internal/needs"
 	"github.com/weirnet/weir/core/connectivity"
 )
 
@@ -163,15 +164,15 @@ func TestNames(t *testing.T) {
 }
 
 func TestEchoRequests(t *testing.T) {
-	if os.Getuid() != 0 {
-		t.Skip("raw sockets need root")
-	}
+	needs.Root(t, "open raw sockets")
 	o := one(t, connectivity.Probe{Kind: connectivity.ICMP, Addr: loopback}, 5*time.Second)
 	require.Equal(t, connectivity.Answered, o.Result, o.Detail)
-	o = one(t, connectivity.Probe{Kind: connectivity.ICMP, Addr: netip.IPv6Loopback()}, 5*time.Second)
-	if o.Result == connectivity.Unreachable {
-		t.Skip("no IPv6 here")
+	if l, err := net.Listen("tcp6", "[::1]:0"); err != nil {
+		needs.Missing(t, "ipv6", "no IPv6 on loopback: "+err.Error())
+	} else {
+		l.Close()
 	}
+	o = one(t, connectivity.Probe{Kind: connectivity.ICMP, Addr: netip.IPv6Loopback()}, 5*time.Second)
 	require.Equal(t, connectivity.Answered, o.Result, o.Detail)
 }
 

@@ -60,6 +60,11 @@ static __always_inline enum reason fill_pod(struct pkt *p, struct flow *f, struc
 	return REASON_NONE;
 }
 
+static __always_inline bool is_other_node(__u32 identity)
+{
+	return identity == IDENTITY_REMOTE_NODE || identity == IDENTITY_KUBE_APISERVER;
+}
+
 /* Fills a side that is not a pod of this node: the host, a pod or node elsewhere, the world. */
 static __always_inline void fill_other(struct pkt *p, struct flow_side *s, const struct flow_side *was,
 				       const struct addr *a, struct endpoint *ep, __u8 way, bool known_way,
@@ -84,7 +89,11 @@ static __always_inline void fill_other(struct pkt *p, struct flow_side *s, const
 
 	/* The opener's way is the way back, whatever the tables say. */
 	if (initiator && way == WAY_OVERLAY) {
-		s->identity = sender ? p->vni : was->identity;
+		__u32 said = sender ? p->vni : was->identity;
+
+		/* All nodes send one VNI: which of them serve the API is known by address. */
+		if (!(row && !host && is_other_node(said) && is_other_node(row->identity)))
+			s->identity = said;
 		if (addr_is_zero(&tunnel))
 			tunnel = sender ? p->underlay : was->tunnel;
 	}

@@ -1,41 +1,66 @@
 package main
 
 import (
-	"bufio"
-	"os"
-	"strconv"
-	"strings"
+	"runtime"
+	"runtime/debug"
+	"runtime/metrics"
 	"testing"
+	"time"
 
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 )
 
-// own is how much of the program's own file is in memory, in KiB.
-func own(t *testing.T) (sum int) {
-	self, err := os.Readlink("/proc/self/exe")
-	require.NoError(t, err)
-	f, err := os.Open("/proc/self/smaps")
-	require.NoError(t, err)
-	defer f.Close()
-	counts := false
-	for lines := bufio.NewScanner(f); lines.Scan(); {
-		fields := strings.Fields(lines.Text())
-		switch {
-		case !strings.HasSuffix(fields[0], ":"):
-			counts = fields[len(fields)-1] == self
-		case counts && fields[0] == "Rss:":
-			n, err := strconv.Atoi(fields[1])
-			require.NoError(t, err)
-			sum += n
-		}
+func TestGrowthWhileStarting(t *testing.T) {
+	for live, want := range map[uint64]int{0: 100, 4 << 20: 100, 24 << 20: 100, 32 << 20: 75, 48 << 20: 50, 60 << 20: 40, 500 << 20: 40} {
+		assert.Equal(t, want, startGC(live), "%d MiB", live>>20)
 	}
-	return sum
 }
 
-func TestForgetStart(t *testing.T) {
-	before := own(t)
-	require.NoError(t, forgetStart())
-	after := own(t)
-	require.Less(t, after, before*9/10, "what the start needed is gone")
-	require.Positive(t, after, "what runs has come back")
+func collectorPercent() int {
+	s := []metrics.Sample{{Name: "/gc/gogc:percent"}}
+	metrics.Read(s)
+	return int(s[0].Value.Uint64())
+}
+
+// The collector is steered by what the heap holds, until the agent has started.
+func TestHeapIsSteered(t *testing.T) {
+	t.Setenv("GOGC", "")
+	before := debug.SetGCPercent(100)
+	defer debug.SetGCPercent(before)
+	h := &heap{}
+	h.steer()
+	ballast := make([]byte, 64<<20)
+	require.Eventually(t, func() bool {
+		runtime.GC()
+		return collectorPercent() < 40+10
+	}, 10*time.Second, time.Millisecond, "a big heap")
+	runtime.KeepAlive(ballast)
+	ballast = nil
+	require.Eventually(t, func() bool {
+		runtime.GC()
+		return collectorPercent() == 100
+	}, 10*time.Second, time.Millisecond, "a small one")
+	h.settle()
+	require.Equal(t, readyGC, collectorPercent())
+	for range 5 {
+		runtime.GC()
+		time.Sleep(time.Millisecond)
+	}
+	require.Equal(t, readyGC, collectorPercent(), "what was to come after settle does nothing")
+}
+
+// Who says how the collector works is obeyed.
+func TestHeapIsLeftToTheEnvironment(t *testing.T) {
+	t.Setenv("GOGC", "70")
+	before := debug.SetGCPercent(70)
+	defer debug.SetGCPercent(before)
+	h := &heap{}
+	h.steer()
+	for range 5 {
+		runtime.GC()
+		time.Sleep(time.Millisecond)
+	}
+	h.settle()
+	assert.Equal(t, 70, collectorPercent())
 }

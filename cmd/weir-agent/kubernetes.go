@@ -36,6 +36,7 @@ func fromKubernetes(o *options, log *slog.Logger) fx.Option {
 		fx.Invoke(
 			func(a ports.Attachments) error { return keepIPAM(s.RunDir, s.IPAM, a) },
 			watchAPIServer,
+			keepNodeConfigs,
 			// Drops by policy, and endpoints that can't be served, become Events of their pods.
 			func(lc fx.Lifecycle, r *kubernetes.Reporter) { beside(lc, r.Run, nil) },
 		),

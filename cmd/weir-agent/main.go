@@ -34,8 +34,9 @@ system: when the agent ends, traffic goes on under the last policy, and the next
 
 It is configured by flags and, in a cluster, by the ConfigMap cilium-config, mounted as a directory. Every
 flag of a key is the key by the same name; the flag counts if both are given. A change of the directory is
-noticed: what can be applied is, what needs a restart is said in the log and by weir status.`,
-		Example: `  weir-agent --config-dir /tmp/cilium/config-map
+noticed: what can be applied is, what needs a restart is said in the log and by weir status.
+CiliumNodeConfigs that select the node, as build-config finds them, count before the directory.`,
+		Example: `  weir-agent --config-dir /tmp/cilium/config-map --node-config /var/run/cilium/node-config.json
   weir-agent --node-name node1 --cluster-dir /etc/weir/cluster --cgroup /sys/fs/cgroup/kubepods`,
 		Version:       Version,
 		Args:          cobra.NoArgs,
@@ -44,7 +45,7 @@ noticed: what can be applied is, what needs a restart is said in the log and by 
 		RunE:          func(*cobra.Command, []string) error { return run(&o) },
 	}
 	o.add(c.Flags())
-	c.AddCommand(preflightCommand(), configCommand(), mountCgroupCommand(), mountBPFFSCommand(), cleanupCommand())
+	c.AddCommand(preflightCommand(), configCommand(), buildConfigCommand(), mountCgroupCommand(), mountBPFFSCommand(), cleanupCommand())
 	c.CompletionOptions.DisableDefaultCmd = true
 	return c
 }

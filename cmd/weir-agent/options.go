@@ -10,7 +10,6 @@ import (
 
 	"github.com/spf13/pflag"
 
-	"github.com/weirnet/weir/adapters/configdir"
 	"github.com/weirnet/weir/core/config"
 	"github.com/weirnet/weir/core/engine"
 )
@@ -18,10 +17,12 @@ import (
 // options are the command line, and what it and the configuration come to.
 type options struct {
 	node, clusterDir, configDir string
+	nodeConfig                  string // file with the CiliumNodeConfigs that select this node
 	flags                       *pflag.FlagSet
 
-	read     map[string]string // what the directory said
-	values   map[string]string // the configuration: flag before directory
+	layers   layers            // what was read
+	resolved config.Resolved   // what that comes to
+	values   map[string]string // the configuration: flag before what was read
 	settings config.Settings
 }
 
@@ -43,6 +44,7 @@ func (o *options) add(f *pflag.FlagSet) {
 	f.StringVar(&o.node, "node-name", os.Getenv("K8S_NODE_NAME"), "name of this node's object (default $K8S_NODE_NAME)")
 	f.StringVar(&o.clusterDir, "cluster-dir", "", "directory of Kubernetes YAML or JSON that describes the cluster, instead of an API server")
 	f.StringVar(&o.configDir, "config-dir", "", "directory with one file for each key of the configuration, as a mounted ConfigMap has them")
+	f.StringVar(&o.nodeConfig, "node-config", "", "file that build-config writes: the CiliumNodeConfigs that select this node, which count before the directory")
 	for _, k := range config.Keys() {
 		if k.Effect != config.Obeyed || k.Operator {
 			continue
@@ -55,20 +57,21 @@ func (o *options) add(f *pflag.FlagSet) {
 	f.String("kubeconfig", "", "as --k8s-kubeconfig-path")
 }
 
-// load reads the configuration directory and puts everything together.
+// load reads the configuration directory and the CiliumNodeConfigs known last, and puts everything together.
 func (o *options) load() error {
-	if o.configDir != "" {
-		var err error
-		if o.read, err = configdir.Read(o.configDir); err != nil {
-			return err
-		}
+	l, err := readLayers(o.configDir, o.nodeConfig, o.node)
+	if err != nil {
+		return err
 	}
-	return o.combine(o.read)
+	return o.combine(l)
 }
 
-// combine makes the settings from what the configuration directory says and the command line.
-func (o *options) combine(read map[string]string) error {
-	o.values = o.merge(read)
+// combine makes the settings from what was read and the command line.
+func (o *options) combine(l layers) error {
+	o.layers = l
+	o.resolved = l.resolve(func(values map[string]string) error { _, err := config.Parse(o.merge(values)); return err })
+	o.values = o.merge(o.resolved.Values)
+	o.hideFlagged()
 	if o.node == "" {
 		return errors.New("--node-name is empty: give the name of this node's object")
 	}
@@ -89,6 +92,37 @@ func (o *options) combine(read map[string]string) error {
 	return nil
 }
 
+// hideFlagged says of the keys that a CiliumNodeConfig and the command line say that the latter counts.
+func (o *options) hideFlagged() {
+	o.flags.Visit(func(f *pflag.Flag) {
+		name := keyOf(f)
+		if by, ok := o.resolved.From[name]; ok && o.values[name] == f.Value.String() {
+			delete(o.resolved.From, name)
+			o.resolved.Findings = append(o.resolved.Findings, config.Finding{Key: name, Severity: config.Warning, Message: fmt.Sprintf(
+				"CiliumNodeConfig %s: %s: has no effect: the agent is started with --%s=%s", by, name, f.Name, f.Value)})
+		}
+	})
+}
+
+// source says in words where a key's value comes from.
+func (o *options) source(key string) string {
+	given := ""
+	o.flags.Visit(func(f *pflag.Flag) {
+		if keyOf(f) == key {
+			given = "flag --" + f.Name
+		}
+	})
+	return cmp.Or(given, o.resolved.Source(key))
+}
+
+// keyOf is the key that a flag stands for.
+func keyOf(f *pflag.Flag) string {
+	if f.Name == "kubeconfig" {
+		return "k8s-kubeconfig-path"
+	}
+	return f.Name
+}
+
 // merge puts the flags that were given before what was read, and defaults after both.
 func (o *options) merge(read map[string]string) map[string]string {
 	values := map[string]string{}
@@ -101,10 +135,7 @@ func (o *options) merge(read map[string]string) map[string]string {
 		}
 	}
 	o.flags.Visit(func(f *pflag.Flag) {
-		name := f.Name
-		if name == "kubeconfig" {
-			name = "k8s-kubeconfig-path"
-		}
+		name := keyOf(f)
 		if _, ok := config.Lookup(name); ok && name != "config-dir" {
 			values[name] = f.Value.String()
 		}

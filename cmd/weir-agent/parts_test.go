@@ -66,17 +66,17 @@ func TestPreflight(t *testing.T) {
 
 func TestConfigCommand(t *testing.T) {
 	var out bytes.Buffer
-	require.NoError(t, printConfig(&out, map[string]string{"mtu": "1400", "unknwon": "x"}, "table", false))
-	assert.Regexp(t, `(?m)^mtu +1400 +obeyed +yes +MTU of pods`, out.String())
+	require.NoError(t, printConfig(&out, config.Resolved{Values: map[string]string{"mtu": "1400", "unknwon": "x"}}, "table", false))
+	assert.Regexp(t, `(?m)^mtu +1400 +ConfigMap cilium-config +obeyed +yes +MTU of pods`, out.String())
 	assert.Contains(t, out.String(), `unknwon: unknown key`)
 	assert.NotContains(t, out.String(), "routing-mode")
 	out.Reset()
-	require.NoError(t, printConfig(&out, nil, "json", true))
+	require.NoError(t, printConfig(&out, config.Resolved{}, "json", true))
 	var got struct{ Keys []configRow }
 	require.NoError(t, json.Unmarshal(out.Bytes(), &got))
 	assert.Len(t, got.Keys, len(config.Keys()))
-	assert.Error(t, printConfig(io.Discard, map[string]string{"mtu": "x"}, "table", false))
-	assert.Error(t, printConfig(io.Discard, nil, "xml", false))
+	assert.Error(t, printConfig(io.Discard, config.Resolved{Values: map[string]string{"mtu": "x"}}, "table", false))
+	assert.Error(t, printConfig(io.Discard, config.Resolved{}, "xml", false))
 }
 
 func TestNotes(t *testing.T) {
@@ -133,13 +133,13 @@ func TestConfigurationThatChanges(t *testing.T) {
 	require.NoError(t, o.load())
 	n := newNotes()
 	var applied []config.Settings
-	k := &configKeeper{log: slog.New(slog.DiscardHandler), notes: n, o: o, current: o.values, apply: func(s config.Settings) { applied = append(applied, s) }}
+	k := newConfigKeeper(o, n, slog.New(slog.DiscardHandler), func(s config.Settings) { applied = append(applied, s) })
 	k.changed(map[string]string{"debug": "true", "mtu": "1400", "tunnel-port": "9999"})
 	require.Len(t, applied, 1)
 	assert.True(t, applied[0].Debug)
 	problems, warnings := n.read()
 	assert.Empty(t, problems)
-	assert.Equal(t, []string{`configuration: mtu is now "1400", the agent still works with "0": restart it`}, warnings, "the flag hides the port")
+	assert.Equal(t, []string{`configuration: mtu is now "1400" (ConfigMap cilium-config), the agent still works with "0" (default): restart the agent on node n`}, warnings, "the flag hides the port")
 
 	k.changed(map[string]string{"mtu": "1400", "routing-mode": "x"})
 	assert.Len(t, applied, 1, "refused as a whole")

@@ -36,14 +36,15 @@ func wiring(o *options) fx.Option {
 	return fx.Options(
 		fx.WithLogger(func() fxevent.Logger { return fxevent.NopLogger }),
 		fx.Supply(
-			log, level, o, newNotes(),
+			log, level, o, newNotes(), &heap{},
 			rtnetlink.Config{}, nftables.Config{},
 			ebpf.Config{BPFFS: s.BPFFS, Cgroup: s.Cgroup, AllowRootCgroup: s.AllowRootCgroup, Sizes: ebpf.Sizes{Flows: s.FlowTableRows, Policy: s.PolicyTableRows}, Logger: log},
 			api.SocketPath(o.socket()),
 			health.Port(s.HealthPort), health.ProxyAddress(s.NodePorts.Healthz),
 		),
+		fx.Invoke(func(lc fx.Lifecycle, h *heap) { lc.Append(fx.StartHook(h.steer)) }),
 		source(o, log), rtnetlink.Module, nftables.Module, ebpf.Module,
-		fx.Provide(agentConfig, agentDeps, newCNIKeeper),
+		fx.Provide(agentConfig, agentDeps, newCNIKeeper, provideConfigKeeper),
 		runtime.Module,
 		api.Module, health.Module, servicehealth.Module,
 		fx.Invoke(keepCNI, keepConfig),
@@ -76,13 +77,13 @@ func newLogger(node string, level slog.Leveler) *slog.Logger {
 	return slog.New(slog.NewTextHandler(os.Stdout, &slog.HandlerOptions{Level: level})).With("node", node)
 }
 
-func agentConfig(o *options, n *notes, features []ports.Feature) runtime.Config {
+func agentConfig(o *options, n *notes, h *heap, features []ports.Feature) runtime.Config {
 	s := o.settings
 	c := runtime.Config{
 		Node: o.node, Version: Version, MTU: s.MTU, Routing: o.routing(), FlowCapacity: s.FlowBuffer,
 		VXLANPort: s.TunnelPort, Cluster: s.ClusterName, IPAM: s.IPAM, Routers: s.Routers, NoIPv4: !s.IPv4, NoIPv6: !s.IPv6,
 		Features: needs(features, s.Cgroup != ""), Kernel: kernelRelease(), Attach: attachMode(features), Datapath: "ebpf",
-		Started: settleHeap, Notes: n.read,
+		Started: h.settle, Notes: n.read,
 	}
 	c.Masquerade, c.NodePorts, c.SocketLB = s.Masquerade, s.NodePorts, s.Cgroup != ""
 	if o.clusterDir == "" {

@@ -101,7 +101,7 @@ func wiring(c operator.Config) fx.Option {
 	return fx.Options(
 		fx.WithLogger(func() fxevent.Logger { return fxevent.NopLogger }),
 		fx.StopTimeout(stopTimeout),
-		fx.Supply(operator.Options{Config: c, Log: log}),
+		fx.Supply(operator.Options{Config: c, Version: Version, Log: log}),
 		operator.Module,
 	)
 }

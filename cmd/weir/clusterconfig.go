@@ -1,11 +1,15 @@
 package main
 
 import (
+	"context"
 	"fmt"
-	"sort"
+	"maps"
+	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
+	"github.com/weirnet/weir/adapters/kubernetes/cluster"
 	"github.com/weirnet/weir/core/config"
 )
 
@@ -19,11 +23,15 @@ func newConfigCommand(g *globals) *cobra.Command {
 
 func newConfigViewCommand(g *globals) *cobra.Command {
 	c := &cobra.Command{
-		Use:     "view",
-		Short:   "Print the configuration",
-		Example: "  weir config view\n  weir config view -o json",
+		Use:   "view",
+		Short: "Print the configuration",
+		Long: `Print the ConfigMap cilium-config, and what CiliumNodeConfigs change on some nodes. With --node: the settings that
+the agent of that node starts with, and where each comes from.`,
+		Example: "  weir config view\n  weir config view --node worker-1\n  weir config view -o json",
 		Args:    args(cobra.NoArgs),
 	}
+	var node string
+	c.Flags().StringVar(&node, "node", "", "the settings of this node")
 	out := outputFlag(c, "json")
 	c.RunE = func(c *cobra.Command, _ []string) error {
 		cl, err := g.cluster()
@@ -34,21 +42,114 @@ func newConfigViewCommand(g *globals) *cobra.Command {
 		if err != nil {
 			return err
 		}
-		if out.json() {
+		if out.json() && node == "" {
 			return printJSON(g.out, values)
 		}
-		keys := make([]string, 0, len(values))
-		for k := range values {
-			keys = append(keys, k)
+		var configs []cluster.NodeConfig
+		if namespace, count := config.NodeConfigs(values); count {
+			if configs, err = cl.NodeConfigs(c.Context(), namespace); err != nil && node == "" {
+				fmt.Fprintf(g.err, "⚠️  %v\n", err)
+			} else if err != nil {
+				return err
+			}
 		}
-		sort.Strings(keys)
-		t := newTable(g.out)
-		for _, k := range keys {
-			t.row(k, values[k])
+		if node != "" {
+			if err := hasAgent(c.Context(), cl, node); err != nil {
+				return err
+			}
+			return g.viewNode(values, configs, node, out.json())
 		}
-		return t.flush()
+		return g.viewConfig(values, configs)
 	}
 	return c
+}
+
+// hasAgent refuses nodes that have none, most likely misspelt ones.
+func hasAgent(ctx context.Context, cl clusterAccess, node string) error {
+	pods, err := cl.Agents(ctx)
+	if err != nil {
+		return err
+	}
+	var nodes []string
+	for _, p := range pods {
+		nodes = append(nodes, p.Node)
+	}
+	if slices.Contains(nodes, node) {
+		return nil
+	}
+	slices.Sort(nodes)
+	return fmt.Errorf("no agent runs on node %q; agents run on %s", node, strings.Join(slices.Compact(nodes), ", "))
+}
+
+// viewConfig prints the ConfigMap, and after it what is different on some nodes.
+func (g *globals) viewConfig(values map[string]string, configs []cluster.NodeConfig) error {
+	t := newTable(g.out)
+	for _, k := range slices.Sorted(maps.Keys(values)) {
+		t.row(k, values[k])
+	}
+	if err := t.flush(); err != nil || len(configs) == 0 {
+		return err
+	}
+	fmt.Fprintln(g.out, "\nCiliumNodeConfigs, which count more on the nodes that they select; of several the last:")
+	t = newTable(g.out)
+	for _, n := range configs {
+		nodes := strings.Join(n.Nodes, ", ")
+		switch {
+		case n.Problem != "":
+			nodes = "no node: " + n.Problem
+		case nodes == "":
+			nodes = "no node"
+		}
+		for _, k := range slices.Sorted(maps.Keys(n.Values)) {
+			t.row(k, n.Values[k], n.Name, nodes)
+		}
+	}
+	if err := t.flush(); err != nil {
+		return err
+	}
+	for _, n := range configs {
+		g.tellRefused(config.Resolve(values, []config.Overlay{n.Overlay}, nil))
+	}
+	return nil
+}
+
+// viewNode prints what the agent of a node starts with.
+func (g *globals) viewNode(values map[string]string, configs []cluster.NodeConfig, node string, asJSON bool) error {
+	r := config.Resolve(values, selecting(configs, node), nil)
+	g.tellRefused(r)
+	if asJSON {
+		type setting struct {
+			Value  string `json:"value"`
+			Source string `json:"source"`
+		}
+		all := map[string]setting{}
+		for k, v := range r.Values {
+			all[k] = setting{v, r.Source(k)}
+		}
+		return printJSON(g.out, all)
+	}
+	t := newTable(g.out)
+	for _, k := range slices.Sorted(maps.Keys(r.Values)) {
+		t.row(k, r.Values[k], r.Source(k))
+	}
+	return t.flush()
+}
+
+// tellRefused says what CiliumNodeConfigs say in vain.
+func (g *globals) tellRefused(r config.Resolved) {
+	for _, f := range r.Findings {
+		fmt.Fprintf(g.err, "⚠️  %s\n", f.Message)
+	}
+}
+
+// selecting are the CiliumNodeConfigs that select a node.
+func selecting(configs []cluster.NodeConfig, node string) (out []config.Overlay) {
+	for _, n := range configs {
+		if slices.Contains(n.Nodes, node) {
+			out = append(out, n.Overlay)
+		}
+	}
+	return out
 }
 
 func newConfigSetCommand(g *globals) *cobra.Command {
@@ -99,6 +200,7 @@ func (g *globals) changeConfig(c *cobra.Command, what string, keys map[string]*s
 	if err := cl.SetConfig(c.Context(), keys); err != nil {
 		return err
 	}
+	g.tellOverridden(c, cl, keys)
 	if !restart {
 		return nil
 	}
@@ -107,4 +209,19 @@ func (g *globals) changeConfig(c *cobra.Command, what string, keys map[string]*s
 	}
 	fmt.Fprintln(g.out, "♻️  Restarted Cilium pods")
 	return nil
+}
+
+// tellOverridden says on which nodes a change of the ConfigMap counts for nothing.
+func (g *globals) tellOverridden(c *cobra.Command, cl clusterAccess, keys map[string]*string) {
+	configs, err := cl.NodeConfigs(c.Context(), "")
+	if err != nil {
+		return // who may not see them has changed the ConfigMap all the same
+	}
+	for _, n := range configs {
+		for _, k := range slices.Sorted(maps.Keys(keys)) {
+			if v, ok := n.Values[k]; ok && len(n.Nodes) > 0 {
+				fmt.Fprintf(g.err, "⚠️  %s is %q by CiliumNodeConfig %s on %s\n", k, v, n.Name, strings.Join(n.Nodes, ", "))
+			}
+		}
+	}
 }

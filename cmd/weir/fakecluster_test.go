@@ -33,6 +33,7 @@ type fakeCluster struct {
 	pods       []cluster.Pod
 	agents     map[string]ports.Inspector // by pod
 	config     map[string]string
+	configs    []cluster.NodeConfig
 	execs      []string // "pod: command"
 	restarts   int
 	deleted    []string
@@ -83,6 +84,10 @@ func (f *fakeCluster) Config(context.Context) (map[string]string, error) {
 		return nil, fmt.Errorf("ConfigMap cilium-config in namespace kube-system: %w", cluster.ErrNotFound)
 	}
 	return f.config, f.fault
+}
+
+func (f *fakeCluster) NodeConfigs(context.Context, string) ([]cluster.NodeConfig, error) {
+	return f.configs, f.fault
 }
 
 func (f *fakeCluster) SetConfig(_ context.Context, keys map[string]*string) error {

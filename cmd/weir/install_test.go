@@ -13,6 +13,8 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/weirnet/weir/adapters/helm"
+	"github.com/weirnet/weir/adapters/kubernetes/cluster"
+	"github.com/weirnet/weir/core/config"
 	"github.com/weirnet/weir/ports"
 )
 
@@ -123,6 +125,40 @@ func TestUpgradeAndUninstall(t *testing.T) {
 	assert.Equal(t, []string{"cilium-test-1"}, f.deleted)
 	assert.Contains(t, h.calls, "uninstall 1m0s")
 	assert.Contains(t, r.out, "🔥 Cilium was successfully uninstalled.")
+}
+
+// What CiliumNodeConfigs change on some nodes is told, and what they say in vain.
+func TestConfigOfSomeNodes(t *testing.T) {
+	f := newFakeCluster()
+	f.configs = []cluster.NodeConfig{
+		{Overlay: config.Overlay{Name: "kube-system/a", Values: map[string]string{"mtu": "1400", "debug": "true"}}, Nodes: []string{"n1", "n2"}},
+		{Overlay: config.Overlay{Name: "kube-system/b", Values: map[string]string{"mtu": "1300", "enable-policy": "never"}}, Nodes: []string{"n2"}},
+		{Overlay: config.Overlay{Name: "kube-system/c", Values: map[string]string{"mtu": "1"}}, Problem: "spec.nodeSelector: bad"},
+	}
+	r := onCluster(t, f, installed(), "cilium", "config", "view")
+	require.Zero(t, r.code, r.err)
+	assert.Regexp(t, `(?m)^debug +false$`, r.out)
+	assert.Regexp(t, `(?m)^mtu +1400 +kube-system/a +n1, n2$`, r.out)
+	assert.Regexp(t, `(?m)^mtu +1 +kube-system/c +no node: spec.nodeSelector: bad$`, r.out)
+	assert.Contains(t, r.err, `CiliumNodeConfig kube-system/b: enable-policy: "never" is refused`)
+	r = onCluster(t, f, installed(), "cilium", "config", "view", "--node", "n2")
+	require.Zero(t, r.code, r.err)
+	assert.Regexp(t, `(?m)^mtu +1300 +CiliumNodeConfig kube-system/b$`, r.out)
+	assert.Regexp(t, `(?m)^debug +true +CiliumNodeConfig kube-system/a$`, r.out)
+	assert.Regexp(t, `(?m)^ipam +kubernetes +ConfigMap cilium-config$`, r.out)
+	r = onCluster(t, f, installed(), "cilium", "config", "view", "--node", "n1", "-o", "json")
+	require.Zero(t, r.code, r.err)
+	assert.Contains(t, r.out, `"source": "CiliumNodeConfig kube-system/a"`)
+	r = onCluster(t, f, installed(), "cilium", "config", "view", "--node", "n3")
+	assert.Contains(t, r.err, `no agent runs on node "n3"; agents run on n1, n2`)
+	assert.Equal(t, exitFailed, r.code)
+	r = onCluster(t, f, installed(), "cilium", "config", "set", "debug", "false")
+	require.Zero(t, r.code, r.err)
+	assert.Contains(t, r.err, `debug is "true" by CiliumNodeConfig kube-system/a on n1, n2`)
+
+	f.config["enable-cilium-node-config"] = "false"
+	r = onCluster(t, f, installed(), "cilium", "config", "view")
+	assert.NotContains(t, r.out, "kube-system/a")
 }
 
 func TestConfig(t *testing.T) {

@@ -32,6 +32,7 @@ type clusterAccess interface {
 	Exec(ctx context.Context, pod string, command []string, stdout, stderr io.Writer) error
 	Overview(ctx context.Context) (cluster.Overview, error)
 	Config(ctx context.Context) (map[string]string, error)
+	NodeConfigs(ctx context.Context, namespace string) ([]cluster.NodeConfig, error)
 	SetConfig(ctx context.Context, keys map[string]*string) error
 	RestartAgents(ctx context.Context, now time.Time) error
 	DeleteNamespace(ctx context.Context, name string) (bool, error)

@@ -74,6 +74,8 @@ type policyRule struct {
 	Action    string   `json:"action"`
 	Peers     []string `json:"peers"`
 	Ports     []string `json:"ports"`
+	// Parts of the rule that grant nothing, or in a deny rule deny more, because weir doesn't enforce them.
+	Unenforced []string `json:"unenforced,omitempty"`
 }
 
 func newPolicyObject(p policy.Policy) policyObject {
@@ -84,7 +86,7 @@ func newPolicyObject(p policy.Policy) policyObject {
 			spec.Tier, spec.Priority = s.Tier.String(), &s.Priority
 		}
 		for _, r := range s.Rules {
-			rule := policyRule{Path: r.Ref.Path, Direction: r.Ref.Direction.String(), Action: "allow", Peers: peerTexts(r), Ports: portTexts(r)}
+			rule := policyRule{Path: r.Ref.Path, Direction: r.Ref.Direction.String(), Action: "allow", Peers: peerTexts(r), Ports: portTexts(r), Unenforced: r.Unenforced}
 			switch {
 			case r.Deny:
 				rule.Action = "deny"

@@ -84,9 +84,11 @@ type Endpoint struct {
 	NodeIP   netip.Addr
 	Ports    []policy.NamedPort
 
-	// For who reads the published object; sources leave both empty.
+	// For who reads the published object; sources leave these empty.
 	UID         string // the pod's; may be empty
 	ContainerID string // the sandbox's; may be empty
+	// Whether policies isolate the endpoint: unmatched traffic of the direction is denied.
+	EnforceIngress, EnforceEgress bool
 }
 
 // Event is one change of the cluster. The set of types is closed: those below. What an event holds is never

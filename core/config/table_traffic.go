@@ -24,7 +24,7 @@ var policyKeys = []Key{
 	accepted("static-cnp-path", Path, "", "policies come from the API server"),
 	fixed("enable-source-ip-verification", Bool, "true", "a pod never sends with another's address"),
 	later("enable-encryption-strict-mode", Bool, "false", "pod traffic is not encrypted by weir; encrypt the nodes' network"),
-	accepted("enable-l7-proxy", Bool, "true", "rules for HTTP, DNS and Kafka are refused one by one, and named by weir status"),
+	accepted("enable-l7-proxy", Bool, "true", "rules for HTTP, DNS and Kafka grant nothing, and weir status names them"),
 	accepted("external-envoy-proxy", Bool, "false", "there is no proxy"),
 	accepted("dnsproxy-enable-transparent-mode", Bool, "true", "there is no DNS proxy"),
 	accepted("dnsproxy-socket-linger-timeout", Int, "10", "there is no DNS proxy"),

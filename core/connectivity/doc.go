@@ -190,6 +190,9 @@ type World struct {
 	// Outside are targets outside the cluster, at most one a family, and Other more such that no policy
 	// names.
 	Outside, Other []netip.AddrPort
+	// APIServers are the addresses of the cluster's API servers. One that is a target outside is a part of
+	// the world and of the cluster, as policies have it.
+	APIServers []netip.Addr
 	// NodePorts says that the agents serve node ports, HostPorts that they serve the pods' host ports.
 	NodePorts, HostPorts bool
 	// NoOutside says why nobody can ask from outside of the cluster; empty if somebody can.

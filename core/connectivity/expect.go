@@ -30,14 +30,16 @@ type Clause struct {
 	From, To []string // roles; one that ends in * is a prefix
 	Kinds    []Kind
 	Ports    []uint16 // of the destination, behind a service
-	Verdict  Verdict
+	// APIServer fits only actions towards an API server outside.
+	APIServer bool
+	Verdict   Verdict
 }
 
 func (c Clause) fits(a Action) bool {
 	anyOf := func(patterns []string, role string) bool {
 		return len(patterns) == 0 || slices.ContainsFunc(patterns, func(p string) bool { return fits(p, role) })
 	}
-	return anyOf(c.From, a.FromRole) && anyOf(c.To, a.ToRole) &&
+	return (!c.APIServer || a.APIServer) && anyOf(c.From, a.FromRole) && anyOf(c.To, a.ToRole) &&
 		(len(c.Kinds) == 0 || slices.Contains(c.Kinds, a.Probe.Kind)) &&
 		(len(c.Ports) == 0 || slices.Contains(c.Ports, a.Port))
 }

@@ -15,6 +15,7 @@ import (
 
 	"github.com/weirnet/weir/core/cluster"
 	"github.com/weirnet/weir/core/datapath"
+	"github.com/weirnet/weir/core/lb"
 	"github.com/weirnet/weir/core/manifest"
 	"github.com/weirnet/weir/core/matrix"
 	"github.com/weirnet/weir/core/policy"
@@ -117,8 +118,16 @@ func decode(t *testing.T, docs ...Document) (out []manifest.Object) {
 // Every expectation is held against the rules as their documentation says: the verdict, and which side it
 // is that drops.
 func TestExpectationsAreThoseOfThePolicies(t *testing.T) {
-	for _, nodes := range []int{1, 2} {
-		b := newBed(t, nodes)
+	for _, nodes := range []int{1, 2, -2} { // negative: what is outside is the API server
+		b := newBed(t, max(nodes, -nodes))
+		if nodes < 0 {
+			slice := lb.Slice{Service: cluster.APIServerService, Name: "kubernetes"}
+			for _, o := range b.world.Outside {
+				b.world.APIServers = append(b.world.APIServers, o.Addr())
+				slice.Backends = append(slice.Backends, lb.Backend{Addr: o.Addr(), Port: o.Port()})
+			}
+			b.events = append(b.events, cluster.BackendsUpsert{Slice: slice})
+		}
 		steps, err := Plan(b.world, Filter{})
 		require.NoError(t, err)
 		require.Len(t, steps, len(Tests()))

@@ -20,6 +20,8 @@ type Action struct {
 	Port     uint16 // that the destination listens on, behind a service
 	Probe    Probe
 	Expect   Verdict
+	// APIServer: what is outside is an API server of the cluster.
+	APIServer bool
 
 	// Of an answer, where there are any: the pods that may answer, the addresses that the sender may have
 	// there, and the addresses that the name leads to.

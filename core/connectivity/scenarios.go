@@ -447,6 +447,7 @@ func podToOutside(role string, targets func(World) []netip.AddrPort) func(World)
 				}
 				out = append(out, Action{
 					From: from.Name, FromRole: from.Role, To: role, ToRole: role, Port: t.Port(), Probe: p, Nodes: []string{from.Node},
+					APIServer: slices.Contains(w.APIServers, t.Addr()),
 				})
 			}
 		}

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 
@@ -12,11 +13,13 @@ import (
 // addresses knows who claims an address. An address belongs to, in this order: a local endpoint, a
 // node, the endpoint of another node that claimed it last, or a prefix of a CIDR rule.
 type addresses struct {
-	local    map[netip.Addr]datapath.EndpointID
-	node     map[netip.Addr]string
-	remote   map[cluster.Name]cluster.Endpoint
-	byNode   map[string]map[cluster.Name]bool
-	claims   map[netip.Addr][]cluster.Name // in order of arrival
+	local map[netip.Addr]datapath.EndpointID
+	node  map[netip.Addr]string
+	// remote are the other nodes' endpoints, of which there may be tens of thousands: each is kept once, at one place
+	// from its first to its last day, to which the maps by node and address point.
+	remote   map[cluster.Name]*cluster.Endpoint
+	byNode   map[string][]*cluster.Endpoint
+	claims   map[netip.Addr][]*cluster.Endpoint // in order of arrival
 	prefixes map[netip.Prefix]prefix
 	prefixOf map[identity.ID]netip.Prefix // of prefixes
 	written  map[netip.Prefix]datapath.IPCache
@@ -32,9 +35,9 @@ func newAddresses() *addresses {
 	return &addresses{
 		local:    map[netip.Addr]datapath.EndpointID{},
 		node:     map[netip.Addr]string{},
-		remote:   map[cluster.Name]cluster.Endpoint{},
-		byNode:   map[string]map[cluster.Name]bool{},
-		claims:   map[netip.Addr][]cluster.Name{},
+		remote:   map[cluster.Name]*cluster.Endpoint{},
+		byNode:   map[string][]*cluster.Endpoint{},
+		claims:   map[netip.Addr][]*cluster.Endpoint{},
 		prefixes: map[netip.Prefix]prefix{},
 		prefixOf: map[identity.ID]netip.Prefix{},
 		written:  map[netip.Prefix]datapath.IPCache{},
@@ -70,33 +73,30 @@ func (a *addresses) sortedPrefixes() []netip.Prefix {
 	return out
 }
 
-// onNode names the endpoints that a node published, sorted.
-func (a *addresses) onNode(node string) []cluster.Name {
-	out := make([]cluster.Name, 0, len(a.byNode[node]))
-	for n := range a.byNode[node] {
-		out = append(out, n)
-	}
-	slices.SortFunc(out, func(x, y cluster.Name) int {
-		if x.String() < y.String() {
-			return -1
-		}
-		return 1
+// onNode lists the endpoints that a node published, sorted by name.
+func (a *addresses) onNode(node string) []*cluster.Endpoint {
+	return slices.SortedFunc(slices.Values(a.byNode[node]), func(x, y *cluster.Endpoint) int {
+		return cmp.Compare(x.Name.String(), y.Name.String())
 	})
-	return out
 }
 
-func (a *addresses) claim(ip netip.Addr, by cluster.Name) {
+func (a *addresses) claim(ip netip.Addr, by *cluster.Endpoint) {
 	a.unclaim(ip, by)
 	a.claims[ip] = append(a.claims[ip], by)
 }
 
-func (a *addresses) unclaim(ip netip.Addr, by cluster.Name) {
-	left := slices.DeleteFunc(slices.Clone(a.claims[ip]), func(n cluster.Name) bool { return n == by })
-	if len(left) == 0 {
-		delete(a.claims, ip)
-		return
+func (a *addresses) unclaim(ip netip.Addr, by *cluster.Endpoint) { withdraw(a.claims, ip, by) }
+
+// withdraw takes an endpoint from one of several lists, and the list away when it is empty.
+func withdraw[K comparable](lists map[K][]*cluster.Endpoint, k K, ep *cluster.Endpoint) {
+	i := slices.Index(lists[k], ep)
+	switch {
+	case i < 0:
+	case len(lists[k]) == 1:
+		delete(lists, k)
+	default:
+		lists[k] = slices.Delete(lists[k], i, i+1)
 	}
-	a.claims[ip] = left
 }
 
 // upsertRemote takes what another node published about an endpoint. Our own publications come back
@@ -111,27 +111,31 @@ func (e *Engine) upsertRemote(ep cluster.Endpoint) {
 		return
 	}
 	a := e.addresses
-	old, known := a.remote[ep.Name]
-	a.remote[ep.Name] = ep
+	kept, known := a.remote[ep.Name]
+	if !known {
+		kept = new(cluster.Endpoint)
+		a.remote[ep.Name] = kept
+	}
+	old := *kept
+	*kept = ep
 	if known && old.Node != ep.Node {
-		delete(a.byNode[old.Node], ep.Name)
+		withdraw(a.byNode, old.Node, kept)
 	}
-	if a.byNode[ep.Node] == nil {
-		a.byNode[ep.Node] = map[cluster.Name]bool{}
+	if !known || old.Node != ep.Node {
+		a.byNode[ep.Node] = append(a.byNode[ep.Node], kept)
 	}
-	a.byNode[ep.Node][ep.Name] = true
 	// The new identity's ports come first, so that an identity in use is never without them.
 	e.useIdentity(ep.Identity, user{pod: ep.Name}, ep.Ports)
 	for _, ip := range ep.IPs {
 		if !known || !slices.Contains(old.IPs, ip) {
-			a.claim(ip, ep.Name)
+			a.claim(ip, kept)
 		}
 		e.emitAddress(ip)
 	}
 	if known {
 		for _, ip := range old.IPs {
 			if !slices.Contains(ep.IPs, ip) {
-				a.unclaim(ip, ep.Name)
+				a.unclaim(ip, kept)
 				e.emitAddress(ip)
 			}
 		}
@@ -148,12 +152,9 @@ func (e *Engine) deleteRemote(name cluster.Name) {
 		return
 	}
 	delete(a.remote, name)
-	delete(a.byNode[old.Node], name)
-	if len(a.byNode[old.Node]) == 0 {
-		delete(a.byNode, old.Node)
-	}
+	withdraw(a.byNode, old.Node, old)
 	for _, ip := range old.IPs {
-		a.unclaim(ip, name)
+		a.unclaim(ip, old)
 		e.emitAddress(ip)
 	}
 	e.releaseIdentity(old.Identity, user{pod: name})
@@ -202,6 +203,9 @@ func (e *Engine) wantIPCache(p netip.Prefix) (datapath.IPCache, bool) {
 				return datapath.IPCache{Identity: identity.Host}, true
 			}
 			row := datapath.IPCache{Identity: identity.RemoteNode}
+			if e.apiServers.On(e.nodes[name]) {
+				row.Identity = identity.KubeAPIServer
+			}
 			if e.routing == Tunnel {
 				row.Tunnel = e.tunnelTo(name, netip.Addr{})
 			}
@@ -210,7 +214,7 @@ func (e *Engine) wantIPCache(p netip.Prefix) (datapath.IPCache, bool) {
 		// The latest claim whose identity is known. One whose identity is not known yet has no row:
 		// its traffic counts as the world's until it is.
 		if cs := a.claims[ip]; len(cs) > 0 {
-			ep := a.remote[cs[len(cs)-1]]
+			ep := cs[len(cs)-1]
 			if !e.identities.known(ep.Identity) {
 				return datapath.IPCache{}, false
 			}

@@ -298,3 +298,42 @@ func TestNativeRoutingLeavesTheWayToOthers(t *testing.T) {
 	require.Equal(t, datapath.IPCache{Identity: 300}, n.sentTo("fd00:244:2::7/128"))
 	require.Equal(t, []engine.Route{}, n.rows[engine.Routes][nil])
 }
+
+// The cluster is told which directions policies isolate, when that changes and only then.
+func TestIsolationIsPublished(t *testing.T) {
+	n := withServer(t)
+	name := cluster.Name{Namespace: "shop", Name: "server"}
+	// tells are the publications since the last call.
+	tells := func() (out []string) {
+		for _, op := range n.log {
+			if op.Table == engine.Published && op.Key == name {
+				e := op.Row.(cluster.Endpoint)
+				out = append(out, fmt.Sprint(e.EnforceIngress, e.EnforceEgress))
+			}
+		}
+		n.log = nil
+		return out
+	}
+	p := n.rows[engine.Published][name].(cluster.Endpoint)
+	require.False(t, p.EnforceIngress || p.EnforceEgress)
+	n.apply(cluster.PolicyUpsert{Policy: allowFrom(t, "a")})
+	require.Equal(t, []string{"true false"}, tells())
+	n.apply(cluster.PolicyUpsert{Policy: allowFrom(t, "b")}, cluster.PolicyUpsert{Policy: allowFrom(t, "a", policy.Peer{Entity: policy.EntityWorld})})
+	require.Empty(t, tells(), "what is allowed is not published")
+	both := allowFrom(t, "c")
+	both.Specs[0].IsolateEgress = true
+	n.apply(cluster.PolicyUpsert{Policy: both})
+	require.Equal(t, []string{"true true"}, tells())
+	n.apply(cluster.PolicyDelete{Ref: both.Ref})
+	require.Equal(t, []string{"true false"}, tells())
+	n.apply(cluster.PolicyDelete{Ref: allowFrom(t, "a").Ref}, cluster.PolicyDelete{Ref: allowFrom(t, "b").Ref})
+	require.Equal(t, []string{"false false"}, tells())
+
+	// A pod that comes under a policy, or leaves it, is published as it is then.
+	n.apply(cluster.PolicyUpsert{Policy: allowFrom(t, "a")})
+	tells()
+	n.apply(pod("server", "other", "node1"))
+	all := tells()
+	require.NotEmpty(t, all)
+	require.Equal(t, "false false", all[len(all)-1])
+}

@@ -20,6 +20,9 @@ type endpoint struct {
 	wanted   string // key of the labels it should have; labels follow when their identity is known
 	identity identity.ID
 	restored bool
+
+	published       bool // what follows is in Published
+	ingress, egress bool // policies isolate it
 }
 
 func (e *Engine) attach(a Attach) {
@@ -146,10 +149,18 @@ func (e *Engine) emitEndpoint(ep *endpoint) {
 			ID: ep.ID, Identity: ep.identity, Ifindex: ep.Ifindex, MAC: ep.MAC, NodeMAC: ep.NodeMAC,
 		})
 	}
+	e.publishEndpoint(ep)
+}
+
+// publishEndpoint tells the cluster of an endpoint.
+func (e *Engine) publishEndpoint(ep *endpoint) {
 	self := e.nodes[e.node]
+	ep.published = true
+	ep.ingress, ep.egress = e.compiler.Enforced(ep.ID)
 	pub := cluster.Endpoint{
 		Name: ep.pod, ID: uint16(ep.ID), Identity: ep.identity, IPs: slices.Clone(ep.IPs),
 		Node: e.node, Ports: slices.Clone(ep.ports), UID: ep.UID, ContainerID: ep.ContainerID,
+		EnforceIngress: ep.ingress, EnforceEgress: ep.egress,
 	}
 	if pub.UID == "" {
 		pub.UID = e.pods[ep.pod].UID

@@ -44,6 +44,11 @@ type Engine struct {
 	// hostPorts are the pods whose host ports the compiler was told of.
 	hostPorts map[cluster.Name]bool
 
+	apiServers  cluster.APIServers
+	apiHeld     map[netip.Addr]bool   // those outside the cluster: their address is a prefix in use
+	apiProblems map[netip.Addr]string // those that could not be
+	hostServes  bool                  // one is on this node
+
 	adopted  Adopted
 	leftover map[netip.Prefix]identity.ID // prefixes that the kernel may still hold, see adopt
 
@@ -89,6 +94,7 @@ func New(node string, adopted Adopted, now time.Time, options ...Option) *Engine
 		problems:   map[policy.Ref]string{},
 		serve:      lb.Settings{Node: node},
 		hostPorts:  map[cluster.Name]bool{},
+		apiHeld:    map[netip.Addr]bool{}, apiProblems: map[netip.Addr]string{},
 		labelTexts: map[identity.ID][]string{},
 		now:        now,
 	}
@@ -120,7 +126,7 @@ func (e *Engine) Pruned() []Op {
 		}
 	}
 	e.adopted = Adopted{}
-	return e.out
+	return e.done()
 }
 
 // Generation is the one that the policies' classes are in.
@@ -173,11 +179,13 @@ func (e *Engine) Apply(now time.Time, ev Event) []Op {
 		e.services.DeleteService(ev.Name)
 		e.flushServices()
 	case cluster.BackendsUpsert:
+		e.takeAPIServers(ev)
 		e.services.TakeSlice(ev.Slice)
 		e.flushServices()
 	case cluster.BackendsDelete:
 		e.services.DeleteSlice(ev.Service, ev.Slice)
 		e.flushServices()
+		e.takeAPIServers(ev)
 	case cluster.Synced:
 		e.synced = true
 		for _, id := range sortedKeys(e.local) {
@@ -193,7 +201,14 @@ func (e *Engine) Apply(now time.Time, ev Event) []Op {
 	if !e.live && e.complete() {
 		e.goLive()
 	}
-	return e.out
+	return e.done()
+}
+
+// done hands the operations over. What goes live may be a hundred thousand, which must not stay until the next event.
+func (e *Engine) done() []Op {
+	out := e.out
+	e.out = nil
+	return out
 }
 
 // put and remove append an operation. Before the engine is live only what goes to the cluster
@@ -236,7 +251,9 @@ func (e *Engine) goLive() {
 	for _, name := range sortedKeys(e.nodes) {
 		e.emitNode(e.nodes[name])
 	}
-	for _, ip := range e.addresses.all() {
+	addresses := e.addresses.all()
+	e.out = slices.Grow(e.out, 2*len(addresses)) // a row and an epoch each: most of what there is
+	for _, ip := range addresses {
 		e.emitAddress(ip)
 	}
 	e.flushServices()

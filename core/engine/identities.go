@@ -81,8 +81,10 @@ func (e *Engine) learnIdentity(id identity.ID, ls labels.Set) {
 	e.flushPolicy()
 	for _, u := range sortedUsers(k.users) {
 		if !u.local {
-			for _, ip := range e.addresses.remote[u.pod].IPs {
-				e.emitAddress(ip)
+			if ep := e.addresses.remote[u.pod]; ep != nil {
+				for _, ip := range ep.IPs {
+					e.emitAddress(ip)
+				}
 			}
 		}
 	}

@@ -74,7 +74,7 @@ func (e *Engine) Identities() []IdentityState {
 		out = append(out, IdentityState{i, e.compiler.ClassOf(i.ID), refs[i.ID]})
 	}
 	for _, i := range identity.Reserved() {
-		add(i)
+		add(e.reserved(i.ID))
 	}
 	for _, id := range sortedKeys(e.identities.byID) {
 		if k := e.identities.byID[id]; k.labels.Len() > 0 {
@@ -82,7 +82,7 @@ func (e *Engine) Identities() []IdentityState {
 		}
 	}
 	for p, c := range e.addresses.prefixes {
-		add(identity.ForPrefix(c.id, p))
+		add(e.prefixIdentity(c.id, p))
 	}
 	slices.SortFunc(out, func(a, b IdentityState) int { return int(a.ID) - int(b.ID) })
 	return out
@@ -91,13 +91,13 @@ func (e *Engine) Identities() []IdentityState {
 // LabelsOf returns the labels of an identity, reserved and node-local ones included.
 func (e *Engine) LabelsOf(id identity.ID) (labels.Set, bool) {
 	if id.IsReserved() {
-		return identity.ReservedIdentity(id).Labels, true
+		return e.reserved(id).Labels, true
 	}
 	if k, ok := e.identities.byID[id]; ok && k.labels.Len() > 0 {
 		return k.labels, true
 	}
 	if p, ok := e.addresses.prefixOf[id]; ok {
-		return identity.ForPrefix(id, p).Labels, true
+		return e.prefixIdentity(id, p).Labels, true
 	}
 	return labels.Set{}, false
 }
@@ -122,7 +122,7 @@ func (e *Engine) PodAt(ip netip.Addr) (cluster.Name, bool) {
 		return e.local[id].pod, true
 	}
 	if cs := e.addresses.claims[ip]; len(cs) > 0 {
-		return cs[len(cs)-1], true
+		return cs[len(cs)-1].Name, true
 	}
 	return cluster.Name{}, false
 }
@@ -184,6 +184,9 @@ func (e *Engine) Problems() []string {
 	var out []string
 	for ref, p := range e.problems {
 		out = append(out, ref.String()+": "+p)
+	}
+	for ip, p := range e.apiProblems {
+		out = append(out, "API server "+ip.String()+": "+p)
 	}
 	for _, c := range e.services.Conflicts() {
 		out = append(out, c.String())

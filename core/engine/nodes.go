@@ -22,14 +22,15 @@ func (e *Engine) upsertNode(n cluster.Node) {
 		}
 	}
 	e.emitNode(n)
-	for _, name := range e.addresses.onNode("") {
-		if ep := e.addresses.remote[name]; slices.Contains(n.Addresses, ep.NodeIP) {
-			e.upsertRemote(ep) // now it is known whose it is
+	e.relabelHost()
+	for _, ep := range e.addresses.onNode("") {
+		if slices.Contains(n.Addresses, ep.NodeIP) {
+			e.upsertRemote(*ep) // now it is known whose it is
 		}
 	}
 	if !known || !slices.Equal(old.Addresses, n.Addresses) {
-		for _, name := range e.addresses.onNode(n.Name) {
-			for _, ip := range e.addresses.remote[name].IPs {
+		for _, ep := range e.addresses.onNode(n.Name) {
+			for _, ip := range ep.IPs {
 				e.emitAddress(ip)
 			}
 		}
@@ -47,8 +48,9 @@ func (e *Engine) deleteNode(name string) {
 	for _, a := range nodeAddresses(n) {
 		e.dropNodeAddress(n, a)
 	}
+	e.relabelHost()
 	for _, ep := range e.addresses.onNode(name) {
-		for _, ip := range e.addresses.remote[ep].IPs {
+		for _, ip := range ep.IPs {
 			e.emitAddress(ip)
 		}
 	}
@@ -71,6 +73,7 @@ func (e *Engine) emitNode(n cluster.Node) {
 		}
 		e.addresses.node[a] = n.Name
 		e.emitAddress(a)
+		e.holdAPIServer(a)
 	}
 	if own {
 		return
@@ -85,6 +88,7 @@ func (e *Engine) dropNodeAddress(n cluster.Node, a netip.Addr) {
 		return // another node took the address over
 	}
 	delete(e.addresses.node, a)
+	e.holdAPIServer(a)
 	e.emitAddress(a)
 	if n.Name == e.node {
 		e.remove(Endpoints, a)

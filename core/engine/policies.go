@@ -36,7 +36,7 @@ func (e *Engine) adopt(a Adopted) {
 		e.compiler.Remember(before)
 	}
 	for _, id := range identity.Reserved() {
-		e.compiler.UpsertIdentity(id, nil)
+		e.compiler.UpsertIdentity(e.reserved(id.ID), nil)
 	}
 	for _, id := range sortedKeys(e.identities.byID) {
 		if k := e.identities.byID[id]; k.labels.Len() > 0 {
@@ -44,7 +44,7 @@ func (e *Engine) adopt(a Adopted) {
 		}
 	}
 	for _, p := range e.addresses.sortedPrefixes() {
-		e.compiler.UpsertIdentity(identity.ForPrefix(e.addresses.prefixes[p].id, p), nil)
+		e.compiler.UpsertIdentity(e.prefixIdentity(e.addresses.prefixes[p].id, p), nil)
 	}
 	// The kernel goes on giving addresses the identities of prefixes that no rule names any more, until
 	// their rows are pruned. The new policies must know them as well.
@@ -85,7 +85,7 @@ func (e *Engine) Rebase(a Adopted) []Op {
 		}
 		e.flushPolicy()
 	}
-	return e.out
+	return e.done()
 }
 
 // inheritClasses gives a prefix's identity, in the generations that are still in force, the class
@@ -179,7 +179,22 @@ func (e *Engine) flushPolicy() map[datapath.EndpointID]bool {
 			}
 		}
 	}
+	e.publishEnforcement(flipped)
 	return flipped
+}
+
+// publishEnforcement tells the cluster which of the endpoints with a new policy are isolated now and were not, or
+// the other way round: few changes of policies are of that kind, and each costs a write.
+func (e *Engine) publishEnforcement(flipped map[datapath.EndpointID]bool) {
+	for _, id := range sortedKeys(flipped) {
+		ep, ok := e.local[id]
+		if !ok || !ep.published || e.localByPod[ep.pod] != id {
+			continue
+		}
+		if in, out := e.compiler.Enforced(id); in != ep.ingress || out != ep.egress {
+			e.publishEndpoint(ep)
+		}
+	}
 }
 
 // usePrefixes counts references and gives new prefixes an identity; it returns those.
@@ -196,7 +211,7 @@ func (e *Engine) usePrefixes(ps []netip.Prefix) ([]netip.Prefix, error) {
 			c.id = id
 			e.addresses.prefixOf[id] = p
 			fresh = append(fresh, p)
-			e.compiler.UpsertIdentity(identity.ForPrefix(id, p), nil)
+			e.compiler.UpsertIdentity(e.prefixIdentity(id, p), nil)
 		}
 		e.addresses.prefixes[p] = c
 	}

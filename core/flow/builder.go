@@ -5,9 +5,11 @@ import (
 	"encoding/hex"
 	"hash/fnv"
 	"net/netip"
+	"slices"
 
 	"github.com/weirnet/weir/core/datapath"
 	"github.com/weirnet/weir/core/identity"
+	"github.com/weirnet/weir/core/labels"
 	"github.com/weirnet/weir/core/policy"
 )
 
@@ -90,11 +92,17 @@ func (b *Builder) endpoint(a netip.Addr, id identity.ID, ep datapath.EndpointID)
 	}
 	if ls, ok := b.lookup.Identity(out.Identity); ok {
 		out.Labels = ls
+		// An API server outside the cluster has a number on each node; people know it by one.
+		if out.Identity.IsLocal() && slices.Contains(ls, apiServerLabel) {
+			out.Identity = identity.KubeAPIServer
+		}
 	} else if known && info.Identity == out.Identity {
 		out.Labels = info.Labels
 	}
 	return out
 }
+
+const apiServerLabel = labels.SourceReserved + ":kube-apiserver"
 
 func (b *Builder) service(a netip.AddrPort, proto uint8) *Service {
 	s, ok := b.lookup.Frontend(a, proto)

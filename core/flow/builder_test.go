@@ -71,6 +71,27 @@ func TestBuildADrop(t *testing.T) {
 	require.Equal(t, "n1", f.Node)
 }
 
+// An API server outside the cluster has a number of this node's; flows show the one that people know.
+func TestBuildShowsAPIServersByTheirReservedNumber(t *testing.T) {
+	d := shop
+	d.ids = map[identity.ID][]string{
+		identity.MinLocal:     {"cidr:192.0.2.7/32", "reserved:kube-apiserver", "reserved:world", "reserved:world-ipv4"},
+		identity.MinLocal + 1: {"cidr:192.0.2.0/24", "reserved:world", "reserved:world-ipv4"},
+		identity.Host:         {"reserved:host", "reserved:kube-apiserver"},
+		300:                   {"k8s:app=x", "reserved:kube-apiserver"},
+	}
+	for id, want := range map[identity.ID]identity.ID{
+		identity.MinLocal: identity.KubeAPIServer, identity.MinLocal + 1: identity.MinLocal + 1, identity.Host: identity.Host, 300: 300,
+	} {
+		e := event()
+		e.Dst, e.DstIdentity, e.SrcIdentity = netip.MustParseAddrPort("192.0.2.7:6443"), id, id
+		f := flow.NewBuilder("n1", 1, d).Build(e)
+		require.Equal(t, want, f.Dest.Identity)
+		require.Equal(t, want, f.Source.Identity)
+		require.Equal(t, d.ids[id], f.Dest.Labels, "they say all that it is")
+	}
+}
+
 func TestBuildSaysWhoRefused(t *testing.T) {
 	e := event()
 	e.Direction, e.EgressCookie, e.IngressJudged = datapath.Egress, 6, false

@@ -77,7 +77,9 @@ func Reserved() []Identity {
 }
 
 // ReservedIdentity describes one reserved identity. world-ipv4 and world-ipv6 also carry
-// reserved:world: who selects the world selects both families.
+// reserved:world: who selects the world selects both families. kube-apiserver stands for other nodes
+// that serve the API and also carries reserved:remote-node. Where this node serves it, host is
+// ReservedIdentity(Host).ServingAPI().
 func ReservedIdentity(id ID) Identity {
 	i := Identity{ID: id}
 	ls := []labels.Label{{Source: labels.SourceReserved, Key: id.String()}}
@@ -89,6 +91,9 @@ func ReservedIdentity(id ID) Identity {
 	}
 	if i.Prefix.IsValid() {
 		ls = append(ls, labels.Label{Source: labels.SourceReserved, Key: World.String()})
+	}
+	if id == KubeAPIServer {
+		ls = append(ls, labels.Label{Source: labels.SourceReserved, Key: RemoteNode.String()})
 	}
 	i.Labels = labels.NewSet(ls...)
 	return i
@@ -105,4 +110,10 @@ func ForPrefix(id ID, p netip.Prefix) Identity {
 		labels.Label{Source: labels.SourceReserved, Key: World.String()},
 		labels.Label{Source: labels.SourceReserved, Key: world.String()},
 	)}
+}
+
+// ServingAPI describes the same identity as one of the cluster's API servers: policies about those match it, too.
+func (i Identity) ServingAPI() Identity {
+	i.Labels = labels.NewSet(append(i.Labels.All(), labels.Label{Source: labels.SourceReserved, Key: KubeAPIServer.String()})...)
+	return i
 }

@@ -2,6 +2,7 @@ package ipam
 
 import (
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"strings"
@@ -294,4 +295,35 @@ func (p *ClusterPool) drop(owner string, c netip.Prefix) {
 	o := p.owners[owner]
 	o.prefixes = slices.DeleteFunc(o.prefixes, func(x netip.Prefix) bool { return x == c })
 	p.taken.removeOverlapping(c)
+}
+
+// FamilyUse is how much of a family's range the owners have.
+type FamilyUse struct {
+	Family string // IPv4 or IPv6
+	Taken  int    // prefixes of the pool's size, inside of its CIDRs
+	Total  float64
+}
+
+// Use says how much owners have of each family that is given out, IPv4 first. Prefixes outside of the
+// cluster's CIDRs, or of another size, do not count.
+func (p *ClusterPool) Use() (out []FamilyUse) {
+	for _, f := range []*family{p.v4, p.v6} {
+		if f == nil {
+			continue
+		}
+		u := FamilyUse{Family: f.name}
+		for _, c := range f.ranges.CIDRs {
+			u.Total += math.Ldexp(1, f.ranges.MaskSize-c.Bits())
+		}
+		for _, o := range p.owners {
+			for _, c := range o.prefixes {
+				inside := func(r netip.Prefix) bool { return r.Contains(c.Addr()) }
+				if c.Bits() == f.ranges.MaskSize && slices.ContainsFunc(f.ranges.CIDRs, inside) {
+					u.Taken++
+				}
+			}
+		}
+		out = append(out, u)
+	}
+	return out
 }

@@ -1,7 +1,9 @@
 package manifest
 
 import (
+	"maps"
 	"reflect"
+	"slices"
 
 	"github.com/weirnet/weir/core/cluster"
 )
@@ -18,15 +20,21 @@ import (
 //
 // A CiliumEndpointSlice speaks of many endpoints: what it says of one is told when it changes, and taken back
 // when no slice says it any more. An endpoint's own CiliumEndpoint counts more.
+//
+// A policy that uses CIDR groups is told with their prefixes, and again when those change. A group that isn't there has
+// none.
 type Assembler struct {
-	objects  map[Key]Object
+	objects  map[Key]body
 	slices   *deriver
 	inSlices map[cluster.Name][]told // what CiliumEndpointSlices say, in the order of their keys
+	groups   *groupBook
 }
 
 // NewAssembler makes an empty Assembler.
 func NewAssembler() *Assembler {
-	return &Assembler{objects: map[Key]Object{}, slices: newDeriver(), inSlices: map[cluster.Name][]told{}}
+	a := &Assembler{objects: map[Key]body{}, inSlices: map[cluster.Name][]told{}, groups: newGroupBook()}
+	a.slices = newDeriver(a.endpoint)
+	return a
 }
 
 // Put adds or replaces an object and returns the events that follow, in an order that is safe to
@@ -36,11 +44,18 @@ func (a *Assembler) Put(o Object) []cluster.Event {
 	if !o.Valid() {
 		return nil
 	}
-	old, had := a.objects[o.Key]
+	if isGroup(o.Key) {
+		return a.resolve(a.group(o.Key, o))
+	}
+	was, had := a.objects[o.Key]
+	old := Object{o.Key, was}
 	if had && reflect.DeepEqual(old.body, o.body) {
 		return nil
 	}
-	a.objects[o.Key] = o
+	a.objects[o.Key] = o.body
+	if p, ok := o.body.(policyBody); ok {
+		return a.groups.put(o.Key, p)
+	}
 	if isNode(o.Key) {
 		return a.node(o.Name)
 	}
@@ -65,11 +80,16 @@ func (a *Assembler) Put(o Object) []cluster.Event {
 // Remove takes an object back and returns the events that follow. An object that is absent changes
 // nothing.
 func (a *Assembler) Remove(k Key) []cluster.Event {
-	old, had := a.objects[k]
-	if !had {
+	if isGroup(k) {
+		return a.resolve(a.group(k, Object{}))
+	}
+	had, ok := a.objects[k]
+	if !ok {
 		return nil
 	}
+	old := Object{k, had}
 	delete(a.objects, k)
+	a.groups.forget(k)
 	if isNode(k) {
 		return a.node(k.Name)
 	}
@@ -92,8 +112,11 @@ func (a *Assembler) Remove(k Key) []cluster.Event {
 
 // Get returns the object that is in force under a key.
 func (a *Assembler) Get(k Key) (Object, bool) {
-	o, ok := a.objects[k]
-	return o, ok
+	b, ok := a.objects[k]
+	if !ok {
+		return Object{}, false
+	}
+	return Object{k, b}, true
 }
 
 // Snapshot returns the events that describe everything held, in an order that is safe to apply and
@@ -101,13 +124,13 @@ func (a *Assembler) Get(k Key) (Object, bool) {
 func (a *Assembler) Snapshot() []cluster.Event {
 	fresh := NewAssembler()
 	objects := make([]Object, 0, len(a.objects))
-	for _, o := range a.objects {
-		objects = append(objects, o)
+	for k, b := range a.objects {
+		objects = append(objects, Object{k, b})
 	}
 	SortForApply(objects)
 	said := map[Key][]cluster.Event{} // by slices
 	for _, o := range objects {
-		fresh.objects[o.Key] = o
+		fresh.objects[o.Key] = o.body
 		if b, ok := o.body.(endpointSliceBody); ok {
 			said[o.Key] = fresh.endpointSlice(o.Key, nil, b.endpoints)
 		} else if !isNode(o.Key) {
@@ -129,7 +152,7 @@ func (a *Assembler) Snapshot() []cluster.Event {
 				}
 			}
 		} else if !isNode(o.Key) {
-			out = append(out, o.Upserts()...)
+			out = append(out, a.groups.upserts(o)...)
 		} else if !done[o.Name] {
 			done[o.Name] = true
 			out = append(out, fresh.node(o.Name)...)
@@ -140,6 +163,35 @@ func (a *Assembler) Snapshot() []cluster.Event {
 
 func isNode(k Key) bool { return k.Kind == KindNode || k.Kind == KindCiliumNode }
 
+func isGroup(k Key) bool { return k.Kind == KindCiliumCIDRGroup }
+
+// group takes in a group, or that it is gone if now is not valid, and returns the policies that it may concern.
+func (a *Assembler) group(k Key, now Object) []Key {
+	old, had := a.objects[k]
+	g, there := now.body.(cidrGroupBody)
+	switch {
+	case there && had && reflect.DeepEqual(old, now.body):
+		return nil
+	case there:
+		a.objects[k] = now.body
+		return a.groups.set(k.Name, g)
+	}
+	delete(a.objects, k)
+	return a.groups.unset(k.Name)
+}
+
+// resolve looks at policies anew and returns the events of those that their groups make different.
+func (a *Assembler) resolve(policies []Key) (out []cluster.Event) {
+	for _, k := range policies {
+		out = append(out, a.groups.resolve(k)...)
+	}
+	return out
+}
+
+// Findings says what is to be said of the objects held that they don't say by themselves, all of it warnings: of
+// policies that name or select CIDR groups which aren't there. It holds until the next change; don't change it.
+func (a *Assembler) Findings() map[Key][]cluster.Finding { return a.groups.findings }
+
 // node says what is known of a node now.
 func (a *Assembler) node(name string) []cluster.Event {
 	own, hasOwn := a.objects[Key{Kind: KindNode, Name: name}]
@@ -148,11 +200,11 @@ func (a *Assembler) node(name string) []cluster.Event {
 	case !hasOwn && !hasAgents:
 		return one(cluster.NodeDelete{Name: name})
 	case !hasAgents:
-		return own.Upserts()
+		return own.upserts()
 	case !hasOwn:
-		return agents.Upserts()
+		return agents.upserts()
 	}
-	n, published := own.body.(nodeBody).node, agents.body.(agentNodeBody).node
+	n, published := own.(nodeBody).node, agents.(agentNodeBody).node
 	if len(published.Addresses) > 0 {
 		n.Addresses = published.Addresses
 	}
@@ -191,11 +243,31 @@ func (a *Assembler) Apply(changes []Change) []cluster.Event {
 	})
 	var out []cluster.Event
 	early := func(k Key) bool { return rank(k.Kind) <= rank(KindNetworkPolicy) }
+	// Groups first and silently: what they and the policies say together is told once, and never of an old policy with
+	// the new groups of its successor.
+	concerned := map[Key]bool{}
 	for _, o := range puts {
-		if early(o.Key) {
+		if isGroup(o.Key) {
+			a.concern(concerned, o.Key, o)
+		}
+	}
+	gone := map[Key]bool{}
+	for _, k := range removals {
+		if gone[k] = true; isGroup(k) {
+			a.concern(concerned, k, Object{})
+		}
+	}
+	for _, o := range puts {
+		if early(o.Key) && !isGroup(o.Key) {
 			out = append(out, a.Put(o)...)
 		}
 	}
+	for k := range concerned {
+		if gone[k] {
+			delete(concerned, k)
+		}
+	}
+	out = append(out, a.resolve(slices.SortedFunc(maps.Keys(concerned), Key.Compare))...)
 	for _, k := range removals {
 		if !early(k) {
 			out = append(out, a.Remove(k)...)
@@ -207,15 +279,22 @@ func (a *Assembler) Apply(changes []Change) []cluster.Event {
 		}
 	}
 	for _, k := range removals {
-		if early(k) {
+		if early(k) && !isGroup(k) {
 			out = append(out, a.Remove(k)...)
 		}
 	}
 	return out
 }
 
-// SortForApply orders objects so that what others refer to comes first: nodes, namespaces and
-// identities, then policies, then pods and endpoints, then backends, then services; within a kind by
+// concern notes the policies that a group's change may concern.
+func (a *Assembler) concern(policies map[Key]bool, k Key, now Object) {
+	for _, k := range a.group(k, now) {
+		policies[k] = true
+	}
+}
+
+// SortForApply orders objects so that what others refer to comes first: nodes, namespaces,
+// identities and CIDR groups, then policies, then pods and endpoints, then backends, then services; within a kind by
 // name. A pod is thus never known before the policies that restrict it.
 func SortForApply(objects []Object) {
 	sortSlice(objects, func(a, b Object) bool {
@@ -232,9 +311,10 @@ func rank(kind string) int {
 		return 0
 	case KindNamespace:
 		return 1
-	case KindCiliumIdentity:
+	case KindCiliumIdentity, KindCiliumCIDRGroup:
 		return 2
-	case KindNetworkPolicy, KindCiliumNetworkPolicy, KindCiliumClusterwideNetworkPolicy, KindClusterNetworkPolicy:
+	case KindNetworkPolicy, KindCiliumNetworkPolicy, KindCiliumClusterwideNetworkPolicy, KindClusterNetworkPolicy,
+		KindAdminNetworkPolicy, KindBaselineAdminNetworkPolicy:
 		return 3
 	case KindPod:
 		return 4

@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"fmt"
+	"net/netip"
 	"strings"
 	"unicode"
 
@@ -14,8 +15,8 @@ import (
 //
 // In this dialect an empty rule selects nobody, and the mere presence of rules in a direction
 // isolates in it. A missing list of peers does not restrict if ports are given; a list that is there
-// but empty matches nothing. Parts that weir doesn't judge (HTTP rules, DNS names, ...) refuse the
-// object: leaving them out would allow more than was asked for.
+// but empty matches nothing. What is valid and what weir doesn't enforce (HTTP rules, DNS names, ...) lets
+// the rest of the policy take effect and itself fails closed: see ciliumunenforced.go.
 
 func readCiliumPolicy(r *report, md metadata, top object) body {
 	kind := KindCiliumNetworkPolicy
@@ -24,6 +25,7 @@ func readCiliumPolicy(r *report, md metadata, top object) body {
 	}
 	top.only("apiVersion", "kind", "metadata", "spec", "specs", "status")
 	p := policy.Policy{Ref: policy.Ref{Kind: kind, Namespace: md.namespace, Name: md.name}}
+	c := &ciliumReader{ref: p.Ref}
 	specs, present := top.get("specs").list()
 	if top.get("spec").absent() {
 		switch {
@@ -32,15 +34,41 @@ func readCiliumPolicy(r *report, md metadata, top object) body {
 		case present && len(specs) == 0:
 			r.bad("specs", "empty; want spec, or at least one entry in specs")
 		}
-	} else if s, ok := readCiliumSpec(top.get("spec"), p.Ref, ""); ok {
-		p.Specs = append(p.Specs, s)
 	}
-	for i, item := range specs {
-		if s, ok := readCiliumSpec(item, p.Ref, fmt.Sprintf("specs[%d].", i)); ok {
+	var nodes []value
+	read := func(v value, prefix string) {
+		c.spec = len(p.Specs)
+		used := len(c.groups)
+		s, node, ok := c.readSpec(v, prefix)
+		switch {
+		case ok && node.absent():
 			p.Specs = append(p.Specs, s)
+		case ok:
+			nodes = append(nodes, node)
+			fallthrough
+		default:
+			c.groups = c.groups[:used]
 		}
 	}
-	return policyBody{p}
+	read(top.get("spec"), "")
+	for i, item := range specs {
+		read(item, fmt.Sprintf("specs[%d].", i))
+	}
+	for _, n := range nodes {
+		if len(p.Specs) == 0 {
+			n.bad("policies for nodes are not supported; use endpointSelector")
+		} else { // what is for pods must not stay open for it
+			n.warn("nothing of this set of rules is in force, and nodes stay open: policies for nodes are not supported; use endpointSelector")
+		}
+	}
+	return policyBody{policy: p, groups: c.groups}
+}
+
+// ciliumReader reads one object.
+type ciliumReader struct {
+	ref        policy.Ref
+	spec, rule int // where it is, by the indexes in policy.Policy
+	groups     []groupUse
 }
 
 // section is one of the four lists of rules.
@@ -57,22 +85,26 @@ var sections = []section{
 	{"egressDeny", datapath.Egress, true},
 }
 
-// readCiliumSpec reads one set of rules. prefix goes before the paths of its rules.
-func readCiliumSpec(v value, ref policy.Ref, prefix string) (policy.Spec, bool) {
-	var s policy.Spec
+// readSpec reads one set of rules. prefix goes before the paths of its rules. One for nodes returns its
+// selector of nodes.
+func (c *ciliumReader) readSpec(v value, prefix string) (s policy.Spec, node value, ok bool) {
+	ref := c.ref
 	o, ok := v.strictObject("endpointSelector", "nodeSelector", "ingress", "ingressDeny", "egress", "egressDeny",
 		"enableDefaultDeny", "labels", "description", "log")
 	if !ok {
-		return s, false
+		return s, node, false
 	}
-	ep, node := o.get("endpointSelector"), o.get("nodeSelector")
+	ep := o.get("endpointSelector")
+	node = o.get("nodeSelector")
 	switch {
 	case !ep.absent() && !node.absent():
 		v.bad("endpointSelector and nodeSelector exclude one another; keep one")
+		node = value{}
 	case !node.absent() && ref.Namespace != "":
 		node.bad("only a CiliumClusterwideNetworkPolicy may select nodes; use endpointSelector")
+		node = value{}
 	case !node.absent():
-		node.bad("policies for nodes are not supported; use endpointSelector")
+		node.requirements(nodeKey)
 	case ep.absent():
 		ep.bad("missing; want a label selector, {} for every pod")
 	default:
@@ -94,7 +126,8 @@ func readCiliumSpec(v value, ref policy.Ref, prefix string) (policy.Spec, bool) 
 		}
 		for i, item := range rules {
 			path := fmt.Sprintf("%s%s[%d]", prefix, sec.field, i)
-			s.Rules = append(s.Rules, readCiliumRule(item, ref, sec, path))
+			c.rule = len(s.Rules)
+			s.Rules = append(s.Rules, c.readRule(item, sec, path))
 		}
 	}
 	if !present {
@@ -109,7 +142,7 @@ func readCiliumSpec(v value, ref policy.Ref, prefix string) (policy.Spec, bool) 
 		}
 	}
 	readCiliumNotes(o)
-	return s, true
+	return s, node, true
 }
 
 // readCiliumNotes checks the fields that don't decide anything.
@@ -151,8 +184,8 @@ func l3Fields(sec section) []string {
 	return out
 }
 
-func readCiliumRule(v value, ref policy.Ref, sec section, path string) policy.Rule {
-	rule := policy.Rule{Ref: policy.RuleRef{Policy: ref, Direction: sec.dir, Path: path}, Deny: sec.deny}
+func (c *ciliumReader) readRule(v value, sec section, path string) policy.Rule {
+	rule := policy.Rule{Ref: policy.RuleRef{Policy: c.ref, Direction: sec.dir, Path: path}, Deny: sec.deny}
 	members := l3Fields(sec)
 	allowed := append(append([]string(nil), members...), "toPorts", "icmps")
 	if !sec.deny {
@@ -164,6 +197,7 @@ func readCiliumRule(v value, ref policy.Ref, sec section, path string) policy.Ru
 	}
 	anyMember := false
 	used := ""
+	groups := len(c.groups)
 	for _, m := range members {
 		items, present := o.get(m).list()
 		if !present {
@@ -177,79 +211,61 @@ func readCiliumRule(v value, ref policy.Ref, sec section, path string) policy.Ru
 			v.bad("%s and %s can't stand in one rule; make them two rules", used, m)
 		}
 		used = m
-		rule.Peers = append(rule.Peers, readCiliumPeers(o.get(m), items, m, ref.Namespace)...)
+		c.readPeers(o.get(m), items, m, &rule)
 	}
 	anyPorts := readCiliumPorts(o, sec, &rule)
 	rule.AnyPort = !anyPorts
 	// Without a word on peers a rule for ports is for everyone; a rule without a word on anything is
 	// for no one.
-	rule.AnyPeer = !anyMember && anyPorts
-	if !sec.deny {
-		readAuthentication(o.get("authentication"))
+	rule.AnyPeer = rule.AnyPeer || !anyMember && anyPorts
+	if !sec.deny && !readAuthentication(o.get("authentication"), &rule) {
+		c.groups = c.groups[:groups]
 	}
 	return rule
 }
 
-func readAuthentication(v value) {
-	o, ok := v.strictObject("mode")
-	if !ok {
-		return
-	}
-	mode, _ := o.get("mode").text()
-	switch mode {
-	case "disabled":
-	case "required", "test-always-fail":
-		o.get("mode").bad("mutual authentication is not supported, and a rule that asks for it must not apply without; allowed: disabled")
-	default:
-		o.get("mode").bad("unknown mode %q; allowed: disabled", clip(mode))
-	}
-}
-
-func readCiliumPeers(list value, items []value, member, namespace string) []policy.Peer {
-	var out []policy.Peer
-	kind := strings.TrimPrefix(strings.TrimPrefix(member, "from"), "to")
-	switch kind {
+// readPeers adds one kind of peers to a rule.
+func (c *ciliumReader) readPeers(list value, items []value, member string, rule *policy.Rule) {
+	add := func(p policy.Peer) { rule.Peers = append(rule.Peers, p) }
+	switch strings.TrimPrefix(strings.TrimPrefix(member, "from"), "to") {
 	case "Endpoints":
 		for _, item := range items {
 			if _, ok := item.object(); ok {
-				s := item.ciliumPeer(namespace)
-				out = append(out, policy.Peer{Selector: &s})
+				s := item.ciliumPeer(rule.Ref.Policy.Namespace)
+				add(policy.Peer{Selector: &s})
 			}
 		}
 	case "Entities":
-		for _, item := range items {
-			if e, ok := readEntity(item); ok {
-				out = append(out, policy.Peer{Entity: e})
+		for i, item := range items {
+			if e, ok := readEntity(item); ok && e == entityClusterMesh {
+				unenforced(item, fmt.Sprintf("%s[%d]", member, i), otherClusters, rule)
+			} else if ok {
+				add(policy.Peer{Entity: e})
 			}
 		}
 	case "CIDR":
 		for _, item := range items {
 			if p, ok := item.prefix(); ok {
-				out = append(out, policy.Peer{CIDR: p})
+				add(policy.Peer{CIDR: p})
 			}
 		}
 	case "CIDRSet":
 		for _, item := range items {
-			if p, ok := readCIDRRule(item); ok {
-				out = append(out, p)
+			if p, ok := c.readCIDRRule(item); ok {
+				add(p)
 			}
 		}
 	case "Requires":
 		list.bad("no longer part of the API; join the requirement to the selectors of fromEndpoints or toEndpoints, or deny what lacks it with ingressDeny or egressDeny")
-	case "FQDNs":
-		list.bad("rules by DNS name are not supported; name the addresses with toCIDR")
-	case "Services":
-		list.bad("rules by service are not supported; select the service's pods with toEndpoints, or its addresses with toCIDR")
 	default:
-		list.bad("not supported; allowed: Endpoints, Entities, CIDR, CIDRSet after from or to")
+		readUnenforcedPeers(list, items, member, rule)
 	}
-	return out
 }
 
 var entities = []policy.Entity{
 	policy.EntityAll, policy.EntityWorld, policy.EntityWorldIPv4, policy.EntityWorldIPv6, policy.EntityCluster,
 	policy.EntityHost, policy.EntityRemoteNode, policy.EntityInit, policy.EntityIngress, policy.EntityUnmanaged,
-	policy.EntityHealth, policy.EntityKubeAPIServer, policy.EntityNone,
+	policy.EntityHealth, policy.EntityKubeAPIServer, policy.EntityNone, entityClusterMesh,
 }
 
 func readEntity(v value) (policy.Entity, bool) {
@@ -268,40 +284,67 @@ func readEntity(v value) (policy.Entity, bool) {
 	return "", false
 }
 
-// readCIDRRule reads an entry of fromCIDRSet or toCIDRSet.
-func readCIDRRule(v value) (policy.Peer, bool) {
+// readCIDRRule reads an entry of fromCIDRSet or toCIDRSet. One that stands for CIDR groups is noted; ok is false then,
+// since it is no peer yet.
+func (c *ciliumReader) readCIDRRule(v value) (peer policy.Peer, ok bool) {
 	o, ok := v.strictObject("cidr", "except", "cidrGroupRef", "cidrGroupSelector")
 	if !ok {
-		return policy.Peer{}, false
+		return peer, false
 	}
-	ok = true
-	for _, f := range []string{"cidrGroupRef", "cidrGroupSelector"} {
-		if !o.get(f).absent() {
-			o.get(f).bad("CIDR groups are not supported; list the prefixes with cidr")
-			ok = false
+	cidr, name, selector := o.get("cidr"), o.get("cidrGroupRef"), o.get("cidrGroupSelector")
+	var set []string
+	for _, v := range []value{cidr, name, selector} {
+		if !v.absent() {
+			set = append(set, v.key)
 		}
 	}
-	if o.get("cidr").absent() {
-		if ok {
-			o.get("cidr").bad(`missing; want a prefix like "10.0.0.0/8"`)
-		}
-		return policy.Peer{}, false
+	switch {
+	case len(set) == 0:
+		cidr.bad(`missing; want a prefix like "10.0.0.0/8", or else cidrGroupRef or cidrGroupSelector`)
+		return peer, false
+	case len(set) > 1:
+		v.bad("%s stand in one entry; want exactly one of cidr, cidrGroupRef, cidrGroupSelector", strings.Join(set, " and "))
+		return peer, false
+	case cidr.absent():
+		c.readGroupUse(o)
+		return peer, false
 	}
-	p, good := o.get("cidr").prefix()
-	peer := policy.Peer{CIDR: p}
-	ok = ok && good
-	excepts, _ := o.get("except").list()
-	for _, e := range excepts {
-		x, okx := e.prefix()
-		switch {
-		case !okx:
-			ok = false
-		case good && (x.Bits() < p.Bits() || !p.Contains(x.Addr())):
+	p, good := cidr.prefix()
+	except, ok := readExcept(o, func(e value, x netip.Prefix) bool {
+		if good && (x.Bits() < p.Bits() || !p.Contains(x.Addr())) {
 			e.bad("%s is not a part of %s; every exception must lie inside the cidr", x, p)
-			ok = false
-		default:
-			peer.Except = append(peer.Except, x)
+			return false
 		}
+		return true
+	})
+	return policy.Peer{CIDR: p, Except: except}, ok && good
+}
+
+// readExcept reads exceptions that a check agrees with. ok is false if something is wrong with one.
+func readExcept(o object, check func(value, netip.Prefix) bool) (out []netip.Prefix, ok bool) {
+	ok = true
+	items, _ := o.get("except").list()
+	for _, e := range items {
+		x, good := e.prefix()
+		if good = good && check(e, x); good {
+			out = append(out, x)
+		}
+		ok = ok && good
 	}
-	return peer, ok
+	return out, ok
+}
+
+// readGroupUse reads an entry that stands for CIDR groups. What its exceptions lie in is for the groups to say.
+func (c *ciliumReader) readGroupUse(o object) {
+	u := groupUse{spec: c.spec, rule: c.rule, field: o.path()}
+	if field := o.get("cidrGroupRef"); !field.absent() {
+		var ok bool
+		if u.name, ok = field.text(); ok && !validName(u.name) {
+			field.bad("%q is not the name of a %s; want lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit, at most 253", clip(u.name), KindCiliumCIDRGroup)
+		}
+	} else {
+		u.selector = o.get("cidrGroupSelector").build(o.get("cidrGroupSelector").requirements(groupKey))
+	}
+	u.except, _ = readExcept(o, func(value, netip.Prefix) bool { return true })
+	c.groups = append(c.groups, u)
 }

@@ -2,6 +2,7 @@ package manifest
 
 import (
 	"encoding/json"
+	"fmt"
 	"strconv"
 	"strings"
 
@@ -20,8 +21,8 @@ func readCiliumPorts(o object, sec section, rule *policy.Rule) bool {
 	if len(toPorts) > 0 && len(icmps) > 0 {
 		o.bad("toPorts and icmps can't stand in one rule; make them two rules")
 	}
-	for _, item := range toPorts {
-		rule.Ports = append(rule.Ports, readPortRule(item, sec.deny)...)
+	for i, item := range toPorts {
+		readPortRule(item, fmt.Sprintf("toPorts[%d]", i), sec, rule)
 	}
 	for _, item := range icmps {
 		rule.ICMP = append(rule.ICMP, readICMPRule(item)...)
@@ -29,23 +30,11 @@ func readCiliumPorts(o object, sec section, rule *policy.Rule) bool {
 	return len(toPorts) > 0 || len(icmps) > 0
 }
 
-// layer7 are the parts of a port rule that look into connections.
-var layer7 = []string{"rules", "terminatingTLS", "originatingTLS", "serverNames", "listener"}
-
-func readPortRule(v value, deny bool) []policy.Port {
+// readPortRule reads an entry of toPorts, which stands at the path, into a rule.
+func readPortRule(v value, path string, sec section, rule *policy.Rule) {
 	o, ok := v.strictObject(append([]string{"ports"}, layer7...)...)
 	if !ok {
-		return nil
-	}
-	for _, f := range layer7 {
-		part := o.get(f)
-		switch m, isObject := part.raw.(fields); {
-		case part.absent() || f == "rules" && isObject && len(m) == 0:
-		case deny:
-			part.bad("not possible in a deny rule; allowed: ports")
-		default:
-			part.bad("layer 7 is not judged, and without it the rule would allow more than it says; remove it, or the rule")
-		}
+		return
 	}
 	ports, isList := o.get("ports").list()
 	if len(ports) > maxPorts {
@@ -60,7 +49,9 @@ func readPortRule(v value, deny bool) []policy.Port {
 			out = append(out, p)
 		}
 	}
-	return out
+	if readLayer7(o, ports, path, sec, rule) {
+		rule.Ports = append(rule.Ports, out...)
+	}
 }
 
 const ciliumProtocols = "TCP, UDP, SCTP, ICMP, ICMPV6, VRRP, IGMP, GRE, IPIP, IPV6, ESP, AH, ANY"

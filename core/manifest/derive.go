@@ -20,13 +20,17 @@ const derivedSlice = "(from pods)"
 // select or selected it and by no others.
 type deriver struct {
 	spaces map[string]*deriveSpace
+	// endpoint tells what is known of an endpoint: there is one for every pod of the cluster, nearly all of them of
+	// pods that nobody here knows.
+	endpoint func(cluster.Name) (cluster.Endpoint, bool)
 }
 
 type deriveSpace struct {
-	services  map[string]*deriveService
-	pods      map[string]cluster.Pod
-	endpoints map[string]cluster.Endpoint
-	explicit  map[string][]string // service → names of its EndpointSlices
+	name     string
+	d        *deriver
+	services map[string]*deriveService
+	pods     map[string]cluster.Pod
+	explicit map[string][]string // service → names of its EndpointSlices
 }
 
 type deriveService struct {
@@ -38,14 +42,16 @@ type deriveService struct {
 }
 
 // newDeriver makes an empty deriver.
-func newDeriver() *deriver { return &deriver{spaces: map[string]*deriveSpace{}} }
+func newDeriver(endpoint func(cluster.Name) (cluster.Endpoint, bool)) *deriver {
+	return &deriver{spaces: map[string]*deriveSpace{}, endpoint: endpoint}
+}
 
 func (d *deriver) space(namespace string) *deriveSpace {
 	s, ok := d.spaces[namespace]
 	if !ok {
 		s = &deriveSpace{
-			services: map[string]*deriveService{}, pods: map[string]cluster.Pod{},
-			endpoints: map[string]cluster.Endpoint{}, explicit: map[string][]string{},
+			name: namespace, d: d,
+			services: map[string]*deriveService{}, pods: map[string]cluster.Pod{}, explicit: map[string][]string{},
 		}
 		d.spaces[namespace] = s
 	}
@@ -67,19 +73,18 @@ func (d *deriver) put(o Object) []cluster.Event {
 				svc.add(name)
 			}
 		}
-		return s.tell(o.Namespace, o.Name)
+		return s.tell(o.Name)
 	case podBody:
 		s.pods[o.Name] = b.pod
-		return s.podChanged(o.Namespace, o.Name)
+		return s.podChanged(o.Name)
 	case endpointBody:
-		s.endpoints[o.Name] = b.endpoint
-		return s.podChanged(o.Namespace, o.Name)
+		return s.endpointChanged(o.Name)
 	case sliceBody:
 		service := b.slice.Service.Name
 		if !slices.Contains(s.explicit[service], o.Name) {
 			s.explicit[service] = append(s.explicit[service], o.Name)
 		}
-		return s.tell(o.Namespace, service)
+		return s.tell(service)
 	}
 	return nil
 }
@@ -96,17 +101,16 @@ func (d *deriver) remove(o Object) []cluster.Event {
 		}
 	case podBody:
 		delete(s.pods, o.Name)
-		return s.podChanged(o.Namespace, o.Name)
+		return s.podChanged(o.Name)
 	case endpointBody:
-		delete(s.endpoints, o.Name)
-		return s.podChanged(o.Namespace, o.Name)
+		return s.endpointChanged(o.Name)
 	case sliceBody:
 		service := b.slice.Service.Name
 		left := slices.DeleteFunc(s.explicit[service], func(n string) bool { return n == o.Name })
 		if s.explicit[service] = left; len(left) == 0 {
 			delete(s.explicit, service)
 		}
-		return s.tell(o.Namespace, service)
+		return s.tell(service)
 	}
 	return nil
 }
@@ -118,7 +122,7 @@ func (d *deriver) all() []cluster.Event {
 		s := d.spaces[ns]
 		for _, name := range sortedKeys(s.services) {
 			s.services[name].told = false
-			out = append(out, s.tell(ns, name)...)
+			out = append(out, s.tell(name)...)
 		}
 	}
 	return out
@@ -143,8 +147,16 @@ func (svc *deriveService) selects(p cluster.Pod) bool {
 	return true
 }
 
+// endpointChanged brings the services up to date that select the endpoint's pod, if it is known.
+func (s *deriveSpace) endpointChanged(pod string) []cluster.Event {
+	if _, ok := s.pods[pod]; !ok {
+		return nil
+	}
+	return s.podChanged(pod)
+}
+
 // podChanged brings the services up to date that select the pod or did.
-func (s *deriveSpace) podChanged(namespace, pod string) []cluster.Event {
+func (s *deriveSpace) podChanged(pod string) []cluster.Event {
 	p, exists := s.pods[pod]
 	var out []cluster.Event
 	for _, name := range sortedKeys(s.services) {
@@ -156,7 +168,7 @@ func (s *deriveSpace) podChanged(namespace, pod string) []cluster.Event {
 			delete(svc.members, pod)
 		}
 		if was || is {
-			out = append(out, s.tell(namespace, name)...)
+			out = append(out, s.tell(name)...)
 		}
 	}
 	return out
@@ -164,12 +176,12 @@ func (s *deriveSpace) podChanged(namespace, pod string) []cluster.Event {
 
 // tell returns the event that brings the world up to date on one service's derived backends, if
 // there is anything new to say.
-func (s *deriveSpace) tell(namespace, service string) []cluster.Event {
+func (s *deriveSpace) tell(service string) []cluster.Event {
 	svc := s.services[service]
 	if svc == nil {
 		return nil
 	}
-	name := lb.Name{Namespace: namespace, Name: service}
+	name := lb.Name{Namespace: s.name, Name: service}
 	if len(svc.rule.selector) == 0 || len(s.explicit[service]) > 0 {
 		if !svc.told {
 			return nil
@@ -193,7 +205,7 @@ func (s *deriveSpace) backends(svc *deriveService) []lb.Backend {
 			continue
 		}
 		ips, ports := p.IPs, p.Ports
-		if e, ok := s.endpoints[name]; ok {
+		if e, ok := s.d.endpoint(cluster.Name{Namespace: s.name, Name: name}); ok {
 			if len(ips) == 0 {
 				ips = e.IPs
 			}

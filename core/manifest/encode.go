@@ -100,8 +100,8 @@ type externalIDs struct {
 	CEPName   string `json:"cep-name"`
 }
 
-// endpointPolicy is written as Cilium does by default: which policy is in force is asked of the node's agent,
-// because writing it here would cost every node a write for each change of a policy.
+// endpointPolicy says in which directions policies isolate the endpoint. What they allow is asked of the node's agent:
+// writing it here would cost every node a write for each change of a policy.
 type endpointPolicy struct {
 	Ingress directionPolicy `json:"ingress"`
 	Egress  directionPolicy `json:"egress"`
@@ -112,7 +112,12 @@ type directionPolicy struct {
 	State     string `json:"state"`
 }
 
-const statusDisabled = "<status disabled>"
+func directionOf(enforced bool) directionPolicy {
+	if enforced {
+		return directionPolicy{Enforcing: true, State: "enforcing"}
+	}
+	return directionPolicy{State: "disabled"}
+}
 
 type endpointPort struct {
 	Name     string `json:"name"`
@@ -180,7 +185,7 @@ func EncodeEndpoint(e cluster.Endpoint, ls labels.Set) ([]byte, error) {
 			Networking: endpointNetworking{Addressing: pairs(e.IPs)},
 			External: externalIDs{Container: e.ContainerID, Namespace: e.Name.Namespace, Pod: e.Name.Name,
 				PodName: e.Name.String(), CEPName: e.Name.String()},
-			Policy: endpointPolicy{directionPolicy{State: statusDisabled}, directionPolicy{State: statusDisabled}}}}
+			Policy: endpointPolicy{directionOf(e.EnforceIngress), directionOf(e.EnforceEgress)}}}
 	if e.UID != "" {
 		o.Metadata.OwnerReferences = []ownerReference{{"v1", "Pod", e.Name.Name, e.UID}}
 	}

@@ -139,7 +139,7 @@ type told struct {
 // While an endpoint moves from one slice to another two may; the first by name counts then.
 func (a *Assembler) endpoint(name cluster.Name) (cluster.Endpoint, bool) {
 	if own, ok := a.objects[Key{KindCiliumEndpoint, name.Namespace, name.Name}]; ok {
-		return own.body.(endpointBody).endpoint, true
+		return own.(endpointBody).endpoint, true
 	}
 	if says := a.inSlices[name]; len(says) > 0 {
 		return says[0].endpoint, true

@@ -136,6 +136,11 @@ func FuzzFindingsNameThePlace(f *testing.F) {
 	f.Add([]byte(`{"podSelector":{},"ingress":[{"from":[{"ipBlock":{"cidr":"10.0.0.0/8","except":["11.0.0.0/8"]}}],"ports":[{"port":"UPPER","endPort":90}]}]}`), uint8(0))
 	f.Add([]byte(`{"endpointSelector":{"matchLabels":{"a":1}},"ingress":[{"fromEntities":["nobody"],"toPorts":[{"ports":[{"port":"80","protocol":"GRE"}]}]}]}`), uint8(1))
 	f.Add([]byte(`{"endpointSelector":{"matchExpressions":[{"key":"a","operator":"In"}]},"egress":[{"toCIDRSet":[{"cidr":"10.0.0.1/8","except":["::/0"]}],"icmps":[{"fields":[{"type":"Nonsense"}]}]}]}`), uint8(2))
+	f.Add([]byte(`{"endpointSelector":{},"ingress":[{"fromCIDRSet":[{"cidrGroupRef":"g","except":["10.1.0.0/16","0.0.0.0/0"]},{"cidrGroupSelector":{"matchLabels":{"a":"b"}}}]}]}`), uint8(1))
+	f.Add([]byte(`{"tier":"Admin","priority":1,"subject":{"namespaces":{}},"egress":[{"action":"Pass","to":[{"networks":["::/0"]},{"nodes":{}}],"protocols":[{"tcp":{"destinationPort":{"range":{"start":1,"end":2}}}}]}]}`), uint8(3))
+	f.Add([]byte(`{"priority":1001,"subject":{"pods":{"podSelector":{}}},"ingress":[{"action":"Allow","from":[],"ports":[{"portNumber":{"protocol":"ICMP","port":0}},{"portRange":{"start":9,"end":1}},{"namedPort":"x--y"}]}]}`), uint8(4))
+	f.Add([]byte(`{"subject":{"namespaces":{}},"egress":[{"action":"Deny","to":[{"domainNames":["a.b"]}],"ports":[{"namedPort":"web"}]}]}`), uint8(5))
+	f.Add([]byte(`{"externalCIDRs":["10.0.0.0/8","x",null]}`), uint8(6))
 	f.Fuzz(func(t *testing.T, spec []byte, kind uint8) {
 		if !json.Valid(spec) {
 			return
@@ -144,7 +149,11 @@ func FuzzFindingsNameThePlace(f *testing.F) {
 			`{"apiVersion":"networking.k8s.io/v1","kind":"NetworkPolicy","metadata":{"name":"p","namespace":"shop"},"spec":`,
 			`{"apiVersion":"cilium.io/v2","kind":"CiliumNetworkPolicy","metadata":{"name":"p","namespace":"shop"},"spec":`,
 			`{"apiVersion":"cilium.io/v2","kind":"CiliumClusterwideNetworkPolicy","metadata":{"name":"p"},"spec":`,
-		}[kind%3]
+			`{"apiVersion":"policy.networking.k8s.io/v1alpha2","kind":"ClusterNetworkPolicy","metadata":{"name":"p"},"spec":`,
+			`{"apiVersion":"policy.networking.k8s.io/v1alpha1","kind":"AdminNetworkPolicy","metadata":{"name":"p"},"spec":`,
+			`{"apiVersion":"policy.networking.k8s.io/v1alpha1","kind":"BaselineAdminNetworkPolicy","metadata":{"name":"default"},"spec":`,
+			`{"apiVersion":"cilium.io/v2","kind":"CiliumCIDRGroup","metadata":{"name":"g"},"spec":`,
+		}[kind%7]
 		doc := head + string(spec) + "}"
 		o, findings := Decode("f", []byte(doc))
 		if !o.Known() { // a key that stands twice, or nested too deep
@@ -156,8 +165,50 @@ func FuzzFindingsNameThePlace(f *testing.F) {
 			require.NotEmpty(t, x.Message)
 			require.True(t, strings.HasPrefix(x.Field, "spec"), "%+v", x)
 		}
-		if o.Valid() {
-			checkPolicy(t, o.body.(policyBody).policy)
+		if p, ok := o.body.(policyBody); ok {
+			checkPolicy(t, p.policy)
+			for _, e := range withGroups(t).Put(o) {
+				checkPolicy(t, e.(cluster.PolicyUpsert).Policy)
+			}
 		}
+	})
+}
+
+// withGroups has two CIDR groups: g with the label a=b, and h.
+func withGroups(t *testing.T) *Assembler {
+	a := NewAssembler()
+	a.Put(decodeOne(t, groupDoc("g", `"a":"b"`, `"10.0.0.0/8","10.1.0.0/16","2001:db8::/32"`)))
+	a.Put(decodeOne(t, groupDoc("h", ``, `"0.0.0.0/0","::/0"`)))
+	return a
+}
+
+// Any group is taken by any policy that uses groups: what comes of it is a policy in order, and taking the group away
+// again leaves what was before.
+func FuzzCIDRGroups(f *testing.F) {
+	f.Add([]byte(`{"externalCIDRs":["10.0.0.0/8","10.1.2.3/9"]}`), []byte(`{"cidrGroupRef":"n","except":["10.0.0.0/16"]}`))
+	f.Add([]byte(`{"externalCIDRs":["::/0"]}`), []byte(`{"cidrGroupSelector":{"matchExpressions":[{"key":"k8s:a","operator":"NotIn","values":["c"]}]}},{"cidr":"10.0.0.0/8"}`))
+	f.Add([]byte(`{"externalCIDRs":[]}`), []byte(`{"cidrGroupSelector":{},"except":["::/0","0.0.0.0/0"]}`))
+	f.Fuzz(func(t *testing.T, spec, entries []byte) {
+		group, _ := Decode("", []byte(`{"apiVersion":"cilium.io/v2","kind":"CiliumCIDRGroup","metadata":{"name":"n","labels":{"a":"b"}},"spec":`+string(spec)+`}`))
+		user, _ := Decode("", []byte(groupUserDoc("p", string(entries))))
+		if !group.Valid() || !user.Valid() || user.Kind != KindCiliumNetworkPolicy || group.Kind != KindCiliumCIDRGroup {
+			return
+		}
+		a := withGroups(t)
+		before := a.Put(user)
+		require.Len(t, before, 1)
+		after := before
+		if events := a.Put(group); len(events) > 0 {
+			require.Len(t, events, 1)
+			require.NotEqual(t, before, events)
+			after = events
+		}
+		checkPolicy(t, after[0].(cluster.PolicyUpsert).Policy)
+		require.Subset(t, after[0].(cluster.PolicyUpsert).Policy.Specs[0].Rules[0].Peers, before[0].(cluster.PolicyUpsert).Policy.Specs[0].Rules[0].Peers)
+		events := a.Remove(group.Key)
+		if len(events) == 0 {
+			events = after
+		}
+		require.Equal(t, before, events)
 	})
 }

@@ -2,10 +2,10 @@
 // the objects that nodes publish.
 //
 // Decode reads one object. It is strict where a mistake would weaken security: in the policy kinds
-// an unknown field, a wrong type or a part that weir doesn't judge refuses the whole object, with one
-// finding for each fault. Assembler puts objects together into the events that an engine takes: it
-// joins Node with CiliumNode and derives the backends of services that nobody wrote an EndpointSlice
-// for.
+// an unknown field, a wrong type or value refuses the whole object, with one finding for each fault. Parts of a
+// policy that are right and that weir doesn't enforce fail closed, with a warning. Assembler puts objects together
+// into the events that an engine takes: it joins Node with CiliumNode, derives the backends of services that nobody
+// wrote an EndpointSlice for, and puts the prefixes of CIDR groups into the policies that use them.
 //
 // The package is pure. Decode may be called from anywhere at any time; an Assembler has one caller.
 package manifest
@@ -35,6 +35,9 @@ const (
 	KindCiliumNetworkPolicy            = "CiliumNetworkPolicy"
 	KindCiliumClusterwideNetworkPolicy = "CiliumClusterwideNetworkPolicy"
 	KindClusterNetworkPolicy           = "ClusterNetworkPolicy"
+	KindAdminNetworkPolicy             = "AdminNetworkPolicy"
+	KindBaselineAdminNetworkPolicy     = "BaselineAdminNetworkPolicy"
+	KindCiliumCIDRGroup                = "CiliumCIDRGroup"
 	KindCiliumIdentity                 = "CiliumIdentity"
 	KindCiliumEndpoint                 = "CiliumEndpoint"
 	KindCiliumEndpointSlice            = "CiliumEndpointSlice"
@@ -64,6 +67,12 @@ func kindTable(kind string) (kindInfo, bool) {
 		return kindInfo{"networking.k8s.io/v1", true, readNetworkPolicy}, true
 	case KindClusterNetworkPolicy:
 		return kindInfo{"policy.networking.k8s.io/v1alpha2", false, readClusterNetworkPolicy}, true
+	case KindAdminNetworkPolicy:
+		return kindInfo{"policy.networking.k8s.io/v1alpha1", false, readAdminNetworkPolicy}, true
+	case KindBaselineAdminNetworkPolicy:
+		return kindInfo{"policy.networking.k8s.io/v1alpha1", false, readBaselineAdminNetworkPolicy}, true
+	case KindCiliumCIDRGroup:
+		return kindInfo{"cilium.io/v2", false, readCIDRGroup}, true
 	case KindCiliumNetworkPolicy:
 		return kindInfo{"cilium.io/v2", true, readCiliumPolicy}, true
 	case KindCiliumClusterwideNetworkPolicy:
@@ -148,8 +157,11 @@ type (
 		labels labels.Set
 	}
 	endpointBody struct{ endpoint cluster.Endpoint }
-	policyBody   struct{ policy policy.Policy }
-	serviceBody  struct {
+	policyBody   struct {
+		policy policy.Policy // without what CIDR groups stand for
+		groups []groupUse
+	}
+	serviceBody struct {
 		service lb.Service
 		derive  derivation
 	}
@@ -252,14 +264,15 @@ func decode(file string, root any) (Object, []cluster.Finding) {
 		return Object{}, r.findings
 	}
 	info, known := kindTable(kind)
-	if !known || (info.apiVersion != apiVersion && foreignGroup(apiVersion)) {
+	served := info.serves(kind, apiVersion)
+	if !known || !served && foreignGroup(apiVersion) {
 		name, _ := child(root, "metadata", "name").(string)
 		r.object = strings.TrimSpace(kind + " " + name)
 		r.warn("", "ignored: weir does not look at kind %s of %s", kind, apiVersion)
 		return Object{}, r.findings
 	}
 	md, obj := readMetadata(r, top, kind, info)
-	if info.apiVersion != apiVersion {
+	if !served {
 		r.bad("apiVersion", "%q is not served for kind %s; want %q", apiVersion, kind, info.apiVersion)
 		return obj, r.findings
 	}
@@ -270,6 +283,12 @@ func decode(file string, root any) (Object, []cluster.Finding) {
 	return obj, r.findings
 }
 
+// serves says whether objects of the kind may be written in a version.
+func (k kindInfo) serves(kind, apiVersion string) bool {
+	// Both versions of CIDR groups have one form.
+	return k.apiVersion == apiVersion || kind == KindCiliumCIDRGroup && apiVersion == "cilium.io/v2alpha1"
+}
+
 // foreignGroup says whether an apiVersion belongs to someone else's kinds, which may have the same
 // names as ours.
 func foreignGroup(apiVersion string) bool {
@@ -278,7 +297,7 @@ func foreignGroup(apiVersion string) bool {
 		return false
 	}
 	switch group {
-	case "networking.k8s.io", "discovery.k8s.io", "extensions", "cilium.io":
+	case "networking.k8s.io", "discovery.k8s.io", "extensions", "cilium.io", "policy.networking.k8s.io":
 		return false
 	}
 	return true

@@ -52,7 +52,7 @@ func readNetworkPolicy(r *report, md metadata, top object) body {
 		spec.get("egress").warn("without effect: spec.policyTypes lacks Egress")
 	}
 	p.Specs = []policy.Spec{s}
-	return policyBody{p}
+	return policyBody{policy: p}
 }
 
 // readPolicyTypes applies the API's default: Ingress always, Egress if there are egress rules.

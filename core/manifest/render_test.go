@@ -84,7 +84,11 @@ func renderRule(r policy.Rule) string {
 	if r.AnyPort {
 		ports = append(ports, "everything")
 	}
-	return fmt.Sprintf("%s %s %s: [%s] [%s]", r.Ref.Direction, r.Ref.Path, verb, strings.Join(peers, ", "), strings.Join(ports, ", "))
+	out := fmt.Sprintf("%s %s %s: [%s] [%s]", r.Ref.Direction, r.Ref.Path, verb, strings.Join(peers, ", "), strings.Join(ports, ", "))
+	if len(r.Unenforced) > 0 {
+		out += " but " + strings.Join(r.Unenforced, ", ")
+	}
+	return out
 }
 
 // renderFindings writes findings as "field: message" lines, warnings with a "warning: " in front.

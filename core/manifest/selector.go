@@ -31,6 +31,18 @@ func namespaceKey(at value, key string) (string, string, bool) {
 // ciliumKey reads the keys of Cilium's selectors: an optional source, then the key. A key without a
 // source matches labels from any.
 func ciliumKey(at value, key string) (string, string, bool) {
+	source, k, ok := ciliumKeyParts(at, key)
+	switch {
+	case !ok:
+		return "", "", false
+	case source == labels.SourceReserved:
+		return source, k, knownReserved(at, key, k)
+	}
+	return source, k, selectable(at, k)
+}
+
+// ciliumKeyParts takes such a key apart; what it names is not looked at.
+func ciliumKeyParts(at value, key string) (string, string, bool) {
 	source, k, ok := strings.Cut(key, ":")
 	if !ok {
 		source, k = labels.SourceAny, key
@@ -46,11 +58,16 @@ func ciliumKey(at value, key string) (string, string, bool) {
 		at.bad("%q is not a label key: %s", clip(key), why)
 		return "", "", false
 	}
-	if source == labels.SourceReserved && !reservedName(k) {
+	return source, k, true
+}
+
+// knownReserved complains about a reserved label, k, that there is not.
+func knownReserved(at value, key, k string) bool {
+	if !reservedName(k) {
 		at.bad("%q: no such reserved label; allowed: host, world, world-ipv4, world-ipv6, unmanaged, health, init, remote-node, kube-apiserver, ingress", clip(key))
-		return "", "", false
+		return false
 	}
-	return source, k, source == labels.SourceReserved || selectable(at, k)
+	return true
 }
 
 func reservedName(k string) bool {

@@ -88,6 +88,13 @@ func TestWhoGetsIn(t *testing.T) {
 		{"CNP: deny without isolation", cnp(`"enableDefaultDeny":{"ingress":false},"ingressDeny":[{"fromEntities":["world"]}]`), "front db away node", "front db away node", "front db away node", false},
 		{"CNP: deny beats allow", cnp(`"ingress":[{"fromEntities":["all"]}],"ingressDeny":[{"fromEndpoints":[{}],` + port80 + `}]`), "away node world", all, all, false},
 		{"CNP: deny for ports alone denies everyone", cnp(`"ingress":[{"fromEntities":["all"]}],"ingressDeny":[{` + port80 + `}]`), nobody, all, all, false},
+		{"CNP: HTTP rules grant nothing", cnp(`"ingress":[{"fromEntities":["all"],"toPorts":[{"ports":[{"port":"80","protocol":"TCP"}],"rules":{"http":[{"method":"GET"}]}},{"ports":[{"port":"81"}]}]}]`), nobody, all, nobody, false},
+		{"CNP: every HTTP request", cnp(`"ingress":[{"fromEntities":["all"],"toPorts":[{"ports":[{"port":"80","protocol":"TCP"}],"rules":{"http":[{"method":"GET"},{}]}}]}]`), all, nobody, nobody, false},
+		{"CNP: HTTP rules beside a rule for the port", cnp(`"ingress":[{"toPorts":[{"ports":[{"port":"80","protocol":"TCP"}],"rules":{"http":[{"path":"/"}]}}]},{"fromEntities":["world"],` + port80 + `}]`), "world", nobody, nobody, false},
+		{"CNP: authentication grants nothing", cnp(`"ingress":[{"authentication":{"mode":"required"},` + port80 + `},{"fromEntities":["remote-node"]}]`), "node", "node", "node", false},
+		{"CNP: nodes by label grant nothing", cnp(`"ingress":[{"fromNodes":[{}]}]`), nobody, nobody, nobody, false},
+		{"CNP: nodes by label denied", cnp(`"ingress":[{"fromEntities":["all"]}],"ingressDeny":[{"fromNodes":[{"matchLabels":{"a":"b"}}]}]`), "front db away world", "front db away world", "front db away world", false},
+		{"CNP: other clusters denied", cnp(`"ingress":[{"fromEntities":["all"]}],"ingressDeny":[{"fromEntities":["cluster-mesh"],` + port80 + `}]`), nobody, all, all, false},
 		{"CNP: every pod", ciliumPolicy(`{"endpointSelector":{},"ingress":[{}]}`), nobody, nobody, nobody, true},
 
 		{"CCNP: fromEndpoints [{}]", ccnp(`"ingress":[{"fromEndpoints":[{}]}]`), "front db away", "front db away", "front db away", false},

@@ -265,6 +265,12 @@ func TestHintsRank(t *testing.T) {
 		{[]policy.Rule{udp, other, tcp}, "NetworkPolicy shop/c ingress[0] admits shop/web, but only on 443/TCP"},
 		{[]policy.Rule{other, any}, "NetworkPolicy shop/b ingress[0] admits shop/web, but only on none/ANY"},
 		{[]policy.Rule{{Peers: web}}, "NetworkPolicy shop/a ingress[0] admits shop/web, but on no port at all"},
+		{[]policy.Rule{{Peers: web, Unenforced: []string{"toPorts[0].rules"}}},
+			"NetworkPolicy shop/a ingress[0] admits shop/web, but on no port at all, and grants nothing by its toPorts[0].rules, which weir does not enforce yet"},
+		{[]policy.Rule{{AnyPort: true, Unenforced: []string{"fromNodes"}}, {Peers: web, Unenforced: []string{"toPorts[1].rules"}}},
+			"NetworkPolicy shop/b ingress[0] admits shop/web, but on no port at all, and grants nothing by its toPorts[1].rules, which weir does not enforce yet"},
+		{[]policy.Rule{{AnyPort: true, Unenforced: []string{"fromNodes"}}},
+			"NetworkPolicy shop/a ingress[0] allows 80/TCP, but not from shop/web, and grants nothing by its fromNodes, which weir does not enforce yet"},
 	} {
 		res, err := world(c.rules...).Expect(expect("shop/web", "shop/db", 80, true))
 		require.NoError(t, err)

@@ -53,7 +53,7 @@ func (j *judge) hints(from, to end, proto uint8, port uint16) []Hint {
 
 func (j *judge) nearest(subject end, dir datapath.Direction, peer end, proto uint8, port uint16) (Hint, bool) {
 	me := policy.Party{Labels: subject.pod.labels, Ports: subject.pod.Ports}
-	them := j.party(peer, peer.kindFor(subject))
+	them := j.party(peer, j.kindFor(peer, subject))
 	preposition := "to"
 	if dir == datapath.Ingress {
 		preposition = "from"
@@ -61,6 +61,9 @@ func (j *judge) nearest(subject end, dir datapath.Direction, peer end, proto uin
 	var best Hint
 	rank := 4
 	consider := func(as int, r policy.Rule, lacks string) {
+		if len(r.Unenforced) > 0 {
+			lacks += ", and grants nothing by its " + strings.Join(r.Unenforced, ", ") + ", which weir does not enforce yet"
+		}
 		if as < rank {
 			best, rank = Hint{dir, r.Ref, lacks}, as
 		}
@@ -79,7 +82,7 @@ func (j *judge) nearest(subject end, dir datapath.Direction, peer end, proto uin
 				switch {
 				case admits(p.Ref, s, anyPort, me, dir, them, proto, port):
 					as := 1
-					if !speaks(r, proto) {
+					if !speaks(r, proto) && len(r.Unenforced) == 0 { // else its other part may well speak of it
 						as = 3
 					}
 					consider(as, r, fmt.Sprintf("admits %s, but %s", peer.name, portList(r)))

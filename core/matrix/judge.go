@@ -18,6 +18,7 @@ type judge struct {
 	pods     []*pod
 	nodes    map[string]cluster.Node
 	policies []policy.Policy
+	servers  *cluster.APIServers
 	shared   map[string][]policy.NamedPort // by labels: the named ports of all pods that have them
 	answers  map[question]policy.Verdict
 }
@@ -41,6 +42,9 @@ const (
 	kindHost       = -1
 	kindRemoteNode = -2
 	kindOutside    = -3 // differs by address: not remembered
+	// Nodes that serve the API.
+	kindHostAPI   = -4
+	kindRemoteAPI = -5
 )
 
 // end is one end of a connection: a pod, a node, or an address outside.
@@ -64,7 +68,7 @@ func (w *World) prepare() *judge {
 	if w.judge != nil {
 		return w.judge
 	}
-	j := &judge{nodes: w.nodes, shared: map[string][]policy.NamedPort{}, answers: map[question]policy.Verdict{}}
+	j := &judge{nodes: w.nodes, servers: &w.apiServers, shared: map[string][]policy.NamedPort{}, answers: map[question]policy.Verdict{}}
 	for _, p := range w.policies {
 		j.policies = append(j.policies, p)
 	}
@@ -179,7 +183,7 @@ func (e end) has(family func(netip.Addr) bool) bool { return slices.ContainsFunc
 
 // side asks the policies of the subject, which is a pod.
 func (j *judge) side(subject end, dir datapath.Direction, peer end, proto uint8, port uint16) policy.Verdict {
-	kind := peer.kindFor(subject)
+	kind := j.kindFor(peer, subject)
 	q := question{subject.pod.kind, kind, dir, proto, port}
 	if v, ok := j.answers[q]; ok && kind != kindOutside {
 		return v
@@ -192,27 +196,39 @@ func (j *judge) side(subject end, dir datapath.Direction, peer end, proto uint8,
 	return v
 }
 
-// kindFor says what the end is to a subject: a pod, its own node, another node, or the outside.
-func (e end) kindFor(subject end) int {
+// kindFor says what an end is to a subject: a pod, its own node, another node, or the outside.
+func (j *judge) kindFor(e, subject end) int {
+	kind, serving := kindRemoteNode, kindRemoteAPI
 	switch {
 	case e.pod != nil:
 		return e.pod.kind
 	case e.addr.IsValid():
 		return kindOutside
 	case e.node == subject.node:
-		return kindHost
+		kind, serving = kindHost, kindHostAPI
 	}
-	return kindRemoteNode
+	if j.servers.On(j.nodes[e.node]) {
+		return serving
+	}
+	return kind
 }
 
 func (j *judge) party(e end, kind int) policy.Party {
 	switch kind {
 	case kindOutside:
-		return policy.Outside(e.addr)
+		p := policy.Outside(e.addr)
+		if j.servers.Has(e.addr) {
+			p.Labels = identity.Identity{Labels: p.Labels}.ServingAPI().Labels
+		}
+		return p
 	case kindHost:
 		return policy.Party{Labels: identity.ReservedIdentity(identity.Host).Labels}
+	case kindHostAPI:
+		return policy.Party{Labels: identity.ReservedIdentity(identity.Host).ServingAPI().Labels}
 	case kindRemoteNode:
 		return policy.Party{Labels: identity.ReservedIdentity(identity.RemoteNode).Labels}
+	case kindRemoteAPI:
+		return policy.Party{Labels: identity.ReservedIdentity(identity.KubeAPIServer).Labels}
 	}
 	return policy.Party{Labels: e.pod.labels, Ports: j.shared[e.pod.labels.Key()]}
 }

@@ -23,6 +23,7 @@ type World struct {
 	namespaces map[string]cluster.Namespace
 	pods       map[cluster.Name]cluster.Pod
 	policies   map[policy.Ref]policy.Policy
+	apiServers cluster.APIServers
 
 	judge *judge // prepared for the objects above; nil after a change
 }
@@ -60,7 +61,9 @@ func (w *World) Apply(e cluster.Event) {
 	case cluster.PolicyDelete:
 		delete(w.policies, e.Ref)
 	default:
-		return
+		if !w.apiServers.Apply(e) {
+			return
+		}
 	}
 	w.judge = nil
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/weirnet/weir/core/cluster"
 	"github.com/weirnet/weir/core/datapath"
 	"github.com/weirnet/weir/core/labels"
+	"github.com/weirnet/weir/core/lb"
 	"github.com/weirnet/weir/core/matrix"
 	"github.com/weirnet/weir/core/policy"
 )
@@ -129,6 +130,49 @@ func TestHostNetworkPodsAreTheirNode(t *testing.T) {
 	both, err := w.Judge("ops/near", "ops/far", datapath.ProtoTCP, 80)
 	require.NoError(t, err)
 	require.Equal(t, "no policy", both.Ingress.String())
+}
+
+func TestAPIServersAreKnownByTheirAddresses(t *testing.T) {
+	servers := func(slice string, addrs ...string) cluster.BackendsUpsert {
+		s := lb.Slice{Service: cluster.APIServerService, Name: slice}
+		for _, a := range addrs {
+			s.Backends = append(s.Backends, lb.Backend{Addr: netip.MustParseAddr(a)})
+		}
+		return cluster.BackendsUpsert{Slice: s}
+	}
+	node := func(name, addr, router string) cluster.NodeUpsert {
+		return cluster.NodeUpsert{Node: cluster.Node{Name: name, Addresses: []netip.Addr{netip.MustParseAddr(addr)}, Routers: []netip.Addr{netip.MustParseAddr(router)}}}
+	}
+	w := matrix.New([]cluster.Event{
+		node("n1", "192.0.2.1", "10.0.1.1"), node("n2", "192.0.2.2", "10.0.2.1"),
+		pod("shop/b", "n1"), pod("ops/far", "n2", host, addrs("192.0.2.2")), pod("shop/p", "n2", addrs("10.0.2.9")),
+		allowIngress("p", "b", policy.Rule{Peers: []policy.Peer{{Entity: policy.EntityKubeAPIServer}}, AnyPort: true}),
+	})
+	in := func() (out []string) {
+		for _, from := range []string{"203.0.113.7", "2001:db8::7", "192.0.2.2", "10.0.2.1", "ops/far", "shop/p", "192.0.2.1"} {
+			row, err := w.Judge(from, "shop/b", datapath.ProtoTCP, 80)
+			require.NoError(t, err)
+			if row.Allowed() {
+				out = append(out, from+" by "+row.Ingress.String())
+			}
+		}
+		return out
+	}
+	const rule, local = " by NetworkPolicy shop/p ingress[0]", "192.0.2.1 by " + policy.NoteLocalHost
+	require.Equal(t, []string{local}, in())
+	w.Apply(servers("a", "203.0.113.7"))
+	require.Equal(t, []string{"203.0.113.7" + rule, local}, in())
+	w.Apply(servers("b", "2001:db8::7"))
+	require.Equal(t, []string{"203.0.113.7" + rule, "2001:db8::7" + rule, local}, in())
+	w.Apply(cluster.BackendsDelete{Service: cluster.APIServerService, Slice: "a"})
+	w.Apply(servers("b", "192.0.2.2", "10.0.2.9"))
+	require.Equal(t, []string{"192.0.2.2" + rule, "10.0.2.1" + rule, "ops/far" + rule, local}, in(), "a pod stays a pod")
+	w.Apply(servers("b", "192.0.2.1"))
+	require.Equal(t, []string{"192.0.2.1" + rule}, in())
+	other := servers("c", "203.0.113.7")
+	other.Slice.Service.Name = "kubernetes-dashboard"
+	w.Apply(other)
+	require.Equal(t, []string{"192.0.2.1" + rule}, in())
 }
 
 func TestNamedPortsAreThoseOfTheDestination(t *testing.T) {

@@ -59,16 +59,23 @@ func TestEvaluatePeers(t *testing.T) {
 		}
 		return p
 	}
-	api := Party{Labels: labels.NewSet(append(reserved(identity.RemoteNode).Labels.All(), reserved(identity.KubeAPIServer).Labels.All()...)...)}
+	api := reserved(identity.KubeAPIServer)
+	serving := func(p Party) Party {
+		p.Labels = identity.Identity{Labels: p.Labels}.ServingAPI().Labels
+		return p
+	}
 	parties := map[string]Party{
 		"web": pod(t, "k8s:app=web"), "db": pod(t, "k8s:app=db"),
 		"host": reserved(identity.Host), "remote-node": reserved(identity.RemoteNode), "init": reserved(identity.Init),
 		"world": reserved(identity.World), "api": api, "health": reserved(identity.Health),
+		"host with api": serving(reserved(identity.Host)), "198.51.100.7": serving(outside("198.51.100.7")), "2001:db8::7": serving(outside("2001:db8::7")),
 		"10.1.0.1": outside("10.1.0.1"), "10.2.0.1": outside("10.2.0.1"), "::ffff:10.1.0.1": outside("::ffff:10.1.0.1"),
 		"2001:db8::1": outside("2001:db8::1"),
 	}
-	all4 := []string{"10.1.0.1", "10.2.0.1", "::ffff:10.1.0.1"}
-	cluster := []string{"web", "db", "host", "remote-node", "init", "api", "health"}
+	all4 := []string{"10.1.0.1", "10.2.0.1", "::ffff:10.1.0.1", "198.51.100.7"}
+	all6 := []string{"2001:db8::1", "2001:db8::7"}
+	world46 := append(append([]string{"world"}, all4...), all6...)
+	cluster := []string{"web", "db", "host", "remote-node", "init", "api", "health", "host with api"}
 	list := func(a []string, more ...string) []string { return append(append([]string{}, a...), more...) }
 	for name, c := range map[string]struct {
 		peer Peer
@@ -76,21 +83,21 @@ func TestEvaluatePeers(t *testing.T) {
 	}{
 		"selector":                      {Peer{Selector: &web}, []string{"web"}},
 		"empty selector":                {Peer{Selector: &all}, cluster},
-		"selector of exclusions":        {Peer{Selector: &notDB}, []string{"web", "host", "remote-node", "init", "api", "health"}},
-		"selector of a reserved label":  {Peer{Selector: &world}, list(all4, "2001:db8::1", "world")},
-		"entity all":                    {Peer{Entity: EntityAll}, list(cluster, append(all4, "2001:db8::1", "world")...)},
+		"selector of exclusions":        {Peer{Selector: &notDB}, []string{"web", "host", "remote-node", "init", "api", "health", "host with api"}},
+		"selector of a reserved label":  {Peer{Selector: &world}, world46},
+		"entity all":                    {Peer{Entity: EntityAll}, list(cluster, world46...)},
 		"entity none":                   {Peer{Entity: EntityNone}, nil},
-		"entity cluster":                {Peer{Entity: EntityCluster}, cluster},
-		"entity world":                  {Peer{Entity: EntityWorld}, list(all4, "2001:db8::1", "world")},
+		"entity cluster":                {Peer{Entity: EntityCluster}, list(cluster, "198.51.100.7", "2001:db8::7")},
+		"entity world":                  {Peer{Entity: EntityWorld}, world46},
 		"entity world-ipv4":             {Peer{Entity: EntityWorldIPv4}, all4},
-		"entity world-ipv6":             {Peer{Entity: EntityWorldIPv6}, []string{"2001:db8::1"}},
-		"entity host":                   {Peer{Entity: EntityHost}, []string{"host"}},
+		"entity world-ipv6":             {Peer{Entity: EntityWorldIPv6}, all6},
+		"entity host":                   {Peer{Entity: EntityHost}, []string{"host", "host with api"}},
 		"entity remote-node":            {Peer{Entity: EntityRemoteNode}, []string{"remote-node", "api"}},
-		"entity kube-apiserver":         {Peer{Entity: EntityKubeAPIServer}, []string{"api"}},
+		"entity kube-apiserver":         {Peer{Entity: EntityKubeAPIServer}, []string{"api", "host with api", "198.51.100.7", "2001:db8::7"}},
 		"entity unmanaged":              {Peer{Entity: EntityUnmanaged}, nil},
 		"cidr":                          {cidr("10.1.0.0/16"), []string{"10.1.0.1", "::ffff:10.1.0.1"}},
-		"cidr of all, but for":          {cidr("0.0.0.0/0", "10.1.0.0/16"), []string{"10.2.0.1"}},
-		"cidr of all IPv6":              {cidr("::/0"), []string{"2001:db8::1"}},
+		"cidr of all, but for":          {cidr("0.0.0.0/0", "10.1.0.0/16"), []string{"10.2.0.1", "198.51.100.7"}},
+		"cidr of all IPv6":              {cidr("::/0"), all6},
 		"cidr with everything excepted": {cidr("10.0.0.0/8", "10.0.0.0/8"), nil},
 		"nothing":                       {Peer{}, nil},
 	} {

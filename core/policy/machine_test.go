@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -90,7 +91,7 @@ func (m *machine) step(t *rapid.T) {
 		{"NetworkPolicy", "shop", "a"}, {"NetworkPolicy", "bank", "a"},
 		{"CiliumNetworkPolicy", "shop", "b"}, {"CiliumClusterwideNetworkPolicy", "", "c"},
 	}
-	switch rapid.IntRange(0, 9).Draw(t, "event") {
+	switch rapid.IntRange(0, 10).Draw(t, "event") {
 	case 0, 1, 2:
 		ref := rapid.SampledFrom(refs).Draw(t, "ref")
 		m.upsertPolicy(drawPolicy(t, ref))
@@ -112,6 +113,16 @@ func (m *machine) step(t *rapid.T) {
 		m.upsertIdentity(identity.Identity{ID: id, Labels: ls}, ports)
 	case 9:
 		m.deleteIdentity(identity.ID(rapid.IntRange(256, 259).Draw(t, "identity")))
+	case 10: // an API server comes to this node or to addresses that have an identity, or goes
+		id := identity.ReservedIdentity(identity.Host)
+		if known := slices.SortedFunc(maps.Keys(m.local), netip.Prefix.Compare); len(known) > 0 && rapid.Bool().Draw(t, "outside") {
+			p := rapid.SampledFrom(known).Draw(t, "prefix")
+			id = identity.ForPrefix(m.local[p], p)
+		}
+		if rapid.Bool().Draw(t, "serves") {
+			id = id.ServingAPI()
+		}
+		m.upsertIdentity(id, nil)
 	}
 }
 

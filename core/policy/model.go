@@ -1,6 +1,6 @@
 // Package policy decides who may talk to whom. Rules of all dialects (NetworkPolicy v1, the L3/L4 part
-// of CiliumNetworkPolicy v2, ClusterNetworkPolicy v1alpha2) have one form here. The compiler turns them into the rows
-// that a kernel looks up; Evaluate reads them as their documentation says, without identities,
+// of CiliumNetworkPolicy v2, ClusterNetworkPolicy v1alpha2, AdminNetworkPolicy v1alpha1) have one form here. The compiler
+// turns them into the rows that a kernel looks up; Evaluate reads them as their documentation says, without identities,
 // classes or tables, and the two are held against each other in tests.
 package policy
 
@@ -14,7 +14,7 @@ import (
 
 // Ref names a policy object.
 type Ref struct {
-	Kind      string // NetworkPolicy, CiliumNetworkPolicy, CiliumClusterwideNetworkPolicy, ClusterNetworkPolicy
+	Kind      string // NetworkPolicy, CiliumNetworkPolicy, ClusterNetworkPolicy, AdminNetworkPolicy, …
 	Namespace string // empty for cluster-wide kinds
 	Name      string
 }
@@ -41,7 +41,7 @@ type Policy struct {
 	Specs []Spec // one for NetworkPolicy; CiliumNetworkPolicy may hold several
 }
 
-// Tier says when the rules of a spec are asked, as in ClusterNetworkPolicy (KEP-2091): those of
+// Tier says when the rules of a spec are asked, as in ClusterNetworkPolicy and, before it, AdminNetworkPolicy (KEP-2091): those of
 // administrators first, then those of everybody together, then the administrators' defaults for what
 // nobody spoke about.
 type Tier uint8
@@ -94,6 +94,11 @@ type Rule struct {
 	AnyPort bool
 	Ports   []Port
 	ICMP    []ICMP
+
+	// Unenforced names the parts of the rule as written, by their path below Ref, that can't be judged
+	// yet: "toFQDNs", "toPorts[0].rules". They are not among the restrictions above: an allow rule
+	// grants nothing by them, and of a deny rule they make something wider. For people; it decides nothing.
+	Unenforced []string
 }
 
 // Peer is one alternative for the other end of a connection. Exactly one of the kinds is set.

@@ -4,8 +4,8 @@
 #
 #   deploy/image/build.sh OUT.tar [NAME:TAG...]
 #
-# It takes weir's programs from $BIN (default bin/, filled by "make build") and the tools beside them,
-# with the libraries they need, from this machine. What is missing here is fetched from Debian's
+# What goes in is listed in the file "content" beside this one. Weir's programs come from $BIN (default bin/,
+# filled by "make build"), the tools, with the libraries they need, from this machine. What is missing here is fetched from Debian's
 # archive where apt-get can (FETCH=0 leaves it out); nothing is installed.
 set -euo pipefail
 cd "$(dirname "$0")/../.."
@@ -16,9 +16,8 @@ bin=${BIN:-bin}
 work=$(mktemp -d); trap 'rm -rf "$work"' EXIT
 root=$work/root
 
-# The image must have these; the second list is taken as far as it is there.
-required="bash ip tc nsenter mount umount ls cat mkdir rm cp mv ln sleep env"
-optional="bpftool ss nft conntrack tcpdump ping wg ethtool ps grep sed awk head tail sort uniq wc cut tr find xargs less dmesg uname id date df du stat readlink test true false timeout kill tar gzip sha256sum hostname curl jq"
+# listed KIND prints what the list says of that kind, without the kind.
+listed() { awk -v kind="$1" '$1 == kind { print $2, $3 }' deploy/image/content; }
 
 mkdir -p "$root"/{bin,usr/bin,etc,tmp,root,proc,sys,dev,run,var/run,opt/cni/bin}
 chmod 1777 "$root/tmp"
@@ -26,14 +25,11 @@ printf 'root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534:nobody:/:/bin/fals
 printf 'root:x:0:\nnogroup:x:65534:\n' >"$root/etc/group"
 printf 'hosts: files dns\n' >"$root/etc/nsswitch.conf"
 
-for p in weir weir-agent weir-cni weir-operator; do
+while read -r p; do
   [ -x "$bin/$p" ] || { echo "$0: $bin/$p is missing: run make build" >&2; exit 1; }
-  cp "$bin/$p" "$root/usr/bin/$p"
-done
-for n in cilium cilium-dbg hubble; do ln -s weir "$root/usr/bin/$n"; done
-ln -s weir-agent "$root/usr/bin/cilium-agent"
-ln -s weir-operator "$root/usr/bin/cilium-operator-generic"
-ln -s weir-operator "$root/usr/bin/cilium-operator"
+  cp -L "$bin/$p" "$root/usr/bin/$p"
+done < <(listed program)
+while read -r name program; do ln -s "$program" "$root/usr/bin/$name"; done < <(listed link)
 
 # Packages of tools that are not on every machine, with the libraries that come with them.
 fetch() {
@@ -56,11 +52,11 @@ add() {
     cp -Ln "$lib" "$to" 2>/dev/null || [ -e "$to" ]
   done
 }
-for t in $required; do
-  add "$t" || { echo "$0: this machine has no $t, which the image needs (iproute2, util-linux, coreutils, bash)" >&2; exit 1; }
-done
+while read -r t package; do
+  add "$t" || { echo "$0: this machine has no $t, which the image needs (package $package)" >&2; exit 1; }
+done < <(listed tool)
 missing=
-for t in $optional; do add "$t" || missing="$missing $t"; done
+while read -r t _; do add "$t" || missing="$missing $t"; done < <(listed extra)
 [ -z "$missing" ] || echo "left out, not on this machine:$missing"
 ln -s ../usr/bin/bash "$root/bin/bash"; ln -s bash "$root/bin/sh"; ln -s bash "$root/usr/bin/sh"
 for dir in /lib/*-linux-gnu /usr/lib/*-linux-gnu; do # looked up by name, so ldd does not show them

@@ -95,6 +95,9 @@ func (c *Cluster) ApplyFiles(files ...File) []cluster.Finding {
 		}
 	}
 	c.emit(c.assembler.Apply(changes))
+	for _, change := range changes {
+		all = append(all, c.assembler.Findings()[change.Put.Key]...)
+	}
 	return all
 }
 
@@ -159,6 +162,7 @@ func (c *Cluster) allFindings() []cluster.Finding {
 	out := append([]cluster.Finding(nil), c.loose...)
 	for _, k := range c.keys() {
 		out = append(out, c.findings[k]...)
+		out = append(out, c.assembler.Findings()[k]...)
 	}
 	return out
 }

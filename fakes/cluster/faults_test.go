@@ -147,6 +147,17 @@ func TestApplyFindings(t *testing.T) {
 	assert.Len(t, c.Node("n").Findings(), 1)
 }
 
+// What an object comes to beside others is found as well.
+func TestApplyFindsMissingGroups(t *testing.T) {
+	c := New()
+	findings := c.Apply([]byte("apiVersion: cilium.io/v2\nkind: CiliumNetworkPolicy\nmetadata: {name: p}\nspec: {endpointSelector: {}, ingress: [{fromCIDRSet: [{cidrGroupRef: g}]}]}\n"))
+	require.Len(t, findings, 1)
+	assert.Contains(t, findings[0].String(), "CiliumCIDRGroup g does not exist")
+	assert.Equal(t, findings, c.Node("n").Findings())
+	assert.Empty(t, c.Apply([]byte("apiVersion: cilium.io/v2\nkind: CiliumCIDRGroup\nmetadata: {name: g}\nspec: {externalCIDRs: []}\n")))
+	assert.Empty(t, c.Node("n").Findings())
+}
+
 // A watch that lost both the beginning and the end of an identity which its node was given tells the end.
 func TestResyncTellsOfIdentitiesThatWereGiven(t *testing.T) {
 	c := New()

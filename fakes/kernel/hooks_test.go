@@ -208,6 +208,35 @@ func TestFromOverlayReadsNodesAsRemoteNode(t *testing.T) {
 	}
 }
 
+// All nodes send the same VNI. Which of them serves the API is known by its address, now and when the flow is
+// judged anew, whoever sends then.
+func TestFromOverlayTellsNodesThatServeTheAPIByAddress(t *testing.T) {
+	w := newWorld(t)
+	node := func(id identity.ID) {
+		w.ok(w.one.Tables().IPCache.Put(pfx("10.2.0.1/32"), datapath.IPCache{Identity: id, Tunnel: node2v4}))
+		w.ok(w.one.BumpAll())
+	}
+	w.class(identity.KubeAPIServer, 7)
+	w.policyOf(w.one, epWeb, newPolicy(1), rows{{Class: 7, Direction: datapath.Ingress, AnyProto: true}: {Allow: true, Cookie: 1}})
+	ask, answer := packet.UDP(at(router2, 1), at(web4, 53), ""), packet.UDP(at(web4, 53), at(router2, 1), "")
+	node(identity.KubeAPIServer)
+	res := w.tunnelled(identity.Host).passes(t, ask, kernel.RedirectPeer)
+	require.Equal(t, identity.KubeAPIServer, res.Events[0].SrcIdentity)
+	require.Empty(t, w.tunnelled(identity.RemoteNode).passes(t, ask, kernel.RedirectPeer).Events, "the fast path serves it")
+	w.fromWeb().passes(t, answer, kernel.Tunnel)
+
+	node(identity.RemoteNode)
+	e := w.fromWeb().refuses(t, answer, datapath.ReasonPolicyDenied)
+	require.Equal(t, identity.RemoteNode, e.DstIdentity, "of the initiator")
+	w.tunnelled(identity.Host).refuses(t, ask, datapath.ReasonPolicyDenied)
+	node(identity.KubeAPIServer)
+	w.fromWeb().passes(t, answer, kernel.Tunnel)
+	w.tunnelled(identity.Host).passes(t, ask, kernel.RedirectPeer)
+
+	// A pod that claims to be a node's neighbour stays what its VNI says.
+	require.Equal(t, idJob, w.tunnelled(idJob).refuses(t, packet.UDP(at(router2, 2), at(web4, 53), ""), datapath.ReasonPolicyDenied).SrcIdentity)
+}
+
 func TestAnswersGoBackTheWayTheFlowCame(t *testing.T) {
 	w := newWorld(t)
 	stranger := ip("10.2.0.99") // a pod that this node has not heard of yet

@@ -142,6 +142,8 @@ func (r *run) resolvePod(c seat) (side, datapath.Reason) {
 	}, 0
 }
 
+func otherNode(id identity.ID) bool { return id == identity.RemoteNode || id == identity.KubeAPIServer }
+
 // resolveOther finds out about the node itself, pods and nodes elsewhere, and the world. known: w is how its
 // packets enter; otherwise the tables tell.
 func (r *run) resolveOther(c seat, w way, known bool) side {
@@ -166,14 +168,21 @@ func (r *run) resolveOther(c seat, w way, known bool) side {
 	}
 	// The way on which a flow was opened is the way back.
 	if c.initiator && w == wayOverlay {
+		// All nodes send one VNI: which of them serve the API is known by address.
+		known := func(said identity.ID) identity.ID {
+			if otherNode(said) && otherNode(row.Identity) {
+				return row.Identity
+			}
+			return said
+		}
 		switch {
 		case c.sender:
-			s.identity = r.vni
+			s.identity = known(r.vni)
 			if !tunnel.IsValid() {
 				tunnel = r.meta.Remote
 			}
 		case c.was != nil:
-			s.identity = c.was.identity
+			s.identity = known(c.was.identity)
 			if !tunnel.IsValid() {
 				tunnel = c.was.route.remote
 			}

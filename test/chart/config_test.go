@@ -12,6 +12,7 @@ import (
 	rbacv1 "k8s.io/api/rbac/v1"
 
 	"github.com/weirnet/weir/adapters/kubernetes"
+	"github.com/weirnet/weir/adapters/kubernetes/nodeconfig"
 	"github.com/weirnet/weir/adapters/kubernetes/operator"
 	"github.com/weirnet/weir/core/config"
 )
@@ -57,20 +58,46 @@ func TestAgentMayDoWhatItAsksForAndNothingElse(t *testing.T) {
 		values := "ciliumEndpointSlice: {enabled: " + slices + "}"
 		everywhere, there := granted(t, values, "cilium")
 		assert.Equal(t, asked(kubernetes.Rules(kubernetes.Options{Node: "n1", EndpointSlices: slices == "true"})), everywhere)
-		assert.Empty(t, there)
+		assert.Equal(t, asked(nodeconfig.Rules()), there)
 	}
+}
+
+// What daemon.* says of CiliumNodeConfigs is what the agent understands.
+func TestLimitsOfNodeConfigs(t *testing.T) {
+	values := configMap(t, "daemon: {configSources: \"config-map:cilium-config,cilium-node-config\", allowedConfigOverrides: \"mtu, debug\"}")
+	_, count := config.NodeConfigs(values)
+	assert.True(t, count)
+	r := config.Resolve(values, []config.Overlay{{Name: "kube-system/a", Values: map[string]string{"mtu": "1400", "cluster-name": "x"}}}, nil)
+	assert.Equal(t, map[string]string{"mtu": "kube-system/a"}, r.From)
+	assert.Contains(t, r.Findings[0].Message, "cluster-name: may not be overridden; allowed by config-sources-overrides: mtu, debug")
+	values = configMap(t, "daemon: {configSources: \"config-map:cilium-config\", blockedConfigOverrides: mtu}")
+	_, count = config.NodeConfigs(values)
+	assert.False(t, count)
+	assert.Equal(t, `{"allowConfigKeys":[],"denyConfigKeys":["mtu"]}`, values["config-sources-overrides"])
+}
+
+func configMap(t *testing.T, text string) map[string]string {
+	t.Helper()
+	for _, o := range decode(t, render(t, text).Manifest) {
+		if c, ok := o.(*corev1.ConfigMap); ok && c.Name == "cilium-config" {
+			return c.Data
+		}
+	}
+	t.Fatal("no cilium-config")
+	return nil
 }
 
 // So does the operator's.
 func TestOperatorMayDoWhatItAsksForAndNothingElse(t *testing.T) {
 	for _, set := range []map[string]string{
-		{"enable-cilium-endpoint-slice": "false"}, {"enable-cilium-endpoint-slice": "true"}, {"skip-crd-creation": "true"},
+		{"enable-cilium-endpoint-slice": "false"}, {"enable-cilium-endpoint-slice": "true"}, {"skip-crd-creation": "true"}, {"unmanaged-pod-watcher-interval": "0s"},
 	} {
 		c, err := operator.NewConfig(set)
 		require.NoError(t, err)
 		cluster, namespaced := operator.Rules(c)
 		everywhere, there := granted(t, "ciliumEndpointSlice: {enabled: "+or(set["enable-cilium-endpoint-slice"], "false")+
-			"}\noperator: {skipCRDCreation: "+or(set["skip-crd-creation"], "false")+"}", "cilium-operator")
+			"}\noperator: {skipCRDCreation: "+or(set["skip-crd-creation"], "false")+
+			", unmanagedPodWatcher: {restart: "+map[string]string{"": "true", "0s": "false"}[set["unmanaged-pod-watcher-interval"]]+"}}", "cilium-operator")
 		assert.Equal(t, asked(cluster), everywhere)
 		assert.Equal(t, asked(namespaced), there)
 	}
@@ -83,17 +110,32 @@ func or(s, otherwise string) string {
 	return s
 }
 
-// granted lists what the roles of a name allow, in the cluster and in their namespace.
-func granted(t *testing.T, values, role string) (everywhere, there []string) {
+// granted lists what the roles that are bound to an account allow, in the cluster and in their namespace.
+func granted(t *testing.T, values, account string) (everywhere, there []string) {
 	t.Helper()
-	for _, o := range decode(t, render(t, values).Manifest) {
+	objects := decode(t, render(t, values).Manifest)
+	bound := func(subjects []rbacv1.Subject) bool {
+		return slices.ContainsFunc(subjects, func(s rbacv1.Subject) bool { return s.Kind == "ServiceAccount" && s.Name == account })
+	}
+	roles, clusterRoles := map[string]bool{}, map[string]bool{}
+	for _, o := range objects {
+		switch b := o.(type) {
+		case *rbacv1.ClusterRoleBinding:
+			clusterRoles[b.RoleRef.Name] = clusterRoles[b.RoleRef.Name] || bound(b.Subjects)
+		case *rbacv1.RoleBinding:
+			roles[b.RoleRef.Name] = roles[b.RoleRef.Name] || bound(b.Subjects)
+		}
+	}
+	for _, o := range objects {
 		switch r := o.(type) {
 		case *rbacv1.ClusterRole:
-			if r.Name == role {
+			if clusterRoles[r.Name] {
 				everywhere = append(everywhere, list(r.Rules)...)
 			}
 		case *rbacv1.Role:
-			there = append(there, map[bool][]string{true: list(r.Rules)}[r.Name == role]...)
+			if roles[r.Name] {
+				there = append(there, list(r.Rules)...)
+			}
 		}
 	}
 	return sorted(everywhere), sorted(there)

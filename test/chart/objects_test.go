@@ -3,6 +3,7 @@ package chart_test
 import (
 	"bufio"
 	"errors"
+	"fmt"
 	"io"
 	"strings"
 	"testing"
@@ -14,10 +15,13 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/runtime/serializer"
 	"k8s.io/apimachinery/pkg/util/yaml"
+	sigsyaml "sigs.k8s.io/yaml"
 )
 
 // decode reads every document with the type that Kubernetes has for it and fails on a field that the
@@ -40,9 +44,24 @@ func decode(t *testing.T, manifest string) []runtime.Object {
 			continue
 		}
 		object, _, err := decoder.Decode(document, nil, nil)
+		if runtime.IsNotRegisteredError(err) {
+			object, err = foreign(document)
+		}
 		require.NoError(t, err, "%s", document)
 		out = append(out, object)
 	}
+}
+
+// foreign reads an object of a kind that others define. Its fields are theirs to check.
+func foreign(document []byte) (runtime.Object, error) {
+	u := &unstructured.Unstructured{}
+	if err := sigsyaml.UnmarshalStrict(document, &u.Object); err != nil {
+		return nil, err
+	}
+	if u.GroupVersionKind().GroupKind() != (schema.GroupKind{Group: "monitoring.coreos.com", Kind: "ServiceMonitor"}) {
+		return nil, fmt.Errorf("%s is no kind that the chart makes", u.GroupVersionKind())
+	}
+	return u, nil
 }
 
 // consistent checks that objects agree with each other: selectors with labels, mounts with volumes,
@@ -69,6 +88,8 @@ func consistent(t *testing.T, objects []runtime.Object) {
 			pod(t, o.Spec.Selector, o.Spec.Template, names)
 		case *appsv1.Deployment:
 			pod(t, o.Spec.Selector, o.Spec.Template, names)
+		case *corev1.Service:
+			served(t, o, objects)
 		case *rbacv1.ClusterRoleBinding:
 			assert.True(t, names["ClusterRole /"+o.RoleRef.Name], "%s binds %s", o.Name, o.RoleRef.Name)
 		case *rbacv1.RoleBinding:
@@ -79,6 +100,28 @@ func consistent(t *testing.T, objects []runtime.Object) {
 			leastPrivilege(t, o.Name, o.Rules)
 		}
 	}
+}
+
+// served checks that a Service has pods, and that these have its ports.
+func served(t *testing.T, s *corev1.Service, objects []runtime.Object) {
+	t.Helper()
+	for _, o := range objects {
+		d, ok := o.(*appsv1.Deployment)
+		if !ok || !labels.SelectorFromSet(s.Spec.Selector).Matches(labels.Set(d.Spec.Template.Labels)) {
+			continue
+		}
+		ports := map[string]bool{}
+		for _, c := range d.Spec.Template.Spec.Containers {
+			for _, p := range c.Ports {
+				ports[p.Name] = true
+			}
+		}
+		for _, p := range s.Spec.Ports {
+			assert.True(t, ports[p.TargetPort.String()], "Service %s: no container has port %s", s.Name, p.TargetPort.String())
+		}
+		return
+	}
+	t.Errorf("Service %s selects no pods", s.Name)
 }
 
 func kind(o runtime.Object) string { return o.GetObjectKind().GroupVersionKind().Kind }

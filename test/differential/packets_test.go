@@ -5,6 +5,7 @@ import (
 	"net/netip"
 
 	"github.com/weirnet/weir/core/datapath"
+	"github.com/weirnet/weir/core/identity"
 	"github.com/weirnet/weir/fakes/kernel"
 	"github.com/weirnet/weir/fakes/packet"
 )
@@ -243,6 +244,9 @@ func (g *gen) place(i *injection, from, to *party) {
 		i.Slot = slotNetwork
 	case kernel.FromOverlay:
 		i.Slot, i.VNI, i.Remote = slotOverlay, uint32(from.ident), from.tunnel
+		if from.ident == identity.KubeAPIServer && g.mostly(90) { // what nodes send
+			i.VNI = uint32(identity.RemoteNode)
+		}
 		if !i.Remote.Is4() {
 			i.Remote = nodeA
 		}

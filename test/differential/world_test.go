@@ -107,7 +107,7 @@ var people = [2]map[kind][]netip.Addr{
 	},
 }
 
-var identities = []identity.ID{0, 1, 2, 3, 6, 9, 10, 1001, 1002, 1003, 1004, 2001, 2002, 2003, 65535, 65536, identity.MinLocal, identity.MinLocal + 1, identity.MaxLocal, identity.MaxLocal + 1}
+var identities = []identity.ID{0, 1, 2, 3, 6, 7, 9, 10, 1001, 1002, 1003, 1004, 2001, 2002, 2003, 65535, 65536, identity.MinLocal, identity.MinLocal + 1, identity.MaxLocal, identity.MaxLocal + 1}
 
 func (g *gen) identity() identity.ID { return identities[g.IntN(len(identities))] }
 
@@ -125,7 +125,7 @@ func (g *gen) world() {
 				case remotePod:
 					p.ident, p.tunnel = identity.ID(2001+i), oneOf(g, nodeA, nodeA, nodeB, nodeB, nodeC)
 				case remoteHost:
-					p.ident, p.tunnel = identity.RemoteNode, nodeA
+					p.ident, p.tunnel = oneOf(g, identity.RemoteNode, identity.KubeAPIServer), nodeA
 				}
 				p.direct = p.tunnel.IsValid() && g.direct && g.chance(60)
 				g.parties[f] = append(g.parties[f], p)

@@ -5,15 +5,13 @@
 #   bin/     links to those that the last run wanted
 #
 #   build.sh apiserver   etcd, kube-apiserver, kubectl: enough for tests of the API
-#   build.sh cluster     the same, CoreDNS and, from the distribution, containerd and runc
+#   build.sh cluster     the same, CoreDNS, the CNI plugin host-local and, from the distribution, containerd and runc
 #
 # The last line is the folder of the links; everything else goes to stderr.
 set -euo pipefail
 cd "$(dirname "$0")"
-here=$PWD
-
-kubernetes=1.37.2
-coredns=1.15.0
+src=$PWD/testdata/src
+kubernetes=$(sed -n 's#^\tk8s.io/kubernetes v##p' "$src/go.mod")
 
 what=${1:-cluster}
 case $what in apiserver | cluster) ;; *) echo "usage: build.sh apiserver|cluster" >&2; exit 2 ;; esac
@@ -23,7 +21,8 @@ mkdir -p "$cache/store" "$cache/bin"
 exec 9>"$cache/lock"
 flock 9
 
-export CGO_ENABLED=0 GOFLAGS="-buildvcs=false -trimpath"
+rm -rf "$cache"/work.* "$cache"/store/*.new # what a run that was killed has left
+export CGO_ENABLED=0
 arch=$(go env GOARCH)
 
 say() { echo "build.sh: $*" >&2; }
@@ -54,25 +53,17 @@ built() {
 	say "built $(basename "$path") in $((SECONDS - start)) s"
 }
 
+# build_PROGRAM OUT; the flags are those of the other builds here, so that what these compile is not compiled again.
 build_k8slab() {
-	local libs=v0.${kubernetes#1.} mod version=k8s.io/component-base/version
-	cp "$here/testdata/src/k8slab/main.go" .
-	mod=$(go mod download -json "k8s.io/kubernetes@v$kubernetes" | sed -n 's/.*"GoMod": "\(.*\)".*/\1/p')
-	# That module replaces its libraries by folders beside it; they are published under their own names.
-	{
-		printf 'module k8slab\n\ngo 1.26.0\n\ngodebug default=go1.26\n\nrequire k8s.io/kubernetes v%s\n' "$kubernetes"
-		grep -oE '^\s+k8s.io/[a-z0-9-]+ =>' "$mod" | awk -v v="$libs" '{ print "replace " $1 " => " $1 " " v }'
-	} >go.mod
-	go mod tidy
-	go build -ldflags "-s -w -X $version.gitVersion=v$kubernetes -X $version.gitMajor=1 -X $version.gitMinor=$(echo "$kubernetes" | cut -d. -f2)" -o "$1" .
+	local version=k8s.io/component-base/version.git
+	compile "-s -w -X ${version}Version=v$kubernetes -X ${version}Major=1 -X ${version}Minor=$(echo "$kubernetes" | cut -d. -f2)" "$1" ./k8slab
 }
 
-build_coredns() {
-	cp "$here/testdata/src/coredns/main.go" .
-	printf 'module coredns\n\ngo 1.26.0\n\nrequire github.com/coredns/coredns v%s\n' "$coredns" >go.mod
-	go mod tidy
-	go build -ldflags "-s -w" -o "$1" .
-}
+build_coredns() { compile "-s -w" "$1" ./coredns; }
+
+build_host_local() { compile "-s -w" "$1" github.com/containernetworking/plugins/plugins/ipam/host-local; }
+
+compile() { go -C "$src" build -buildvcs=false -ldflags "$1" -o "$2" "$3"; }
 
 # packages installs what runs containers, if root can. Nothing of it is started as a service.
 packages() {
@@ -95,15 +86,21 @@ packages() {
 		{ echo "$log" | tail -n 5 >&2; say "cannot install ${missing[*]}"; exit 1; }
 }
 
-k8slab=$(stored k8slab "$here/testdata/src/k8slab/main.go" "$kubernetes")
-built "$k8slab" build_k8slab
-for name in etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kubectl; do
-	ln -sfn "$k8slab" "$cache/bin/$name"
-done
+# program NAME LINK...: builds a program unless it is there, and links it by these names
+program() {
+	local path
+	path=$(stored "$1" "$src/go.mod" "$src/$1"/*.go)
+	built "$path" "build_${1//-/_}"
+	touch "$path"
+	shift
+	for name in "$@"; do ln -sfn "$path" "$cache/bin/$name"; done
+}
+
+program k8slab etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kubectl
 if [ "$what" = cluster ]; then
 	packages
-	dns=$(stored coredns "$here/testdata/src/coredns/main.go" "$coredns")
-	built "$dns" build_coredns
-	ln -sfn "$dns" "$cache/bin/coredns"
+	program coredns coredns
+	program host-local host-local
 fi
+find "$cache/store" -type f -mtime +30 -delete # versions that nobody wants any more
 echo "$cache/bin"

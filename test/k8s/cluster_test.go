@@ -19,25 +19,10 @@ import (
 	"github.com/weirnet/weir/test/k8s/bed"
 )
 
-const nodes = 3
-
 // TestCluster goes through the life of one cluster; its parts build on what the first ones install, and
 // each leaves the cluster as it found it.
 func TestCluster(t *testing.T) {
-	bin := bed.Require(t)
-	c := &cluster{programs: programs(t)}
-	var err error
-	c.Bed, err = bed.Open(bed.Options{Prefix: "wt", Bin: bin, Programs: c.programs, Nodes: nodes, Ephemeral: true, Log: t.Output()})
-	require.NoError(t, err)
-	t.Cleanup(func() {
-		if dir := os.Getenv("WEIR_K8S_LOGS"); dir != "" && t.Failed() {
-			c.collect(t, dir)
-		}
-		require.NoError(t, c.Down())
-		require.Empty(t, c.Traces())
-		c.Close()
-	})
-	require.NoError(t, c.Up(t.Context()))
+	c := start(t, "wt", 3)
 	for _, part := range []struct {
 		name     string
 		run      func(*cluster, *testing.T)
@@ -71,10 +56,31 @@ func TestCluster(t *testing.T) {
 	}
 }
 
-// cluster is the one of TestCluster.
+// cluster is one with nodes, and weir's programs.
 type cluster struct {
 	*bed.Bed
+	nodes    int    // numbered from 1
 	programs string // folder with weir's programs
+}
+
+// start builds a cluster without a network, which ends with the test.
+func start(t *testing.T, prefix string, nodes int) *cluster {
+	t.Helper()
+	bin := bed.Require(t)
+	c := &cluster{programs: programs(t), nodes: nodes}
+	var err error
+	c.Bed, err = bed.OpenAny(bed.Options{Prefix: prefix, Bin: bin, Programs: c.programs, Nodes: nodes, Ephemeral: true, Log: t.Output()})
+	require.NoError(t, err)
+	t.Cleanup(func() {
+		if dir := os.Getenv("WEIR_K8S_LOGS"); dir != "" && t.Failed() {
+			c.collect(t, filepath.Join(dir, t.Name()))
+		}
+		require.NoError(t, c.Down())
+		require.Empty(t, c.Traces())
+		c.Close()
+	})
+	require.NoError(t, c.Up(t.Context()))
+	return c
 }
 
 // programs gives the folder with weir's programs and the workload: those in $WEIR_BIN, as make has
@@ -143,7 +149,7 @@ func (c *cluster) applyIn(t *testing.T, namespace, name string) {
 
 // remove deletes a namespace with all that is in it, at the end of a test, and does not wait for that.
 func (c *cluster) remove(t *testing.T, namespace string) {
-	t.Cleanup(func() { c.kubectl(t, "delete", "namespace", namespace, "--wait=false") })
+	t.Cleanup(func() { c.kubectl(t, "delete", "namespace", namespace, "--wait=false", "--ignore-not-found") })
 }
 
 // exec runs the workload in a pod and gives what it printed.
@@ -202,6 +208,9 @@ func (c *cluster) explain(t *testing.T) {
 		}
 		lines := strings.Split(out, "\n")
 		t.Logf("kubectl %s\n%s", strings.Join(args, " "), strings.Join(lines[max(0, len(lines)-60):], "\n"))
+	}
+	for i := 1; i <= c.nodes; i++ {
+		t.Log(c.NodeLogs(i, 12))
 	}
 }
 

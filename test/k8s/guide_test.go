@@ -49,23 +49,33 @@ func (c *cluster) testGuide(t *testing.T) {
 		{"frontend", "backend", 8080, false}, {"other", "backend", 8080, false}, {"backend", "other", 8080, false},
 		{"other", "frontend", 8080, false}, {"frontend", name, 0, false},
 	}
+	// The backend takes nothing while its HTTP rules can't be judged, and sends nothing but questions while its DNS
+	// names can't.
+	noHTTP := []attempt{
+		{"frontend", "backend", 8080, false}, {"other", "backend", 8080, false}, {"frontend", "backend", 8081, false},
+		{"backend", "other", 8080, true}, {"other", "frontend", 8080, true}, {"backend", name, 0, true},
+	}
+	dnsOnly := []attempt{
+		{"frontend", "backend", 8080, true}, {"other", "backend", 8080, true}, {"backend", "other", 8080, false},
+		{"other", "frontend", 8080, true}, {"backend", name, 0, true},
+	}
 	layered := []attempt{
 		{"frontend", "backend", 8080, true}, {"frontend", name, 0, true}, {"other", "backend", 8080, false},
 		{"frontend", "backend", 8081, false}, {"frontend", "other", 8080, false}, {"backend", "other", 8080, false},
 		{"other", name, 0, false},
 	}
 	for _, step := range []struct {
-		name    string
-		file    string
-		refused string // part of what is found wrong with the policy; empty: it is in force
-		keep    bool   // for the next step
-		want    []attempt
+		name string
+		file string
+		told string // part of what the policy's condition says; empty: it is in force in full
+		keep bool   // for the next step
+		want []attempt
 	}{
 		{name: "no policy", want: open},
 		{name: "NetworkPolicy for the backend", file: "guide-backend-ingress.yaml", want: frontendOnly},
-		// Rules that weir does not judge are refused as a whole and say so: half of a policy would be another one.
-		{name: "HTTP rules", file: "guide-backend-http.yaml", refused: "layer 7", want: open},
-		{name: "DNS names", file: "guide-egress-dns.yaml", refused: "DNS name", want: open},
+		// Rules that weir does not enforce fail closed and say so: the policy isolates, and they grant nothing.
+		{name: "HTTP rules", file: "guide-backend-http.yaml", told: "spec.ingress[0].toPorts[0].rules: grants nothing", want: noHTTP},
+		{name: "DNS names", file: "guide-egress-dns.yaml", told: "spec.egress[0].toFQDNs: grants nothing", want: dnsOnly},
 		{name: "default deny", file: "guide-default-deny.yaml", keep: true, want: nothing},
 		{name: "layers on the default deny", file: "layered-allow.yaml", want: layered},
 	} {
@@ -76,8 +86,8 @@ func (c *cluster) testGuide(t *testing.T) {
 					defer c.kubectl(t, "-n", "production", "delete", "cnp,netpol", "--all")
 				}
 			}
-			if step.refused != "" {
-				c.wantRefused(t, step.refused)
+			if step.told != "" {
+				c.wantTold(t, step.told)
 			} else if step.file != "" && !strings.Contains(step.file, "ingress") {
 				c.wantValid(t)
 			}
@@ -131,11 +141,12 @@ func (c *cluster) conditions() (string, error) {
 	return c.Kubectl("-n", "production", "get", "cnp", "-o", `jsonpath={range .items[*]}{.metadata.name}={.status.conditions[?(@.type=="Valid")].status}:{.status.conditions[?(@.type=="Valid")].message}{"\n"}{end}`)
 }
 
-func (c *cluster) wantRefused(t *testing.T, reason string) {
+// wantTold waits until the policies are in force and say what of them is not.
+func (c *cluster) wantTold(t *testing.T, what string) {
 	t.Helper()
 	eventually(t, 20*time.Second, "the policy's status", func() error {
 		out, err := c.conditions()
-		if err == nil && (!strings.Contains(out, "=False:") || !strings.Contains(out, reason)) {
+		if err == nil && (!strings.Contains(out, "=True:") || strings.Contains(out, "=False:") || !strings.Contains(out, what)) {
 			err = fmt.Errorf("conditions: %s", out)
 		}
 		return err

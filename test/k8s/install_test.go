@@ -40,26 +40,32 @@ func values(t *testing.T) []string {
 	return v
 }
 
-// testInstall installs weir as a user would, on nodes that have no network yet.
-func (c *cluster) testInstall(t *testing.T) {
-	start := time.Now()
+// install runs cilium install with the common values and more, which win.
+func (c *cluster) install(t *testing.T, more ...string) {
+	t.Helper()
 	args := []string{"install", "--wait"}
-	for _, v := range values(t) {
+	for _, v := range append(values(t), more...) {
 		args = append(args, "--set", v)
 	}
 	out, err := c.weir(t, args...)
 	require.NoError(t, err)
 	t.Log(out)
+}
+
+// testInstall installs weir as a user would, on nodes that have no network yet.
+func (c *cluster) testInstall(t *testing.T) {
+	start := time.Now()
+	c.install(t)
 	figure(t, "cilium install --wait took %.1f s", time.Since(start).Seconds())
-	out, err = c.weir(t, "status", "--wait")
+	out, err := c.weir(t, "status", "--wait")
 	require.NoError(t, err)
 	t.Log(out)
 	c.kubectl(t, "wait", "--for=condition=Ready", "node", "--all", "--timeout=60s")
 	figure(t, "nodes are Ready %.1f s after the start of the installation", time.Since(start).Seconds())
 
 	assert.Empty(t, c.pods(t, "kube-system", "k8s-app=kube-proxy"))
-	assert.Len(t, c.pods(t, "kube-system", "k8s-app=cilium"), nodes)
-	for i := 1; i <= nodes; i++ {
+	assert.Len(t, c.pods(t, "kube-system", "k8s-app=cilium"), c.nodes)
+	for i := 1; i <= c.nodes; i++ {
 		taints := c.kubectl(t, "get", "node", bed.NodeName(i), "-o", "jsonpath={.spec.taints[*].key}")
 		assert.NotContains(t, taints, "node.cilium.io/agent-not-ready")
 		assert.Equal(t, "False", c.kubectl(t, "get", "node", bed.NodeName(i), "-o", "jsonpath={.status.conditions[?(@.type=='NetworkUnavailable')].status}"))
@@ -113,26 +119,4 @@ func (c *cluster) namespaceOf(p pod) string {
 		return "kube-system"
 	}
 	return "addresses"
-}
-
-// testUninstall removes weir, once the pods of the other parts are gone, and looks for what it leaves in
-// the API.
-func (c *cluster) testUninstall(t *testing.T) {
-	eventually(t, 2*time.Minute, "pods of the other parts end", func() error {
-		out, err := c.Kubectl("get", "namespaces", "--field-selector=status.phase=Terminating", "-o", "name")
-		if err == nil && out != "" {
-			err = fmt.Errorf("left: %s", strings.Fields(out))
-		}
-		return err
-	})
-	out, err := c.weir(t, "uninstall", "--wait")
-	require.NoError(t, err)
-	t.Log(out)
-	eventually(t, time.Minute, "agents end", func() error {
-		if left := c.pods(t, "kube-system", "k8s-app=cilium"); len(left) > 0 {
-			return fmt.Errorf("%d are left", len(left))
-		}
-		return nil
-	})
-	assert.Empty(t, c.kubectl(t, "get", "clusterrole,clusterrolebinding", "-l", "app.kubernetes.io/part-of=cilium", "-o", "name"))
 }

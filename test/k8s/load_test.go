@@ -51,7 +51,7 @@ func (c *cluster) startLoad(t *testing.T, namespace string, skip int) *load {
 		}
 	}
 	l := &load{c: c, namespace: namespace}
-	for i := 1; i <= nodes; i++ {
+	for i := 1; i <= c.nodes; i++ {
 		if i == skip {
 			continue
 		}
@@ -166,7 +166,7 @@ func (c *cluster) testRollout(t *testing.T) {
 // testNode cuts a node's power, waits until the cluster has noticed, and boots it again. Traffic
 // between the others goes on all the time.
 func (c *cluster) testNode(t *testing.T) {
-	const gone = nodes
+	gone := c.nodes
 	l := c.startLoad(t, "survivors", gone)
 	c.remove(t, "lost")
 	c.apply(t, fmt.Sprintf(`{"apiVersion": "v1", "kind": "List", "items": [
@@ -195,7 +195,7 @@ func (c *cluster) testNode(t *testing.T) {
 		_, err := c.exec("lost", "lost", "lookup", "kubernetes.default.svc.cluster.local")
 		return err
 	})
-	for i := 1; i <= nodes; i++ {
+	for i := 1; i <= c.nodes; i++ {
 		for _, ip := range lost.Status.PodIPs {
 			cmd, err := c.OnNode(t.Context(), i, filepath.Join(c.programs, "workload"), "get", "http://"+net.JoinHostPort(ip.IP, "8080")+"/hostname")
 			require.NoError(t, err)
@@ -210,11 +210,20 @@ func (c *cluster) testNode(t *testing.T) {
 func (c *cluster) testConnectivity(t *testing.T) {
 	require.NoError(t, c.Start("outside", "cp", filepath.Join(c.programs, "workload"), "serve"))
 	defer c.Stop("outside", os.Interrupt, 5*time.Second)
+	c.connectivity(t)
+}
+
+// connectivity runs cilium connectivity test, or those of its tests that flags select, with the workload that
+// serves as the outside.
+func (c *cluster) connectivity(t *testing.T, flags ...string) {
+	t.Helper()
 	start := time.Now()
-	out, err := c.weir(t, "connectivity", "test", "--cleanup", "--external-ip", bed.Outside, "--external-ip", bed.Outside6, "--external-port", "8080")
-	if err != nil {
-		t.Fatal(err)
+	out, err := c.weir(t, append([]string{"connectivity", "test", "--cleanup",
+		"--external-ip", bed.Outside, "--external-ip", bed.Outside6, "--external-port", "8080"}, flags...)...)
+	require.NoError(t, err)
+	for line := range strings.Lines(out) {
+		if strings.Contains(line, "successful") {
+			figure(t, "%s (%.0f s)", strings.TrimSpace(line), time.Since(start).Seconds())
+		}
 	}
-	lines := strings.Split(strings.TrimSpace(out), "\n")
-	figure(t, "%s (%.0f s)", lines[len(lines)-1], time.Since(start).Seconds())
 }

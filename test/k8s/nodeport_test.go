@@ -68,13 +68,13 @@ func (c *cluster) testNodePorts(t *testing.T) {
 		}
 	}
 	callers := map[string]func(...string) (string, error){"outside": outside}
-	for i := 1; i <= nodes; i++ {
+	for i := 1; i <= c.nodes; i++ {
 		callers["a pod of "+bed.NodeName(i)], callers["node "+bed.NodeName(i)] = pod(i), node(i)
 	}
 
 	t.Run("every node serves everybody", func(t *testing.T) {
 		for who, ask := range callers {
-			for i := 1; i <= nodes; i++ {
+			for i := 1; i <= c.nodes; i++ {
 				for _, a := range addresses(i) {
 					eventually(t, 10*time.Second, who+" at "+a, func() error {
 						got, err := ask("get", url(a, tcp, "/hostname"))
@@ -92,7 +92,7 @@ func (c *cluster) testNodePorts(t *testing.T) {
 	})
 	t.Run("the host port is the pod's node's", func(t *testing.T) {
 		for who, ask := range callers {
-			for i := 1; i <= nodes; i++ {
+			for i := 1; i <= c.nodes; i++ {
 				for _, a := range addresses(i) {
 					got, err := ask("get", url(a, 4080, "/hostname"))
 					if bed.NodeName(i) == home {
@@ -106,7 +106,7 @@ func (c *cluster) testNodePorts(t *testing.T) {
 		}
 	})
 	t.Run("externalTrafficPolicy Local", func(t *testing.T) {
-		for i := 1; i <= nodes; i++ {
+		for i := 1; i <= c.nodes; i++ {
 			for family, a := range addresses(i) {
 				got, err := outside("get", url(a, local, "/client"))
 				status, _ := outside("get", url(a, here.Spec.HealthCheckNodePort, "/"))

@@ -35,7 +35,8 @@ const (
 	scalePolicies   = 200
 	scaleBackends   = 10 // of each Service
 
-	residentLimit = 150 // MiB, when the agent has come to rest
+	residentLimit = 100 // MiB, when the agent has come to rest
+	peakLimit     = 130 // MiB, ever
 	readyLimit    = time.Minute
 )
 
@@ -44,7 +45,7 @@ const (
 func TestScale(t *testing.T) {
 	bin := bed.Require(t)
 	programs := programs(t)
-	b, err := bed.Open(bed.Options{Prefix: "ws", Bin: bin, Nodes: 1, APIOnly: true, Ephemeral: true, Log: t.Output()})
+	b, err := bed.OpenAny(bed.Options{Prefix: "ws", Bin: bin, Nodes: 1, APIOnly: true, Ephemeral: true, Log: t.Output()})
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		require.NoError(t, b.Down())
@@ -88,6 +89,7 @@ func TestScale(t *testing.T) {
 	time.Sleep(5 * time.Second)
 	figure(t, "500 pods replaced on other nodes: %.2f s of processor time; %s", (a.cpu() - before).Seconds(), a.usage())
 	assert.LessOrEqual(t, a.resident(), residentLimit, "MiB resident after changes")
+	assert.LessOrEqual(t, a.memory("VmHWM"), peakLimit, "MiB resident at most")
 	if t.Failed() {
 		t.Log(a.log.String())
 	}

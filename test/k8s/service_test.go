@@ -34,12 +34,12 @@ type service struct {
 func (c *cluster) testServices(t *testing.T) {
 	c.workload(t, "services")
 	pods := c.pods(t, "services", "app=echo")
-	require.Len(t, pods, 2*nodes)
+	require.Len(t, pods, 2*c.nodes)
 	var s service
 	c.get(t, &s, "-n", "services", "service", "echo")
 
 	t.Run("every backend answers, to every node", func(t *testing.T) {
-		for i := 1; i <= nodes; i++ {
+		for i := 1; i <= c.nodes; i++ {
 			client := onNode(pods, i)
 			for _, ip := range s.Spec.ClusterIPs {
 				url := "http://" + net.JoinHostPort(ip, "80") + "/hostname"
@@ -71,7 +71,7 @@ func (c *cluster) testServices(t *testing.T) {
 		}
 	})
 	t.Run("from nodes", func(t *testing.T) {
-		for i := 1; i <= nodes; i++ {
+		for i := 1; i <= c.nodes; i++ {
 			for _, ip := range s.Spec.ClusterIPs {
 				cmd, err := c.OnNode(t.Context(), i, filepath.Join(c.programs, "workload"), "get", "http://"+net.JoinHostPort(ip, "80")+"/hostname")
 				require.NoError(t, err)
@@ -83,7 +83,7 @@ func (c *cluster) testServices(t *testing.T) {
 	t.Run("to the outside as the node", func(t *testing.T) {
 		require.NoError(t, c.Start("outside", "cp", filepath.Join(c.programs, "workload"), "serve"))
 		defer c.Stop("outside", os.Interrupt, 5*time.Second)
-		for i := 1; i <= nodes; i++ {
+		for i := 1; i <= c.nodes; i++ {
 			for out, want := range map[string]string{bed.Outside: bed.NodeAddress(i).String(), bed.Outside6: bed.NodeAddress6(i).String()} {
 				var got string
 				eventually(t, 5*time.Second, out+" from "+bed.NodeName(i), func() (err error) {

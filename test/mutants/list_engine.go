@@ -100,8 +100,8 @@ var engineMutants = []mutant{
 	},
 	{
 		name: "engine/first-claim-wins", file: "core/engine/addresses.go", by: inEngine,
-		old: "ep := a.remote[cs[len(cs)-1]]",
-		new: "ep := a.remote[cs[0]]",
+		old: "ep := cs[len(cs)-1]",
+		new: "ep := cs[0]",
 		why: "an address that moved to another pod keeps the old pod's identity",
 	},
 	{

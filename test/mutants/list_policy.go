@@ -290,4 +290,40 @@ var policyMutants = []mutant{
 		new: "o.r.warn(join(o.path(), k), \"unknown field; allowed: %s\", strings.Join(allowed, \", \"))",
 		why: "a misspelt restriction of a policy is left out, and the rest takes effect",
 	},
+	{
+		name: "manifest/group-change-unheard", file: "core/manifest/groupbook.go", by: tests("./core/manifest", "./adapters/filestore"),
+		old: "return b.concerned(name, was, g)",
+		new: "return b.concerned(name, was)",
+		why: "a group that gets labels is nobody's new group: who selects it by them is not told",
+	},
+	{
+		name: "manifest/group-of-no-name", file: "core/manifest/groupbook.go", by: tests("./core/manifest"),
+		old: "\t\treturn nil\n\t}\n\tvar out []cidrGroupBody",
+		new: "\t}\n\tvar out []cidrGroupBody",
+		why: "an entry that names a missing group stands for every group",
+	},
+	{
+		name: "manifest/group-exception-half", file: "core/manifest/cidrgroup.go", by: tests("./core/manifest"),
+		old: "if e.Bits() <= p.Bits() {",
+		new: "if e.Bits() < p.Bits() {",
+		why: "a prefix of a group that is an exception as a whole is allowed",
+	},
+	{
+		name: "manifest/group-before-its-policy", file: "core/manifest/assembler.go", by: tests("./core/manifest"),
+		old: "\t\t\ta.concern(concerned, o.Key, o)\n",
+		new: "\t\t\tout = append(out, a.Put(o)...)\n",
+		why: "a policy that changes with its group is in force with the old rules and the new addresses for a moment",
+	},
+	{
+		name: "manifest/group-finding-kept", file: "core/manifest/groupbook.go", by: tests("./core/manifest", "./adapters/filestore ./fakes/cluster"),
+		old: "if delete(b.findings, k); len(findings) > 0 {",
+		new: "if len(findings) > 0 {",
+		why: "a policy is said to miss a group that has come",
+	},
+	{
+		name: "manifest/baseline-asked-early", file: "core/manifest/adminpolicy.go", by: tests("./core/manifest"),
+		old: "baselinePriority = maxTierPriority + 1",
+		new: "baselinePriority = 0",
+		why: "the BaselineAdminNetworkPolicy decides before policies of its tier that have a priority",
+	},
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/weirnet/weir/core/datapath"
 	"github.com/weirnet/weir/core/engine"
 	"github.com/weirnet/weir/core/identity"
+	"github.com/weirnet/weir/core/labels"
 	"github.com/weirnet/weir/core/policy"
 	"github.com/weirnet/weir/ports"
 )
@@ -178,8 +179,25 @@ func (s *Sim) checkPublished(n *node) {
 			s.failf("published", "%s: endpoint of pod %s is published as %+v", n.name, c.pod, e.Endpoint)
 		case len(as) != 1 || s.api.identities[e.Endpoint.Identity].Key() != as[0].Labels.Key():
 			s.failf("published", "%s: endpoint of pod %s is published with identity %s, which is %v", n.name, c.pod, e.Endpoint.Identity, s.api.identities[e.Endpoint.Identity].Strings())
+		default:
+			if in, out := s.isolated(as[0].Labels); e.Endpoint.EnforceIngress != in || e.Endpoint.EnforceEgress != out {
+				s.failf("published", "%s: endpoint of pod %s is published as isolated in ingress: %t, egress: %t; it is %t, %t", n.name, c.pod,
+					e.Endpoint.EnforceIngress, e.Endpoint.EnforceEgress, in, out)
+			}
 		}
 	}
+}
+
+// isolated reads from the policies in which directions they isolate who has such labels.
+func (s *Sim) isolated(ls labels.Set) (ingress, egress bool) {
+	for _, p := range s.policies() {
+		for _, spec := range p.Specs {
+			if spec.Tier == policy.TierOrdinary && spec.Subject.Matches(ls) {
+				ingress, egress = ingress || spec.IsolateIngress, egress || spec.IsolateEgress
+			}
+		}
+	}
+	return ingress, egress
 }
 
 // ruleSet is the policy table, ready to be asked.

@@ -73,6 +73,7 @@ type node struct {
 	agent           *exec.Cmd
 	log             *bytes.Buffer
 	environment     []string
+	arguments       []string // of the agent, more of them
 }
 
 func newNode(t *testing.T, name string) *node {
@@ -171,7 +172,7 @@ func (n *node) command(program string, args ...string) *exec.Cmd {
 func (n *node) start() {
 	n.t.Helper()
 	n.log = &bytes.Buffer{}
-	n.agent = n.command(filepath.Join(programs, "weir-agent"), "--config-dir", n.config)
+	n.agent = n.command(filepath.Join(programs, "weir-agent"), append([]string{"--config-dir", n.config}, n.arguments...)...)
 	n.agent.Env = append(n.agent.Env, n.environment...)
 	n.agent.Stdout, n.agent.Stderr = n.log, n.log
 	require.NoError(n.t, n.agent.Start())

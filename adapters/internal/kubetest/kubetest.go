@@ -11,17 +11,20 @@ package kubetest
 import (
 	"encoding/base64"
 	"fmt"
+	"net"
 	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
 	"sync"
 	"testing"
 	"time"
 
 	"k8s.io/client-go/rest"
+
+	"github.com/weirnet/weir/adapters/internal/needs"
+	"github.com/weirnet/weir/test/authority"
 )
 
 // readyTimeout is how long the servers may take until they answer; a busy machine needs ten seconds.
@@ -39,7 +42,7 @@ type Cluster struct {
 	bin  string
 	dir  string
 	lock *os.File
-	pki  *authority
+	pki  *authority.Authority
 	http *http.Client
 
 	etcdPort, apiPort int
@@ -82,10 +85,7 @@ func Start(t testing.TB) *Cluster {
 	t.Helper()
 	bin, err := binaries()
 	if err != nil {
-		if slices.Contains(strings.Split(os.Getenv("REQUIRE"), ","), "kube") {
-			t.Fatalf("REQUIRE names kube, but %v", err)
-		}
-		t.Skip(err)
+		needs.Missing(t, "kube", err.Error())
 	}
 	shared.Lock()
 	defer shared.Unlock()
@@ -152,7 +152,7 @@ func launchOnce(bin string) (c *Cluster, err error) {
 	if c.dir, c.lock, err = makeDir(); err != nil {
 		return c, err
 	}
-	if c.pki, err = newAuthority(c.dir); err != nil {
+	if err = c.writeCredentials(); err != nil {
 		return c, err
 	}
 	if c.etcdPort, c.apiPort, err = freePorts(); err != nil {
@@ -164,13 +164,13 @@ func launchOnce(bin string) (c *Cluster, err error) {
 	if c.http, err = rest.HTTPClientFor(c.Config); err != nil {
 		return c, fmt.Errorf("client: %w", err)
 	}
-	c.Kubeconfig = filepath.Join(c.dir, "kubeconfig")
+	c.Kubeconfig = c.path("kubeconfig")
 	if err = os.WriteFile(c.Kubeconfig, kubeconfig(c.Config), 0o600); err != nil {
 		return c, fmt.Errorf("write kubeconfig: %w", err)
 	}
 	etcd := fmt.Sprintf("http://127.0.0.1:%d", c.etcdPort)
-	c.etcd, err = start(filepath.Join(c.dir, "etcd.log"), filepath.Join(bin, "etcd"),
-		"--data-dir", filepath.Join(c.dir, "etcd"), "--unsafe-no-fsync", "--log-level", "warn",
+	c.etcd, err = start(c.path("etcd.log"), filepath.Join(bin, "etcd"),
+		"--data-dir", c.path("etcd"), "--unsafe-no-fsync", "--log-level", "warn",
 		"--listen-client-urls", etcd, "--advertise-client-urls", etcd,
 		"--listen-peer-urls", "http://127.0.0.1:0")
 	if err != nil {
@@ -179,17 +179,32 @@ func launchOnce(bin string) (c *Cluster, err error) {
 	return c, c.startAPI()
 }
 
+// writeCredentials makes the cluster's authority and writes what the API server reads.
+func (c *Cluster) writeCredentials() (err error) {
+	if c.pki, err = authority.New("kubetest-ca", 48*time.Hour); err != nil {
+		return err
+	}
+	files, err := c.pki.APIServer([]string{"localhost"}, []net.IP{net.IPv4(127, 0, 0, 1)})
+	if err != nil {
+		return err
+	}
+	return authority.Write(c.dir, files)
+}
+
+// path is where a file of the cluster lies.
+func (c *Cluster) path(name string) string { return filepath.Join(c.dir, name) }
+
 // startAPI starts the API server and waits until it is ready.
 func (c *Cluster) startAPI() error {
-	api, err := start(filepath.Join(c.dir, "kube-apiserver.log"), filepath.Join(c.bin, "kube-apiserver"),
+	api, err := start(c.path("kube-apiserver.log"), filepath.Join(c.bin, "kube-apiserver"),
 		"--etcd-servers", fmt.Sprintf("http://127.0.0.1:%d", c.etcdPort),
 		"--bind-address", "127.0.0.1", "--secure-port", fmt.Sprint(c.apiPort),
 		// What the default/kubernetes Service leads to may not be a loopback address.
 		"--advertise-address", "192.0.2.1",
-		"--tls-cert-file", c.pki.path("server.crt"), "--tls-private-key-file", c.pki.path("server.key"),
-		"--client-ca-file", c.pki.path("ca.crt"),
+		"--tls-cert-file", c.path("server.crt"), "--tls-private-key-file", c.path("server.key"),
+		"--client-ca-file", c.path("ca.crt"),
 		"--service-account-issuer", "https://kubernetes.default.svc.cluster.local",
-		"--service-account-key-file", c.pki.path("sa.key"), "--service-account-signing-key-file", c.pki.path("sa.key"),
+		"--service-account-key-file", c.path("sa.key"), "--service-account-signing-key-file", c.path("sa.key"),
 		"--service-cluster-ip-range", "10.96.0.0/16,fd00:10:96::/112",
 		"--authorization-mode", "Node,RBAC", "--allow-privileged=true", "--disable-admission-plugins", "ServiceAccount",
 	)

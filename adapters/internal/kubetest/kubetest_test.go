@@ -14,6 +14,8 @@ import (
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
 	"k8s.io/client-go/rest"
+
+	"github.com/weirnet/weir/adapters/internal/needs"
 )
 
 func TestMain(m *testing.M) { os.Exit(Shared(m)) }
@@ -85,7 +87,7 @@ func TestKubeconfigIsWhatKubectlReads(t *testing.T) {
 	c := Start(t)
 	kubectl, err := exec.LookPath(c.bin + "/kubectl")
 	if err != nil {
-		t.Skip(err)
+		needs.Missing(t, "kube", err.Error())
 	}
 	out, err := exec.Command(kubectl, "--kubeconfig", c.Kubeconfig, "get", "namespaces", "-o", "name").CombinedOutput()
 	require.NoError(t, err, "%s", out)

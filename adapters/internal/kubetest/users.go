@@ -61,14 +61,14 @@ func object(version, kind, name string) map[string]any {
 func (c *Cluster) anonymous() *rest.Config {
 	return &rest.Config{
 		Host:            fmt.Sprintf("https://127.0.0.1:%d", c.apiPort),
-		TLSClientConfig: rest.TLSClientConfig{CAData: c.pki.caPEM},
+		TLSClientConfig: rest.TLSClientConfig{CAData: c.pki.Cert},
 		QPS:             -1,
 	}
 }
 
 // config is a configuration with a client certificate.
 func (c *Cluster) config(user string, groups ...string) (*rest.Config, error) {
-	cert, key, err := c.pki.client(user, groups...)
+	cert, key, err := c.pki.Client(user, groups...)
 	if err != nil {
 		return nil, err
 	}

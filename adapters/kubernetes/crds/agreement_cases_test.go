@@ -59,7 +59,7 @@ func cases() []agreementCase {
 
 	ok("entities", ingress(`{"fromEntities":["all","world","world-ipv4","world-ipv6","cluster","host","remote-node","init","ingress","unmanaged","health","kube-apiserver","none"]}`))
 	bad("unknown entity", ingress(`{"fromEntities":["worlds"]}`), "supported values")
-	but("cluster-mesh", "the entity of other clusters", ingress(`{"fromEntities":["cluster-mesh"]}`))
+	ok("the entity of other clusters", ingress(`{"fromEntities":["cluster-mesh"]}`))
 	ok("one kind of peers beside an empty one", ingress(`{"fromEndpoints":[],"fromEntities":["world"]}`))
 	for _, s := range []struct {
 		name string
@@ -80,14 +80,17 @@ func cases() []agreementCase {
 	ok("no requirements", ingress(`{"fromRequires":[]}`))
 	bad("requirements", ingress(`{"fromRequires":[{}]}`), "fromRequires")
 	bad("requirements to send to", egress(`{"toRequires":[{}]}`), "toRequires")
-	but("nodes and groups as peers", "nodes", ingress(`{"fromNodes":[{}]}`))
-	but("nodes and groups as peers", "groups", egress(`{"toGroups":[{"aws":{}}]}`))
-	but("services", "services", egress(`{"toServices":[{"k8sService":{"serviceName":"a"}}]}`))
-	but("DNS names", "DNS names", egress(`{"toFQDNs":[{"matchName":"a.b"},{"matchPattern":"*.c"}]}`))
+	ok("nodes", ingress(`{"fromNodes":[{}]}`))
+	ok("groups", egress(`{"toGroups":[{"aws":{}}]}`))
+	ok("services", egress(`{"toServices":[{"k8sService":{"serviceName":"a"}}]}`))
+	ok("DNS names", egress(`{"toFQDNs":[{"matchName":"a.b"},{"matchPattern":"*.c"}]}`))
+	bad("service selector that selects nothing", egress(`{"toServices":[{"k8sServiceSelector":{}}]}`), "selector")
+	bad("nodes by a key of wrong form", ingress(`{"fromNodes":[{"matchExpressions":[{"key":"a b","operator":"Exists"}]}]}`), "key")
+	bad("a group of nobody", egress(`{"toGroups":[{"gcp":{}}]}`), "unknown field")
 	bad("name and pattern", egress(`{"toFQDNs":[{"matchName":"a.b","matchPattern":"*"}]}`), "oneOf")
 	bad("name of wrong form", egress(`{"toFQDNs":[{"matchName":"a b"}]}`), "matchName")
 	ok("no authentication", ingress(`{"fromEndpoints":[{}],"authentication":{"mode":"disabled"}}`))
-	but("mutual authentication", "authentication", ingress(`{"authentication":{"mode":"required"}}`))
+	ok("authentication", ingress(`{"authentication":{"mode":"required"}}`))
 	bad("unknown authentication", ingress(`{"authentication":{"mode":"maybe"}}`), "supported values")
 	bad("authentication without a mode", ingress(`{"authentication":{}}`), "mode")
 	bad("authentication of what is denied", spec(`"ingressDeny":[{"authentication":{"mode":"disabled"}}]`), "unknown field")
@@ -98,7 +101,20 @@ func cases() []agreementCase {
 	}
 	ok("prefix with exceptions", egress(`{"toCIDRSet":[{"cidr":"10.0.0.0/8","except":["10.1.0.0/16","10.0.0.0/8"]}]}`))
 	but("an exception outside of the prefix", "exception outside", egress(`{"toCIDRSet":[{"cidr":"10.0.0.0/8","except":["11.0.0.0/16"]}]}`))
-	but("CIDR groups", "group", egress(`{"toCIDRSet":[{"cidrGroupRef":"g"},{"cidrGroupSelector":{}}]}`))
+	ok("CIDR groups", egress(`{"toCIDRSet":[{"cidrGroupRef":"g.a-1"},{"cidrGroupSelector":{}},{"cidrGroupSelector":{"matchLabels":{"k8s:a.b/c":"d"},"matchExpressions":[{"key":"controller-uid","operator":"In","values":["1"]},{"key":"reserved:host","operator":"DoesNotExist"}]}}]}`))
+	ok("CIDR groups denied in specs", specs(`"ingressDeny":[{"fromCIDRSet":[{"cidrGroupRef":"g"}]}]`))
+	ok("CIDR groups with exceptions", egress(`{"toCIDRSet":[{"cidrGroupRef":"g","except":["10.1.0.0/16","::/0"]},{"cidrGroupSelector":{},"except":[]}]}`))
+	bad("group and labels of groups", egress(`{"toCIDRSet":[{"cidrGroupSelector":{},"cidrGroupRef":"g"}]}`), "oneOf")
+	for _, name := range []string{"", "A", "a b", "-a", "a.", "a..b", strings.Repeat("x", 254)} {
+		bad("group "+name, egress(`{"toCIDRSet":[{"cidrGroupRef":"`+name+`"}]}`), "cidrGroupRef")
+	}
+	bad("group that is no name", egress(`{"toCIDRSet":[{"cidrGroupRef":7}]}`), "cidrGroupRef")
+	bad("exception of a group that is no prefix", egress(`{"toCIDRSet":[{"cidrGroupRef":"g","except":["10.0.0.1"]}]}`), "except[0]")
+	bad("labels of groups of wrong form", egress(`{"toCIDRSet":[{"cidrGroupSelector":{"matchLabels":{"a":"n o"}}}]}`), "")
+	bad("unknown operator on groups", egress(`{"toCIDRSet":[{"cidrGroupSelector":{"matchExpressions":[{"key":"a","operator":"Gt","values":["1"]}]}}]}`), "supported values")
+	bad("key of groups", egress(`{"toCIDRSet":[{"cidrGroupSelector":{"matchExpressions":[{"key":"foo:a","operator":"Exists"}]}}]}`), "key")
+	but("keys of matchLabels", "a key of groups in matchLabels", egress(`{"toCIDRSet":[{"cidrGroupSelector":{"matchLabels":{"foo:a":""}}}]}`))
+	but("an exception outside of the prefix", "exception outside, group beside", egress(`{"toCIDRSet":[{"cidr":"10.0.0.0/8","except":["11.0.0.0/16"]},{"cidrGroupRef":"g"}]}`))
 	bad("no prefix", egress(`{"toCIDRSet":[{}]}`), "oneOf")
 	bad("exceptions from nothing", egress(`{"toCIDRSet":[{"except":["10.0.0.0/8"]}]}`), "oneOf")
 	bad("prefix and group", egress(`{"toCIDRSet":[{"cidr":"10.0.0.0/8","cidrGroupRef":"g"}]}`), "oneOf")
@@ -151,13 +167,29 @@ func cases() []agreementCase {
 	but("pods of another namespace", "another namespace", `"spec":{"endpointSelector":{"matchLabels":{"k8s:io.kubernetes.pod.namespace":"other"}},"ingress":[{}]}`)
 
 	ok("no rules for what is said", l7(http, `{}`))
-	but("layer 7", "HTTP", l7(http, `{"http":[{"method":"GET","path":"/a"}]}`))
-	but("layer 7", "HTTP on a named port", l7(`{"port":"web","protocol":"TCP"}`, `{"http":[{}]}`))
-	but("layer 7", "DNS", l7(`{"port":"53","protocol":"ANY"},{"port":"53"},{"port":"53","protocol":"UDP"}`, `{"dns":[{"matchPattern":"*"}]}`))
-	but("layer 7", "Kafka", l7(http, `{"kafka":[{"role":"produce","topic":"a"}]}`))
-	but("layer 7", "a parser", l7(http, `{"l7proto":"memcached","l7":[{"command":"get"}]}`))
-	but("layer 7", "server names", egress(`{"toPorts":[{"ports":[`+http+`],"serverNames":["a.b"]}]}`))
-	but("layer 7", "listener", egress(`{"toPorts":[{"ports":[`+http+`],"listener":{"envoyConfig":{"name":"a"},"name":"b"}}]}`))
+	ok("HTTP", l7(http, `{"http":[{"method":"GET","path":"/a"}]}`))
+	ok("HTTP on a named port", l7(`{"port":"web","protocol":"TCP"}`, `{"http":[{}]}`))
+	ok("DNS", l7(`{"port":"53","protocol":"ANY"},{"port":"53"},{"port":"53","protocol":"UDP"}`, `{"dns":[{"matchPattern":"*"}]}`))
+	ok("Kafka", l7(http, `{"kafka":[{"role":"produce","topic":"a"}]}`))
+	ok("a parser", l7(http, `{"l7proto":"memcached","l7":[{"command":"get"}]}`))
+	ok("server names", egress(`{"toPorts":[{"ports":[`+http+`],"serverNames":["a.b"]}]}`))
+	ok("listener", egress(`{"toPorts":[{"ports":[`+http+`],"listener":{"envoyConfig":{"name":"a"},"name":"b"}}]}`))
+	ok("every HTTP request", l7(http, `{"http":[{}]}`))
+	ok("headers", l7(http, `{"http":[{"headers":["A: b"],"headerMatches":[{"name":"A","value":"b","mismatch":"LOG","secret":{"name":"s","namespace":"n"}}]}]}`))
+	ok("TLS", egress(`{"toPorts":[{"ports":[`+http+`],"terminatingTLS":{"secret":{"name":"s"}},"originatingTLS":{"secret":{"name":"s"},"trustedCA":"a"}}]}`))
+	ok("empty lists of what is said", l7(`{"port":"0"}`, `{"http":[],"dns":[],"kafka":[],"l7":[]}`))
+	bad("unknown reaction to a header", l7(http, `{"http":[{"headerMatches":[{"name":"A","mismatch":"DROP"}]}]}`), "supported values")
+	bad("a header without a name", l7(http, `{"http":[{"headerMatches":[{"name":""}]}]}`), "name")
+	bad("TLS without a secret", egress(`{"toPorts":[{"ports":[`+http+`],"terminatingTLS":{}}]}`), "secret")
+	bad("no server names", egress(`{"toPorts":[{"ports":[`+http+`],"serverNames":[]}]}`), "serverNames")
+	bad("server name of wrong form", egress(`{"toPorts":[{"ports":[`+http+`],"serverNames":["a..b"]}]}`), "serverNames")
+	bad("listener without its object", egress(`{"toPorts":[{"ports":[`+http+`],"listener":{"name":"b"}}]}`), "envoyConfig")
+	bad("listener with a large number", egress(`{"toPorts":[{"ports":[`+http+`],"listener":{"envoyConfig":{"name":"a"},"name":"b","priority":101}}]}`), "priority")
+	bad("topic of wrong form", l7(http, `{"kafka":[{"topic":"a b"}]}`), "topic")
+	bad("unknown role", l7(http, `{"kafka":[{"role":"read"}]}`), "supported values")
+	bad("DNS by name and pattern", l7(`{"port":"53"}`, `{"dns":[{"matchName":"a","matchPattern":"*"}]}`), "oneOf")
+	but("regular expressions", "a path that is no expression", l7(http, `{"http":[{"path":"/("}]}`))
+	but("a range of ports for DNS", "DNS on a range", l7(`{"port":"53","endPort":54}`, `{"dns":[{"matchPattern":"*"}]}`))
 	bad("HTTP on UDP", l7(`{"port":"80","protocol":"UDP"}`, `{"http":[{}]}`), "anyOf")
 	bad("HTTP on any protocol", l7(`{"port":"80"}`, `{"http":[{}]}`), "anyOf")
 	bad("HTTP on TCP and UDP", l7(http+`,{"port":"80","protocol":"UDP"}`, `{"http":[{}]}`), "anyOf")
@@ -186,4 +218,22 @@ func clusterwideCases() []agreementCase {
 		{name: "no spec", spec: `"status":{}`, refused: true, says: "want spec"},
 		{name: "two kinds of peers", spec: ingress(`{"fromEndpoints":[{}],"fromEntities":["world"]}`), refused: true, says: "one kind of peers"},
 	}
+}
+
+func groupCases() []agreementCase {
+	out := []agreementCase{
+		{name: "prefixes", spec: `"spec":{"externalCIDRs":["10.0.0.0/8","0.0.0.0/0","::/0","2001:DB8::/32","10.1.2.3/8","10.0.0.0/8"]}`},
+		{name: "empty", spec: `"spec":{"externalCIDRs":[]}`},
+		{name: "without a list", spec: `"spec":{}`, refused: true, says: "externalCIDRs"},
+		{name: "with null for the list", spec: `"spec":{"externalCIDRs":null}`, refused: true, says: "externalCIDRs"},
+		{name: "without a spec", spec: `"spec":null`, refused: true, says: "spec"},
+		{name: "with text for the list", spec: `"spec":{"externalCIDRs":"10.0.0.0/8"}`, refused: true, says: "externalCIDRs"},
+		{name: "with an empty entry", spec: `"spec":{"externalCIDRs":[null]}`, refused: true, says: "externalCIDRs[0]"},
+		{name: "with an unknown field", spec: `"spec":{"externalCIDRs":[],"except":[]}`, refused: true, says: "unknown field"},
+		{name: "with an unknown field at the top", spec: `"spec":{"externalCIDRs":[]},"status":{}`, refused: true, says: "unknown field"},
+	}
+	for _, p := range []string{"10.0.0.0/33", "10.0.0.0", "10.0.0/8", "010.0.0.0/8", "10.0.0.0/08", "::ffff:10.0.0.0/104", "fe80::1%eth0/64", "", "a"} {
+		out = append(out, agreementCase{name: "with prefix " + p, spec: `"spec":{"externalCIDRs":["` + p + `"]}`, refused: true, says: "externalCIDRs[0]"})
+	}
+	return out
 }

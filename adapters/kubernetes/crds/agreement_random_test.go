@@ -99,8 +99,16 @@ func (s source) entry(section string) map[string]any {
 		case 5:
 			out[prefix+"CIDRSet"] = s.some(2, func() any {
 				m := map[string]any{}
-				if !s.chance(faults) {
+				switch {
+				case s.chance(4):
+					m["cidrGroupRef"] = s.pick(values("g", "a.b-1"), values("", "A", "-", 7))
+				case s.chance(6):
+					m["cidrGroupSelector"] = s.selector()
+				case !s.chance(faults):
 					m["cidr"] = s.prefix()
+				}
+				if s.chance(faults) {
+					m["cidrGroupRef"] = "h"
 				}
 				if s.chance(2) {
 					m["except"] = s.some(2, s.prefix)
@@ -122,13 +130,54 @@ func (s source) entry(section string) map[string]any {
 			if s.chance(10) {
 				return map[string]any{}
 			}
-			return map[string]any{"ports": s.some(3, s.port)}
+			entry := map[string]any{"ports": s.some(3, s.port)}
+			if s.chance(3) {
+				s.layer7(entry)
+			}
+			return entry
 		})
 	}
 	if out["toPorts"] == nil && s.chance(3) || s.chance(faults) {
 		out["icmps"] = s.some(2, func() any { return map[string]any{"fields": s.some(3, s.icmp)} })
 	}
 	return out
+}
+
+// layer7 adds what may be said on the ports of an entry.
+func (s source) layer7(entry map[string]any) {
+	dns := s.chance(3)
+	if !s.chance(4) { // mostly ports that can have it
+		port := map[string]any{"port": s.pick(values("80", "web"), values("0", "00"))}
+		if protocol := s.pick(values("TCP"), values("UDP", "ANY", "SCTP")); !dns || s.chance(2) {
+			port["protocol"] = protocol
+		}
+		entry["ports"] = []any{port}
+	}
+	rules := map[string]any{}
+	if dns || s.chance(faults) {
+		rules["dns"] = s.some(2, func() any {
+			return s.pick(values(map[string]any{"matchName": "a.b."}, map[string]any{"matchPattern": "*"}), values(map[string]any{"matchName": "*"}, map[string]any{}))
+		})
+	}
+	if !dns || s.chance(faults) {
+		field := s.pick(values("http", "kafka", "l7"), nil).(string)
+		rules[field] = s.some(2, func() any {
+			switch field {
+			case "http":
+				return s.pick(values(map[string]any{}, map[string]any{"path": "/a", "method": "GET|HEAD"}), values(map[string]any{"path": 1}, "GET"))
+			case "kafka":
+				return s.pick(values(map[string]any{}, map[string]any{"role": "produce", "topic": "a"}), values(map[string]any{"role": "produce", "apiKey": "a"}, map[string]any{"topic": "/"}))
+			}
+			return s.pick(values(map[string]any{"a": "b"}), values(map[string]any{"a": 1}))
+		})
+		if field == "l7" && !s.chance(faults) {
+			rules["l7proto"] = "x"
+		}
+	}
+	entry["rules"] = rules
+	if s.chance(10) {
+		entry["serverNames"] = append(s.some(1, func() any { return "a.b" }), s.pick(values("**.c"), values("a..b", "")))
+	}
 }
 
 func (s source) prefix() any {

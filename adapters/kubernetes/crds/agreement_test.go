@@ -26,20 +26,15 @@ type exception struct {
 }
 
 const (
-	unsupported = "part of the API, and not judged by weir: the object may be stored, and takes effect when weir learns it"
+	unsupported = "part of the API, and nothing of it can be enforced: the object may be stored, and takes effect when weir learns it"
 	tooDear     = "CEL could say it, but for the longest lists that fit into a request it would cost more than the API server grants"
 	noWords     = "schemas have no words for it"
 )
 
 var exceptions = []exception{
-	{"layer 7", unsupported, []string{"layer 7 is not judged"}},
-	{"DNS names", unsupported, []string{"rules by DNS name are not supported"}},
-	{"services", unsupported, []string{"rules by service are not supported"}},
-	{"nodes and groups as peers", unsupported, []string{"not supported; allowed: Endpoints, Entities"}},
-	{"CIDR groups", unsupported, []string{"CIDR groups are not supported"}},
 	{"policies for nodes", unsupported, []string{"policies for nodes are not supported"}},
-	{"mutual authentication", unsupported, []string{"mutual authentication is not supported"}},
-	{"cluster-mesh", unsupported, []string{`unknown entity "cluster-mesh"`}},
+	{"a range of ports for DNS", tooDear, []string{"rules for DNS need single ports"}},
+	{"regular expressions", noWords, []string{"is not a regular expression"}},
 	{"a range that ends before it begins", tooDear, []string{"is less than port"}},
 	{"an exception outside of the prefix", tooDear, []string{"is not a part of"}},
 	{"keys of matchLabels", tooDear, []string{"unknown label source", "is not a label key", "no such reserved label"}},
@@ -67,8 +62,11 @@ type verdicts struct {
 func judge(t require.TestingT, ctx context.Context, client dynamic.Interface, doc map[string]any) verdicts {
 	u := &unstructured.Unstructured{Object: doc}
 	resource := "ciliumnetworkpolicies"
-	if u.GetKind() == manifest.KindCiliumClusterwideNetworkPolicy {
+	switch u.GetKind() {
+	case manifest.KindCiliumClusterwideNetworkPolicy:
 		resource = "ciliumclusterwidenetworkpolicies"
+	case manifest.KindCiliumCIDRGroup:
+		resource = "ciliumcidrgroups"
 	}
 	dry := strict
 	dry.DryRun = []string{metav1.DryRunAll}
@@ -126,7 +124,7 @@ type agreementCase struct {
 
 func (c agreementCase) run(t *testing.T, ctx context.Context, client dynamic.Interface, kind string) {
 	namespace := `,"namespace":"shop"`
-	if kind == manifest.KindCiliumClusterwideNetworkPolicy {
+	if kind != manifest.KindCiliumNetworkPolicy {
 		namespace = ""
 	}
 	var doc map[string]any
@@ -159,6 +157,9 @@ func TestAgreement(t *testing.T) {
 	}
 	for _, c := range clusterwideCases() {
 		t.Run("clusterwide "+c.name, func(t *testing.T) { c.run(t, ctx, client, manifest.KindCiliumClusterwideNetworkPolicy) })
+	}
+	for _, c := range groupCases() {
+		t.Run("group "+c.name, func(t *testing.T) { c.run(t, ctx, client, manifest.KindCiliumCIDRGroup) })
 	}
 	used := map[string]bool{}
 	for _, c := range append(cases(), clusterwideCases()...) {

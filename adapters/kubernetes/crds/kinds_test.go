@@ -162,7 +162,7 @@ func TestTables(t *testing.T) {
 	policy := cells("/apis/cilium.io/v2/ciliumnetworkpolicies")
 	assert.Equal(t, []string{"default-deny", "True"}, []string{policy[0], policy[2]})
 	assert.Equal(t, []string{"lan-pool", "false", "False", "254"}, cells("/apis/cilium.io/v2/ciliumloadbalancerippools")[:4])
-	assert.Equal(t, []string{"backend-1", "12345", "enforcing", "<status disabled>", "ready", "10.0.0.7", "fd00::7"}, cells("/apis/cilium.io/v2/ciliumendpoints"))
+	assert.Equal(t, []string{"backend-1", "12345", "enforcing", "disabled", "ready", "10.0.0.7", "fd00::7"}, cells("/apis/cilium.io/v2/ciliumendpoints"))
 	assert.Equal(t, []string{"node-a", "10.0.0.1", "192.0.2.2"}, cells("/apis/cilium.io/v2/ciliumnodes")[:3])
 	assert.Equal(t, []string{"12345", "production"}, cells("/apis/cilium.io/v2/ciliumidentities")[:2])
 	session := cells("/apis/cilium.io/v2alpha1/ciliumbgppeeringstatuses")

@@ -13,6 +13,8 @@ import (
 	"strings"
 	"time"
 
+	"k8s.io/apimachinery/pkg/labels"
+
 	"github.com/weirnet/weir/core/ipam"
 )
 
@@ -35,6 +37,7 @@ type Config struct {
 	QPS                float32
 	Burst              int
 	ServeAddr          string // of /healthz
+	MetricsAddr        string // of /metrics; empty: none are served
 
 	LeaseDuration, RenewDeadline, RetryPeriod time.Duration
 
@@ -45,6 +48,10 @@ type Config struct {
 
 	IdentityGC, IdentityTimeout time.Duration
 	EndpointGC, NodeGC          time.Duration
+
+	// UnmanagedPods is the time between searches for pods of UnmanagedSelector that are older than the network.
+	UnmanagedPods     time.Duration
+	UnmanagedSelector string
 
 	EndpointSlices bool
 	SliceSize      int
@@ -69,6 +76,7 @@ type draft struct {
 	v4, v6         bool
 	v4CIDR, v6CIDR []netip.Prefix
 	v4Mask, v6Mask int
+	metrics        bool
 }
 
 // Settings lists every key that the operator reads, in the order of the help.
@@ -80,6 +88,8 @@ func Settings() []Setting {
 		{"operator-k8s-client-qps", "100", "requests to the API server a second", rate(func(d *draft) *float32 { return &d.QPS })},
 		{"operator-k8s-client-burst", "200", "requests to the API server at once", number(1, 10000, func(d *draft, n int) { d.Burst = n })},
 		{"operator-api-serve-addr", ":9234", "address on which /healthz is served", text(func(d *draft) *string { return &d.ServeAddr })},
+		{"enable-metrics", "true", "serve metrics", boolean(func(d *draft) *bool { return &d.metrics })},
+		{"operator-prometheus-serve-addr", ":9963", "address on which /metrics is served", text(func(d *draft) *string { return &d.MetricsAddr })},
 		{"leader-election-lease-duration", "15s", "time after which another replica takes over from one that is silent", duration(time.Second, func(d *draft) *time.Duration { return &d.LeaseDuration })},
 		{"leader-election-renew-deadline", "10s", "time after which a leader that cannot renew its lease stops", duration(time.Second, func(d *draft) *time.Duration { return &d.RenewDeadline })},
 		{"leader-election-retry-period", "2s", "time between looks at the lease", duration(100*time.Millisecond, func(d *draft) *time.Duration { return &d.RetryPeriod })},
@@ -95,6 +105,8 @@ func Settings() []Setting {
 		{"identity-heartbeat-timeout", "30m", "time that an identity has to be unused before it goes", duration(time.Second, func(d *draft) *time.Duration { return &d.IdentityTimeout })},
 		{"cilium-endpoint-gc-interval", "5m", "time between searches for endpoints without a pod (0: never)", duration(0, func(d *draft) *time.Duration { return &d.EndpointGC })},
 		{"nodes-gc-interval", "5m", "time between searches for CiliumNodes without a Node, and time that one is kept (0: for ever)", duration(0, func(d *draft) *time.Duration { return &d.NodeGC })},
+		{"unmanaged-pod-watcher-interval", "15s", "time between searches for pods that started before the network and have to be made anew (0: never); a number alone is seconds", setUnmanaged},
+		{"pod-restart-selector", "k8s-app=kube-dns", "label selector of pods that are made anew when they started before the network", setSelector},
 		{"enable-cilium-endpoint-slice", "false", "publish endpoints in slices too", boolean(func(d *draft) *bool { return &d.EndpointSlices })},
 		{"ces-max-ciliumendpoints-per-ces", "100", "endpoints in a slice", number(1, 1000, func(d *draft, n int) { d.SliceSize = n })},
 		{"cilium-pod-namespace", cmp.Or(os.Getenv("CILIUM_K8S_NAMESPACE"), "kube-system"), "namespace of the agents' pods and of the lease", text(func(d *draft) *string { return &d.Namespace })},
@@ -128,6 +140,9 @@ func NewConfig(values map[string]string) (Config, error) {
 }
 
 func (d *draft) finish() (Config, error) {
+	if !d.metrics {
+		d.MetricsAddr = ""
+	}
 	if !d.v4 && !d.v6 {
 		return Config{}, errors.New("configuration: enable-ipv4 and enable-ipv6 are both false: pods need one of them")
 	}
@@ -244,6 +259,22 @@ func cidrs(field func(*draft) *[]netip.Prefix) func(*draft, string) error {
 		}
 		return nil
 	}
+}
+
+// setUnmanaged reads a duration; old configurations have a number of seconds.
+func setUnmanaged(d *draft, s string) error {
+	if _, err := strconv.ParseUint(s, 10, 31); err == nil {
+		s += "s"
+	}
+	return duration(0, func(d *draft) *time.Duration { return &d.UnmanagedPods })(d, s)
+}
+
+func setSelector(d *draft, s string) error {
+	if _, err := labels.Parse(s); err != nil {
+		return fmt.Errorf("want a label selector such as k8s-app=kube-dns: %w", err)
+	}
+	d.UnmanagedSelector = s
+	return nil
 }
 
 func setIPAM(d *draft, s string) error {

@@ -56,13 +56,16 @@ func (op *Operator) duties(c *clients) (out []duty, err error) {
 	add("readiness", readiness.run, nodes.informer, agents.informer)
 	add("node-gc", (&nodeGC{op: op, clients: c, nodes: nodes, agentNodes: agentNodes}).run, nodes.informer, agentNodes.informer)
 	add("endpoint-gc", (&endpointGC{op: op, clients: c, log: op.log.With("duty", "endpoint-gc"), nodes: nodes}).run, nodes.informer)
+	if op.config.UnmanagedPods > 0 {
+		add("unmanaged-pods", newUnmanagedDuty(op, c, agents).run, agents.informer)
+	}
 	identities, err := newIdentityGC(op, c)
 	if err != nil {
 		return nil, err
 	}
 	add("identity-gc", identities.run)
 
-	groups, err := newView(listWatch(c.dynamic, ciliumCIDRGroups), unstructuredExample, convertName)
+	groups, err := newView(listWatch(c.dynamic, ciliumCIDRGroups), unstructuredExample, convertGroup)
 	if err != nil {
 		return nil, err
 	}

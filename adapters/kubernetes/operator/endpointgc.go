@@ -143,8 +143,10 @@ func (g *endpointGC) remove(ctx context.Context, e *metav1.ObjectMeta, why strin
 	case apierrors.IsNotFound(err), apierrors.IsConflict(err):
 		return nil // gone already, or somebody looks after it
 	case err != nil:
+		g.op.metrics.endpointObjects.WithLabelValues("fail").Inc()
 		return fmt.Errorf("delete CiliumEndpoint %s/%s: %w", e.Namespace, e.Name, err)
 	}
+	g.op.metrics.endpointObjects.WithLabelValues("success").Inc()
 	g.log.Info("removed an endpoint", "endpoint", e.Namespace+"/"+e.Name, "because", why)
 	return nil
 }

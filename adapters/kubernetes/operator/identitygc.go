@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"time"
 
 	"github.com/weirnet/weir/adapters/kubernetes"
 )
@@ -28,12 +29,16 @@ func newIdentityGC(op *Operator, c *clients) (*identityGC, error) {
 
 func (g *identityGC) run(ctx context.Context) {
 	every(ctx, g.op.config.IdentityGC, func(ctx context.Context) {
-		gone, err := g.store.Collect(ctx, g.op.config.IdentityTimeout)
+		began := time.Now()
+		found, err := g.store.CollectAndCount(ctx, g.op.config.IdentityTimeout)
+		if ctx.Err() == nil {
+			g.op.metrics.identities(found, time.Since(began), err)
+		}
 		if err != nil && ctx.Err() == nil {
 			g.log.Warn("will try again", "error", err)
 		}
-		if len(gone) > 0 {
-			g.log.Info("retired identities that no endpoint uses", "identities", fmt.Sprint(gone))
+		if len(found.Gone) > 0 {
+			g.log.Info("retired identities that no endpoint uses", "identities", fmt.Sprint(found.Gone))
 		}
 	})
 }

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -23,6 +24,9 @@ import (
 // cidrRest is how long a pod CIDR is left alone after its node has gone: connections to the pods that
 // lived there are over by then. The node's CiliumNode has waited for nodes-gc-interval before that.
 const cidrRest = 5 * time.Minute
+
+// countInterval is the time between counts of nodes and pod CIDRs for the metrics.
+const countInterval = 5 * time.Second
 
 // agentNode is a CiliumNode.
 type agentNode struct {
@@ -68,11 +72,14 @@ type nodeDuty struct {
 	nodes      *view[*node]
 	agentNodes *view[*agentNode]
 	queue      *queue
-	pool       *ipam.ClusterPool // nil in other modes; used by the one goroutine of run
+	metrics    *metrics
+
+	mu   sync.Mutex        // while a node is worked on, or counted
+	pool *ipam.ClusterPool // nil in other modes
 }
 
 func newNodeDuty(op *Operator, c *clients, nodes *view[*node], agentNodes *view[*agentNode]) (*nodeDuty, error) {
-	d := &nodeDuty{log: op.log.With("duty", "nodes"), clients: c, nodes: nodes, agentNodes: agentNodes, queue: newQueue("nodes")}
+	d := &nodeDuty{log: op.log.With("duty", "nodes"), clients: c, nodes: nodes, agentNodes: agentNodes, queue: newQueue("nodes", op.metrics), metrics: op.metrics}
 	if op.config.IPAM == IPAMClusterPool {
 		var err error
 		if d.pool, err = ipam.NewClusterPool(op.config.PodV4, op.config.PodV6, cidrRest); err != nil {
@@ -94,7 +101,36 @@ func (d *nodeDuty) run(ctx context.Context) {
 			d.claim(n)
 		}
 	}
-	d.queue.work(ctx, d.log, d.reconcile)
+	counted := make(chan struct{})
+	go func() {
+		defer close(counted)
+		every(ctx, countInterval, d.count)
+	}()
+	d.queue.work(ctx, d.log, func(ctx context.Context, name string) error {
+		d.mu.Lock()
+		defer d.mu.Unlock()
+		return d.reconcile(ctx, name)
+	})
+	<-counted
+}
+
+// count brings the metrics up to date.
+func (d *nodeDuty) count(context.Context) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	nodes := d.nodes.list()
+	if d.pool == nil {
+		d.metrics.nodes(len(nodes), 0, nil)
+		return
+	}
+	use := d.pool.Use()
+	waiting := 0
+	for _, n := range nodes {
+		if len(d.pool.Prefixes(n.Name)) < len(use) {
+			waiting++
+		}
+	}
+	d.metrics.nodes(len(nodes), waiting, use)
 }
 
 // claim takes over what a CiliumNode says.

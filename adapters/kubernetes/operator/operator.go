@@ -28,6 +28,7 @@ import (
 type Options struct {
 	Config   Config
 	Identity string // of this replica in the Lease; empty: host name and something random
+	Version  string // for the metrics
 	Log      *slog.Logger
 }
 
@@ -38,6 +39,8 @@ type Operator struct {
 	rest     *rest.Config
 	election *election
 	health   *health
+	metrics  *metrics
+	serving  *metricsServer // nil if no metrics are to be served
 
 	ended chan struct{}
 	stop  context.CancelFunc
@@ -74,16 +77,23 @@ func New(o Options) (*Operator, error) {
 	if err != nil {
 		return nil, fmt.Errorf("operator: %w", err)
 	}
-	op := &Operator{config: o.Config, log: o.Log, rest: config, election: e}
+	op := &Operator{config: o.Config, log: o.Log, rest: config, election: e, metrics: newMetrics(o.Version, e)}
 	op.health = newHealth(o.Config.ServeAddr, e)
 	return op, nil
 }
 
-// Start serves /healthz and takes part in the election, in the background. failed is called, at most once,
+// Start serves /healthz and /metrics and takes part in the election, in the background. failed is called, at most once,
 // when that can't go on.
 func (op *Operator) Start(failed func(error)) error {
 	if err := op.health.start(); err != nil {
 		return err
+	}
+	if op.config.MetricsAddr != "" {
+		var err error
+		if op.serving, err = op.metrics.serve(op.config.MetricsAddr); err != nil {
+			op.health.stop()
+			return err
+		}
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	op.stop, op.ended = cancel, make(chan struct{})
@@ -100,6 +110,7 @@ func (op *Operator) Start(failed func(error)) error {
 func (op *Operator) Stop(ctx context.Context) error {
 	op.stop()
 	defer op.health.stop()
+	defer op.serving.stop()
 	select {
 	case <-op.ended:
 		return nil
@@ -115,6 +126,7 @@ func (op *Operator) Addr() string { return op.health.addr() }
 func (op *Operator) lead(ctx context.Context) {
 	op.health.working("starting")
 	defer op.health.idle()
+	defer op.metrics.standBy()
 	for wait := firstRetry; ctx.Err() == nil; wait = min(2*wait, lastRetry) {
 		err := op.term(ctx)
 		if ctx.Err() != nil {
@@ -133,7 +145,9 @@ func (op *Operator) lead(ctx context.Context) {
 func (op *Operator) term(ctx context.Context) error {
 	// What client-go has to say goes where all else goes.
 	ctx = klog.NewContext(ctx, logr.FromSlogHandler(op.log.Handler()))
-	c, err := newClients(op.rest, op.election.mayWrite)
+	config := rest.CopyConfig(op.rest)
+	config.Wrap(op.metrics.counted)
+	c, err := newClients(config, op.election.mayWrite)
 	if err != nil {
 		return err
 	}

@@ -36,19 +36,21 @@ type policyObject struct {
 	metav1.ObjectMeta
 	valid      bool
 	findings   []cluster.Finding
-	groups     []string // CIDR groups that it names
-	conditions []any    // as they stand in its status
+	groups     []manifest.GroupUse // where it stands for CIDR groups
+	conditions []any               // as they stand in its status
 }
 
-// nameOnly is an object of which only the existence matters.
-type nameOnly struct{ metav1.ObjectMeta }
+// groupObject is a CIDR group: here its existence and its labels matter.
+type groupObject struct{ metav1.ObjectMeta }
 
-func convertName(o runtime.Object) (*nameOnly, error) {
+func convertGroup(o runtime.Object) (*groupObject, error) {
 	m, ok := o.(metav1.Object)
 	if !ok {
 		return nil, fmt.Errorf("%T has no name", o)
 	}
-	return &nameOnly{identity(m)}, nil
+	g := &groupObject{identity(m)}
+	g.Labels = m.GetLabels()
+	return g, nil
 }
 
 func convertPolicy(o runtime.Object) (*policyObject, error) {
@@ -56,7 +58,7 @@ func convertPolicy(o runtime.Object) (*policyObject, error) {
 	if !ok {
 		return nil, fmt.Errorf("want a policy, got %T", o)
 	}
-	p := &policyObject{ObjectMeta: identity(u), groups: namedGroups(u.Object["spec"], namedGroups(u.Object["specs"], nil))}
+	p := &policyObject{ObjectMeta: identity(u)}
 	p.conditions, _, _ = unstructured.NestedSlice(u.Object, "status", "conditions")
 	doc := map[string]any{"apiVersion": u.Object["apiVersion"], "kind": u.Object["kind"]}
 	for _, part := range []string{"metadata", "spec", "specs"} {
@@ -69,27 +71,8 @@ func convertPolicy(o runtime.Object) (*policyObject, error) {
 		return nil, err
 	}
 	object, findings := manifest.Decode("", body)
-	p.valid, p.findings = object.Valid(), findings
+	p.valid, p.findings, p.groups = object.Valid(), findings, object.GroupUses()
 	return p, nil
-}
-
-// namedGroups adds the CIDR groups that a part of a policy names.
-func namedGroups(part any, to []string) []string {
-	switch part := part.(type) {
-	case map[string]any:
-		if name, ok := part["cidrGroupRef"].(string); ok && !slices.Contains(to, name) {
-			to = append(to, name)
-		}
-		for _, v := range part {
-			to = namedGroups(v, to)
-		}
-	case []any:
-		for _, v := range part {
-			to = namedGroups(v, to)
-		}
-	}
-	slices.Sort(to)
-	return to
 }
 
 // policyDuty keeps the condition Valid of one kind of policies.
@@ -98,18 +81,18 @@ type policyDuty struct {
 	clients  *clients
 	resource schema.GroupVersionResource
 	policies *view[*policyObject]
-	groups   *view[*nameOnly]
+	groups   *view[*groupObject]
 	queue    *queue
 }
 
-func newPolicyDuty(op *Operator, c *clients, resource schema.GroupVersionResource, policies *view[*policyObject], groups *view[*nameOnly]) (*policyDuty, error) {
-	d := &policyDuty{log: op.log.With("duty", "policies"), clients: c, resource: resource, policies: policies, groups: groups, queue: newQueue(resource.Resource)}
+func newPolicyDuty(op *Operator, c *clients, resource schema.GroupVersionResource, policies *view[*policyObject], groups *view[*groupObject]) (*policyDuty, error) {
+	d := &policyDuty{log: op.log.With("duty", "policies"), clients: c, resource: resource, policies: policies, groups: groups, queue: newQueue(resource.Resource, op.metrics)}
 	if err := policies.changed(func(p *policyObject) { d.queue.Add(keyOf(p)) }); err != nil {
 		return nil, err
 	}
-	return d, groups.changed(func(g *nameOnly) {
+	return d, groups.changed(func(g *groupObject) {
 		for _, p := range policies.list() {
-			if slices.Contains(p.groups, g.Name) {
+			if slices.ContainsFunc(p.groups, func(u manifest.GroupUse) bool { return u.Means(g.Name, g.Labels) }) {
 				d.queue.Add(keyOf(p))
 			}
 		}
@@ -131,10 +114,12 @@ func (d *policyDuty) reconcile(ctx context.Context, key string) error {
 		return nil
 	}
 	findings := p.findings
-	for _, g := range p.groups {
-		if _, exists := d.groups.get(g); !exists {
-			findings = append(slices.Clip(findings), cluster.Finding{Warning: true,
-				Message: fmt.Sprintf("CiliumCIDRGroup %s does not exist; it stands for no address", g)})
+	if len(p.groups) > 0 {
+		groups := d.groups.list()
+		for _, u := range p.groups {
+			if !slices.ContainsFunc(groups, func(g *groupObject) bool { return u.Means(g.Name, g.Labels) }) {
+				findings = append(slices.Clip(findings), u.Missing())
+			}
 		}
 	}
 	status, reason, message := verdict(p.valid, findings)

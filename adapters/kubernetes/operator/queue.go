@@ -25,9 +25,9 @@ type queue struct {
 	workqueue.TypedRateLimitingInterface[string]
 }
 
-func newQueue(name string) *queue {
+func newQueue(name string, m *metrics) *queue {
 	limiter := jitter{workqueue.NewTypedItemExponentialFailureRateLimiter[string](firstRetry, lastRetry)}
-	return &queue{name, workqueue.NewTypedRateLimitingQueue[string](limiter)}
+	return &queue{name, workqueue.NewTypedRateLimitingQueueWithConfig(limiter, workqueue.TypedRateLimitingQueueConfig[string]{Name: name, MetricsProvider: m.queues})}
 }
 
 // jitter spreads the retries of what failed at the same time over half to one and a half of the wait.

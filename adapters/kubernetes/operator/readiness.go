@@ -33,8 +33,9 @@ type node struct {
 // agentPod is an agent's pod.
 type agentPod struct {
 	metav1.ObjectMeta
-	node  string
-	ready bool
+	node       string
+	ready      bool
+	readySince time.Time
 }
 
 var (
@@ -89,7 +90,7 @@ func convertAgent(o runtime.Object) (*agentPod, error) {
 	p := &agentPod{ObjectMeta: identity(in), node: in.Spec.NodeName}
 	for _, c := range in.Status.Conditions {
 		if c.Type == corev1.PodReady && c.Status == corev1.ConditionTrue && in.DeletionTimestamp == nil {
-			p.ready = true
+			p.ready, p.readySince = true, c.LastTransitionTime.Time
 		}
 	}
 	return p, nil
@@ -106,7 +107,7 @@ type readinessDuty struct {
 }
 
 func newReadinessDuty(op *Operator, c *clients, nodes *view[*node], agents *view[*agentPod]) (*readinessDuty, error) {
-	d := &readinessDuty{op: op, log: op.log.With("duty", "readiness"), clients: c, nodes: nodes, agents: agents, queue: newQueue("readiness")}
+	d := &readinessDuty{op: op, log: op.log.With("duty", "readiness"), clients: c, nodes: nodes, agents: agents, queue: newQueue("readiness", op.metrics)}
 	if err := agents.informer.AddIndexers(cache.Indexers{"node": func(o any) ([]string, error) { return []string{o.(*agentPod).node}, nil }}); err != nil {
 		return nil, err
 	}

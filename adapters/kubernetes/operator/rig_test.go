@@ -148,7 +148,8 @@ func (r *rig) wipe() {
 
 // quick makes elections short.
 var quick = map[string]string{
-	"operator-api-serve-addr": "127.0.0.1:0", "leader-election-lease-duration": "3s", "leader-election-renew-deadline": "2s",
+	"operator-api-serve-addr": "127.0.0.1:0", "operator-prometheus-serve-addr": "127.0.0.1:0", "unmanaged-pod-watcher-interval": "0",
+	"leader-election-lease-duration": "3s", "leader-election-renew-deadline": "2s",
 	"leader-election-retry-period": "200ms", "identity-gc-interval": "0", "cilium-endpoint-gc-interval": "0", "nodes-gc-interval": "0",
 	"cluster-pool-ipv4-cidr": "10.20.0.0/16",
 }

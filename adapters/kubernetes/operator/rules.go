@@ -23,6 +23,11 @@ func Rules(c Config) (cluster, namespaced []kubernetes.Rule) {
 		{Group: cilium, Resource: "ciliumclusterwidenetworkpolicies/status", Verbs: []string{"patch"}},
 		{Group: cilium, Resource: "ciliumcidrgroups", Verbs: read},
 	}
+	if c.UnmanagedPods > 0 {
+		cluster = append(cluster,
+			kubernetes.Rule{Group: core, Resource: "pods", Verbs: []string{"delete"}},
+			kubernetes.Rule{Group: cilium, Resource: "ciliumendpoints", Verbs: []string{"get"}})
+	}
 	if c.EndpointSlices {
 		cluster = append(cluster, kubernetes.Rule{Group: cilium, Resource: "ciliumendpointslices", Verbs: with("create", "update", "delete")})
 	}

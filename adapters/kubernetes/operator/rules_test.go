@@ -66,7 +66,7 @@ func TestHealthNamesMissingRights(t *testing.T) {
 func TestRulesAreEnough(t *testing.T) {
 	r := newRig(t)
 	values := []string{"enable-cilium-endpoint-slice=true", "cilium-endpoint-gc-interval=1s", "nodes-gc-interval=1s", "identity-gc-interval=1s",
-		"identity-heartbeat-timeout=1s"}
+		"identity-heartbeat-timeout=1s", "unmanaged-pod-watcher-interval=1"}
 	c := r.config(values...)
 	config := r.account("operator-least", c)
 
@@ -81,6 +81,8 @@ func TestRulesAreEnough(t *testing.T) {
 	r.create(ciliumPolicies, "default", policyDoc("CiliumNetworkPolicy", "p", goodSpec))
 	r.create(ciliumClusterPolicies, "", policyDoc("CiliumClusterwideNetworkPolicy", "cp", goodSpec))
 	r.create(ciliumIdentities, "", identityDoc("4711"))
+
+	r.unmanaged("dns", "n1")
 
 	log := &lockedBuffer{}
 	op, err := New(Options{Config: c, Log: slog.New(slog.NewTextHandler(log, nil))})
@@ -105,6 +107,15 @@ func TestRulesAreEnough(t *testing.T) {
 		i := r.get(ciliumIdentities, "", "4711")
 		return want(i == nil || i.GetAnnotations()["weir.io/retired-since"] != "", true)
 	})
+	// Who is as old as the test may go; the duty itself waits longer.
+	least.Wrap(op.metrics.counted)
+	api, err := newClients(least, op.election.mayWrite)
+	require.NoError(t, err)
+	agents, err := newView(agentListWatch(api, c), podExample, convertAgent)
+	require.NoError(t, err)
+	require.NoError(t, agents.informer.GetStore().Add(&agentPod{ObjectMeta: metav1.ObjectMeta{Name: "agent-n1"}, node: "n1", ready: true, readySince: time.Now()}))
+	require.NoError(t, newUnmanagedDuty(op, api, agents).search(r.ctx, time.Now().Add(time.Hour)))
+	require.NotNil(t, r.get(corePods, "default", "dns").GetDeletionTimestamp())
 	// Slices change and go, and the status of a node is written.
 	p2 := r.pod("default", "second", "n1", nil)
 	r.create(ciliumEndpoints, "default", endpoint("second", "10.20.0.7", "n1", p2))

@@ -94,6 +94,7 @@ type sliceDuty struct {
 	slices    *view[*sliceObject]
 	queue     *queue     // of "endpoint NAMESPACE/NAME" and "slice NAME"
 	plan      *slicePlan // used by the one goroutine of run
+	metrics   *metrics
 }
 
 const (
@@ -103,7 +104,7 @@ const (
 
 func newSliceDuty(op *Operator, c *clients, endpoints *view[*published], objects *view[*sliceObject]) (*sliceDuty, error) {
 	d := &sliceDuty{log: op.log.With("duty", "endpoint-slices"), clients: c, endpoints: endpoints, slices: objects,
-		queue: newQueue("endpoint-slices"), plan: newSlicePlan(op.config.SliceSize)}
+		queue: newQueue("endpoint-slices", op.metrics), plan: newSlicePlan(op.config.SliceSize), metrics: op.metrics}
 	if err := endpoints.changed(func(p *published) { d.queue.Add(endpointKey + keyOf(p)) }); err != nil {
 		return nil, err
 	}
@@ -131,7 +132,9 @@ func (d *sliceDuty) run(ctx context.Context) {
 
 func (d *sliceDuty) reconcile(ctx context.Context, key string) error {
 	if name, ok := strings.CutPrefix(key, sliceKey); ok {
-		return d.write(ctx, name)
+		err := d.write(ctx, name)
+		d.metrics.sliceSyncs.WithLabelValues(outcome(err)).Inc()
+		return err
 	}
 	name, err := cluster.ParseName(strings.TrimPrefix(key, endpointKey))
 	if err != nil {
@@ -206,6 +209,7 @@ func (d *sliceDuty) wanted(name string) (*unstructured.Unstructured, error) {
 	if err != nil {
 		return nil, err
 	}
+	d.metrics.endpointsPerSlice.Observe(float64(len(list)))
 	u := &unstructured.Unstructured{}
 	return u, u.UnmarshalJSON(body)
 }

@@ -68,3 +68,25 @@ httpHeaders:
     value: {{ include "weir.bool" $require | quote }}
   {{- end }}
 {{- end -}}
+
+{{/* Which node and namespace this is, and where the API server. */}}
+{{- define "weir.agentEnv" -}}
+- name: K8S_NODE_NAME
+  valueFrom:
+    fieldRef:
+      apiVersion: v1
+      fieldPath: spec.nodeName
+- name: CILIUM_K8S_NAMESPACE
+  valueFrom:
+    fieldRef:
+      apiVersion: v1
+      fieldPath: metadata.namespace
+{{- with include "weir.apiServerEnv" . | trim }}
+{{ . }}
+{{- end }}
+{{- end -}}
+
+{{/* Where the node keeps the CiliumNodeConfigs that select it, so that an agent starts while the API server is away. */}}
+{{- define "weir.nodeConfigFlag" -}}
+--node-config={{ .Values.daemon.runPath }}/node-config.json
+{{- end -}}

@@ -8,6 +8,14 @@ debug-verbose: {{ . | quote }}
 {{- end }}
 cluster-name: {{ $v.cluster.name | quote }}
 cluster-id: {{ include "weir.number" $v.cluster.id | quote }}
+{{- with (get $v.daemon "configSources") }}
+config-sources: {{ . | quote }}
+{{- end }}
+{{- $allow := get $v.daemon "allowedConfigOverrides" }}
+{{- $deny := get $v.daemon "blockedConfigOverrides" }}
+{{- if or $allow $deny }}
+config-sources-overrides: {{ dict "allowConfigKeys" (include "weir.split" $allow | fromJsonArray) "denyConfigKeys" (include "weir.split" $deny | fromJsonArray) | toJson | quote }}
+{{- end }}
 # addresses and routes
 enable-ipv4: {{ include "weir.bool" $v.ipv4.enabled }}
 enable-ipv6: {{ include "weir.bool" $v.ipv6.enabled }}
@@ -176,7 +184,10 @@ hubble-metrics-server: {{ printf ":%s" (include "weir.number" $v.hubble.metrics.
 prometheus-serve-addr: {{ printf ":%s" (include "weir.number" $v.prometheus.port) | quote }}
 {{- end }}
 {{- if include "weir.on" $v.operator.prometheus.enabled }}
+enable-metrics: "true"
 operator-prometheus-serve-addr: {{ printf ":%s" (include "weir.number" $v.operator.prometheus.port) | quote }}
+{{- else }}
+enable-metrics: "false"
 {{- end }}
 {{- include "weir.featureConfig" . }}
 {{- end -}}
@@ -246,4 +257,11 @@ enable-ipv6-big-tcp: "true"
 {{/* A list, or a text, as words separated by blanks. */}}
 {{- define "weir.words" -}}
 {{- if kindIs "slice" . -}}{{- join " " . -}}{{- else -}}{{- . -}}{{- end -}}
+{{- end -}}
+
+{{/* Words separated by commas, as a JSON list. */}}
+{{- define "weir.split" -}}
+{{- $words := list -}}
+{{- range splitList "," (. | default "") -}}{{- with trim . -}}{{- $words = append $words . -}}{{- end -}}{{- end -}}
+{{- toJson $words -}}
 {{- end -}}

@@ -26,6 +26,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Addresses of a cluster. A node's last part is 10 more than its number.
@@ -58,7 +60,7 @@ type Options struct {
 	// APIOnly leaves out controller manager and scheduler: objects then stay as they are written.
 	APIOnly bool
 	// Programs is the folder with what Build makes; the nodes then have the images that BuildImages
-	// makes of it. Empty: no images.
+	// makes of it, and the working directory must be in this module. Empty: no images.
 	Programs string
 	// Ephemeral processes are killed by the kernel when the process that called Up ends.
 	Ephemeral bool
@@ -102,6 +104,19 @@ func Open(o Options) (*Bed, error) {
 	return &Bed{o: o, dir: filepath.Join(root, o.Prefix), lock: lock, procs: map[string]*process{}}, nil
 }
 
+// OpenAny is Open with the first of the prefixes P, P1, P2 … P9 that no other process holds, where P is that of the
+// options: runs beside each other on one machine do not meet, and each removes what an earlier one has left.
+func OpenAny(o Options) (*Bed, error) {
+	prefix := o.Prefix
+	for i := 1; ; i++ {
+		b, err := Open(o)
+		if err == nil || !errors.Is(err, unix.EADDRINUSE) || i > 9 {
+			return b, err
+		}
+		o.Prefix = fmt.Sprintf("%s%d", prefix, i)
+	}
+}
+
 // Find returns the handle of a cluster that another process has started, for OnNode, OnControlPlane and
 // Kubectl only.
 func Find(prefix string) *Bed {
@@ -140,7 +155,7 @@ func (b *Bed) up(ctx context.Context, start time.Time) error {
 		return err
 	}
 	if b.o.Programs != "" {
-		if err := BuildImages(b.o.Programs, b.o.Bin, filepath.Join(b.dir, "images")); err != nil {
+		if err := BuildImages(ctx, b.o.Programs, b.o.Bin, filepath.Join(b.dir, "images")); err != nil {
 			return err
 		}
 	}

@@ -19,12 +19,13 @@ import (
 func open(t *testing.T, o Options) *Bed {
 	t.Helper()
 	o.Bin, o.Ephemeral, o.Log = Require(t), true, t.Output()
-	b, err := Open(o)
+	b, err := OpenAny(o)
 	require.NoError(t, err)
 	t.Cleanup(func() {
 		if t.Failed() {
-			for _, p := range []string{"kube-apiserver", "node-n1"} {
-				t.Logf("%s: %s", p, b.Tail(p, 10))
+			t.Logf("kube-apiserver: %s", b.Tail("kube-apiserver", 10))
+			for i := 1; i <= o.Nodes; i++ {
+				t.Log(b.NodeLogs(i, 10))
 			}
 		}
 		assert.NoError(t, b.Down())
@@ -47,6 +48,14 @@ func TestTwoClustersSideBySide(t *testing.T) {
 	require.NoError(t, err)
 	assert.Empty(t, nodes, "without kubelets nobody registers")
 
+	cmd, err := one.OnNode(t.Context(), 1, "pkill", "-KILL", "-x", "kubelet")
+	require.NoError(t, err)
+	require.NoError(t, cmd.Run())
+	require.Eventually(t, func() bool {
+		cmd, err := one.OnNode(context.Background(), 1, "pgrep", "-x", "kubelet")
+		return err == nil && cmd.Run() == nil && strings.Contains(one.NodeLogs(1, 3), "kubelet ended with status 137: ")
+	}, 30*time.Second, 100*time.Millisecond, "what a node runs for good is started again")
+
 	config, err := one.Config()
 	require.NoError(t, err)
 	client, err := rest.HTTPClientFor(config)
@@ -56,8 +65,12 @@ func TestTwoClustersSideBySide(t *testing.T) {
 	resp.Body.Close()
 	assert.Equal(t, 200, resp.StatusCode)
 
-	_, err = Open(Options{Prefix: "bt1"})
-	assert.ErrorContains(t, err, "bt1 is in use")
+	_, err = Open(Options{Prefix: one.o.Prefix})
+	assert.ErrorContains(t, err, one.o.Prefix+" is in use")
+	third, err := OpenAny(Options{Prefix: one.o.Prefix})
+	require.NoError(t, err)
+	defer third.Close()
+	assert.Equal(t, one.o.Prefix+"1", third.o.Prefix)
 }
 
 func TestNodeIsAMachineOfItsOwn(t *testing.T) {
@@ -107,10 +120,10 @@ func TestControlPlaneComesBack(t *testing.T) {
 func TestKilledProcessLeavesWhatDownRemoves(t *testing.T) {
 	bin := Require(t)
 	if os.Getenv("BED_VICTIM") != "" {
-		b, err := Open(Options{Prefix: "bt1", Bin: bin, Nodes: 1, APIOnly: true, Ephemeral: true})
+		b, err := OpenAny(Options{Prefix: "bt1", Bin: bin, Nodes: 1, APIOnly: true, Ephemeral: true})
 		require.NoError(t, err)
 		require.NoError(t, b.Up(t.Context()))
-		fmt.Println("victim: up")
+		fmt.Println("victim:", b.o.Prefix)
 		select {}
 	}
 	cmd := exec.Command(os.Args[0], "-test.run=^TestKilledProcessLeavesWhatDownRemoves$", "-test.v")
@@ -118,14 +131,16 @@ func TestKilledProcessLeavesWhatDownRemoves(t *testing.T) {
 	stdout, err := cmd.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
-	up := false
-	for lines := bufio.NewScanner(stdout); !up && lines.Scan(); {
-		up = strings.HasPrefix(lines.Text(), "victim: ")
+	prefix := ""
+	for lines := bufio.NewScanner(stdout); prefix == "" && lines.Scan(); {
+		if text, said := strings.CutPrefix(lines.Text(), "victim: "); said {
+			prefix = text
+		}
 	}
 	require.NoError(t, cmd.Process.Kill())
 	cmd.Wait()
-	require.True(t, up)
-	b := open(t, Options{Prefix: "bt1"})
+	require.NotEmpty(t, prefix)
+	b := open(t, Options{Prefix: prefix})
 	assert.Eventually(t, func() bool {
 		for _, dir := range b.cgroups("") {
 			if procs, _ := os.ReadFile(dir + "/cgroup.procs"); len(procs) > 0 {

@@ -76,6 +76,9 @@ func (b *Bed) makeCgroups(name string) error {
 	return nil
 }
 
+// Cgroup is the folder of the i-th node's cgroup in the unified hierarchy, the root of what the node sees.
+func (b *Bed) Cgroup(i int) string { return filepath.Join(unified(), b.o.Prefix, NodeName(i)) }
+
 // cgroups are the folders of PREFIX (name is empty) or PREFIX/name in every hierarchy with all below
 // them, the deepest first.
 func (b *Bed) cgroups(name string) []string {
@@ -122,8 +125,22 @@ func (b *Bed) removeCgroups(name string) error {
 	var err error
 	for _, dir := range b.cgroups(name) {
 		if e := unix.Rmdir(dir); e != nil && !errors.Is(e, unix.ENOENT) {
-			err = fmt.Errorf("remove cgroup %s: %w", dir, e)
+			err = fmt.Errorf("remove cgroup %s: %w; in it: %s", dir, e, members(dir))
 		}
 	}
 	return err
+}
+
+// members are the processes of a cgroup, with their names.
+func members(dir string) string {
+	procs, err := os.ReadFile(filepath.Join(dir, "cgroup.procs"))
+	if err != nil {
+		return err.Error()
+	}
+	var out []string
+	for _, pid := range strings.Fields(string(procs)) {
+		name, _ := os.ReadFile("/proc/" + pid + "/comm") // it may have ended, or have no number here
+		out = append(out, pid+" "+strings.TrimSpace(string(name)))
+	}
+	return strings.Join(out, ", ")
 }

@@ -2,41 +2,11 @@ package bed
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 )
-
-// Check says why no cluster can be built here, or nil. bin is the folder with the binaries.
-func Check(bin string) error {
-	if os.Geteuid() != 0 {
-		return errors.New("only root can make the namespaces of nodes")
-	}
-	for _, name := range []string{"ip", "nsenter", "unshare", "containerd", "ctr", "runc"} {
-		if _, err := exec.LookPath(name); err != nil {
-			return fmt.Errorf("no program %s (test/k8s/build.sh cluster installs it)", name)
-		}
-	}
-	for _, name := range []string{"etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kubectl"} {
-		if _, err := exec.LookPath(filepath.Join(bin, name)); err != nil {
-			return fmt.Errorf("no %s in %q (test/k8s/build.sh cluster builds it)", name, bin)
-		}
-	}
-	probe := filepath.Join(unified(), fmt.Sprintf("weir-probe-%d", os.Getpid()))
-	if err := os.Mkdir(probe, 0o755); err != nil {
-		return fmt.Errorf("cgroups cannot be made: %w", err)
-	}
-	if err := os.Remove(probe); err != nil {
-		return fmt.Errorf("remove cgroup: %w", err)
-	}
-	if _, err := command("unshare", "--net", "--mount", "--pid", "--fork", "true"); err != nil {
-		return fmt.Errorf("namespaces cannot be made: %w", err)
-	}
-	return nil
-}
 
 // Down ends everything that belongs to the cluster's prefix and removes its traces, also those of an Up
 // that was cut short or of a process that crashed. What is gone already is no error.

@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 )
 
 // Names of the images that BuildImages makes.
@@ -17,19 +16,10 @@ const (
 	CoreDNSImage  = "docker.io/weirnet/coredns:lab"
 )
 
-// links are the names by which the programs of the weir image are called besides their own.
-var links = map[string]string{
-	"cilium": "weir", "cilium-dbg": "weir", "hubble": "weir",
-	"cilium-agent": "weir-agent", "cilium-operator-generic": "weir-operator",
-}
-
-// tools are programs of this machine in the weir image; those that are not here are left out.
-var tools = []string{"bash", "ip", "tc", "bpftool", "cat", "ls", "cp", "mkdir", "mount", "nsenter", "sleep", "rm", "sysctl", "grep"}
-
 // Build puts the programs of the images into a folder: this module's commands, or links to those that
 // are in commands already unless that is empty, and the workload. dir is any folder of the module.
 func Build(ctx context.Context, dir, commands, out string) error {
-	args := []string{"build", "-trimpath", "-buildvcs=false", "-o", out + "/", "github.com/weirnet/weir/test/k8s/workload"}
+	args := []string{"build", "-buildvcs=false", "-o", out + "/", "github.com/weirnet/weir/test/k8s/workload"}
 	if commands == "" {
 		args = append(args, "github.com/weirnet/weir/cmd/...")
 	}
@@ -57,51 +47,35 @@ func Build(ctx context.Context, dir, commands, out string) error {
 	return nil
 }
 
-// BuildImages writes the images of a cluster into a folder: weir's from the
-// programs that Build put into programs, and CoreDNS' from bin (left out if it is not there).
-func BuildImages(programs, bin, dir string) error {
-	weir := Image{Name: WeirImage, Files: []ImageFile{
-		{Path: "/bin", Link: "usr/bin"}, {Path: "/sbin", Link: "usr/sbin"}, {Path: "/usr/bin/sh", Link: "bash"},
-		{Path: "/etc/passwd", Text: "root:x:0:0:root:/root:/bin/sh\n", Mode: 0o644},
-	}}
-	ours, err := filepath.Glob(filepath.Join(programs, "weir*"))
+// BuildImages writes the images of a cluster into a folder: weir's, as deploy/image/build.sh makes it of the
+// programs that Build put into programs; the workload; and CoreDNS from bin (left out if it is not there). The
+// working directory must be in this module.
+func BuildImages(ctx context.Context, programs, bin, dir string) error {
+	module, err := Module(ctx)
 	if err != nil {
 		return err
 	}
-	for _, p := range ours {
-		weir.Files = append(weir.Files, ImageFile{Path: "/usr/bin/" + filepath.Base(p), From: p})
+	cmd := exec.CommandContext(ctx, filepath.Join(module, "deploy/image/build.sh"), filepath.Join(dir, "weir.tar"), WeirImage)
+	cmd.Env = append(os.Environ(), "BIN="+programs, "FETCH=0")
+	if _, err := output(cmd); err != nil {
+		return fmt.Errorf("image %s: %w", WeirImage, err)
 	}
-	for name, target := range links {
-		weir.Files = append(weir.Files, ImageFile{Path: "/usr/bin/" + name, Link: target})
+	if err := writeImage(filepath.Join(dir, "workload.tar"), WorkloadImage, "/workload", filepath.Join(programs, "workload")); err != nil {
+		return err
 	}
-	for _, name := range tools {
-		path, err := exec.LookPath(name)
-		if err != nil {
-			continue
-		}
-		if path, err = filepath.EvalSymlinks(path); err != nil {
-			return err
-		}
-		files, err := Program("/usr/bin/"+name, path)
-		if err != nil {
-			return err
-		}
-		weir.Files = append(weir.Files, files...)
-	}
-	images := []Image{weir, {
-		Name: WorkloadImage, Entrypoint: []string{"/workload"},
-		Files: []ImageFile{{Path: "/workload", From: filepath.Join(programs, "workload")}},
-	}}
 	if dns := filepath.Join(bin, "coredns"); exists(dns) {
-		images = append(images, Image{Name: CoreDNSImage, Entrypoint: []string{"/coredns"}, Files: []ImageFile{{Path: "/coredns", From: dns}}})
-	}
-	for _, i := range images {
-		base, _, _ := strings.Cut(filepath.Base(i.Name), ":")
-		if err := i.Write(filepath.Join(dir, base+".tar")); err != nil {
-			return err
-		}
+		return writeImage(filepath.Join(dir, "coredns.tar"), CoreDNSImage, "/coredns", dns)
 	}
 	return nil
+}
+
+// Module is the folder of the module that the working directory is in.
+func Module(ctx context.Context) (string, error) {
+	dir, err := output(exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}"))
+	if err != nil {
+		return "", fmt.Errorf("find the module: %w", err)
+	}
+	return dir, nil
 }
 
 func exists(path string) bool {

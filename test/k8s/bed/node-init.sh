@@ -67,7 +67,20 @@ version = 2
   [plugins."io.containerd.grpc.v1.cri".containerd.runtimes.runc]
     runtime_type = "io.containerd.runc.v2"
 Y
-containerd -c "$DISK/containerd.toml" >>/var/log/containerd.log 2>&1 &
+# keep PROGRAM ARGUMENT... runs a program for good, as a service manager does: one that ends is started
+# again. The kubelet ends by itself where it cannot start yet, above all while containerd has not gone
+# through what it ran before; that takes long on a busy machine.
+keep() {
+	local log=/var/log/$(basename "$1").log status
+	while true; do
+		status=0
+		"$@" >>"$log" 2>&1 || status=$?
+		echo "$(date -u +%T) $(basename "$1") ended with status $status: $(tail -n 1 "$log")"
+		sleep 1
+	done
+}
+
+keep containerd -c "$DISK/containerd.toml" &
 until ctr version >/dev/null 2>&1; do sleep 0.1; done
 if [ ! -e "$DISK/images-are-in" ]; then
 	for i in "$IMAGES"/*.tar; do
@@ -95,6 +108,6 @@ volumePluginDir: /var/lib/kubelet/volumeplugins
 imageGCHighThresholdPercent: 100
 evictionHard: {memory.available: "0%", nodefs.available: "0%", nodefs.inodesFree: "0%", imagefs.available: "0%"}
 Y
-"$BIN/kubelet" --config "$DISK/kubelet.yaml" --kubeconfig "$KUBECONFIG" --hostname-override "$NODE" \
-	--node-ip "$ADDRESSES" --cert-dir /var/lib/kubelet/pki >>/var/log/kubelet.log 2>&1 &
+keep "$BIN/kubelet" --config "$DISK/kubelet.yaml" --kubeconfig "$KUBECONFIG" --hostname-override "$NODE" \
+	--node-ip "$ADDRESSES" --cert-dir /var/lib/kubelet/pki &
 wait

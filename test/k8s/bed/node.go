@@ -115,7 +115,7 @@ func (b *Bed) waitRegistered(ctx context.Context, i int) error {
 	if b.o.APIOnly {
 		return nil
 	}
-	return poll(ctx, "node "+NodeName(i), func() error {
+	err := poll(ctx, "node "+NodeName(i), func() error {
 		if err := b.alive(processOf(i)); err != nil {
 			return err
 		}
@@ -125,6 +125,26 @@ func (b *Bed) waitRegistered(ctx context.Context, i int) error {
 		}
 		return err
 	})
+	if err != nil {
+		err = fmt.Errorf("%w\n%s", err, b.NodeLogs(i, 5))
+	}
+	return err
+}
+
+// NodeLogs is the end of what the i-th node's first process, kubelet and containerd have said: of each
+// the last lines, and the kubelet's last errors.
+func (b *Bed) NodeLogs(i, lines int) string {
+	logs := filepath.Join(b.dir, NodeName(i), "var/log")
+	var out strings.Builder
+	for _, l := range []struct{ name, path, marks string }{
+		{"first process", filepath.Join(b.dir, "log", processOf(i)+".log"), ""},
+		{"containerd", filepath.Join(logs, "containerd.log"), ""},
+		{"kubelet", filepath.Join(logs, "kubelet.log"), ""},
+		{"kubelet's errors", filepath.Join(logs, "kubelet.log"), "E"},
+	} {
+		fmt.Fprintf(&out, "%s of %s:\n%s\n", l.name, NodeName(i), tail(l.path, lines, l.marks))
+	}
+	return out.String()
 }
 
 // initPID is the first process of a node as the machine numbers it: the one that is 1 in the namespace

@@ -142,10 +142,21 @@ func (b *Bed) alive(name string) error {
 
 // Tail is the last lines of what a process printed.
 func (b *Bed) Tail(name string, lines int) string {
-	data, err := os.ReadFile(filepath.Join(b.dir, "log", name+".log"))
+	return tail(filepath.Join(b.dir, "log", name+".log"), lines, "")
+}
+
+// tail is the last lines of a file, of those that begin with prefix; why there are none, if it cannot
+// be read.
+func tail(path string, lines int, prefix string) string {
+	data, err := os.ReadFile(path)
 	if err != nil {
 		return err.Error()
 	}
-	all := bytes.Split(bytes.TrimSpace(data), []byte("\n"))
+	var all [][]byte
+	for line := range bytes.Lines(data) {
+		if bytes.HasPrefix(line, []byte(prefix)) {
+			all = append(all, bytes.TrimSuffix(line, []byte("\n")))
+		}
+	}
 	return string(bytes.Join(all[max(0, len(all)-lines):], []byte("\n")))
 }

@@ -2,7 +2,6 @@ package bed
 
 import (
 	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -19,15 +18,11 @@ func Require(t testing.TB) string {
 	if !required && os.Getenv("WEIR_K8S_NODES") == "" {
 		t.Skip("clusters with nodes are built by make test-k8s only")
 	}
-	bin := os.Getenv("WEIR_K8S_BIN")
-	if bin == "" {
-		cache, err := os.UserCacheDir()
-		if err != nil {
-			t.Fatal(err)
-		}
-		bin = filepath.Join(cache, "weir-k8s", "bin")
+	bin, err := Binaries()
+	if err != nil {
+		t.Fatal(err)
 	}
-	err := Check(bin)
+	err = Check(bin)
 	switch {
 	case err != nil && required:
 		t.Fatalf("REQUIRE names kube-nodes, but %v", err)

@@ -4,11 +4,9 @@ package netnstest
 import (
 	"crypto/rand"
 	"encoding/hex"
-	"os"
-	"slices"
-	"strings"
 	"testing"
 
+	"github.com/weirnet/weir/adapters/internal/needs"
 	"github.com/weirnet/weir/adapters/internal/netns"
 )
 
@@ -16,24 +14,14 @@ import (
 // in the environment (a comma-separated list) it fails instead.
 func Require(t testing.TB) {
 	t.Helper()
-	if os.Geteuid() != 0 {
-		missing(t, "not root")
-	}
+	needs.Root(t, "make network namespaces")
 	name := newName()
 	if _, err := netns.Create(name); err != nil {
-		missing(t, err.Error())
+		needs.Missing(t, "root", "cannot make network namespaces: "+err.Error())
 	}
 	if err := netns.Delete(name); err != nil {
 		t.Fatal(err)
 	}
-}
-
-func missing(t testing.TB, why string) {
-	t.Helper()
-	if slices.Contains(strings.Split(os.Getenv("REQUIRE"), ","), "root") {
-		t.Fatalf("REQUIRE=root: cannot make network namespaces: %s", why)
-	}
-	t.Skipf("needs root: cannot make network namespaces: %s", why)
 }
 
 // New makes a namespace that goes away with the test, and returns its name; netns.Path gives its path.

@@ -4,7 +4,10 @@
 //	bed [-prefix P] kubectl ARGUMENT...         as the administrator
 //	bed [-prefix P] run PROGRAM ARGUMENT...     in the control plane's network, with KUBECONFIG set
 //	bed [-prefix P] node I PROGRAM ARGUMENT...  on the I-th node
+//	bed [-prefix P] kill I                      cut the I-th node's power
+//	bed [-prefix P] boot I                      and start it again
 //	bed [-prefix P] down                        remove every trace
+//	bed check                                   say why this machine cannot have a cluster, if so
 //
 // The nodes become Ready once a network is installed.
 package main
@@ -41,7 +44,7 @@ func main() {
 
 func run(o bed.Options, args []string) error {
 	if len(args) == 0 {
-		return errors.New("say what to do: up, down, kubectl, run or node")
+		return errors.New("say what to do: up, down, kubectl, run, node, kill, boot or check")
 	}
 	ctx := context.Background()
 	switch verb, rest := args[0], args[1:]; verb {
@@ -53,26 +56,29 @@ func run(o bed.Options, args []string) error {
 			return err
 		}
 		return b.Down()
+	case "check":
+		return bed.CheckMachine()
+	case "kill", "boot":
+		return power(ctx, o, verb == "boot", rest)
 	case "kubectl", "run", "node":
 		if verb == "kubectl" {
 			rest = append([]string{"kubectl"}, rest...)
 		}
 		return enter(ctx, o, verb == "node", rest)
 	default:
-		return fmt.Errorf("%q is nothing to do: allowed are up, down, kubectl, run and node", verb)
+		return fmt.Errorf("%q is nothing to do: allowed are up, down, kubectl, run, node, kill, boot and check", verb)
 	}
 }
 
 func up(ctx context.Context, o bed.Options) error {
-	build := exec.Command("go", "list", "-m", "-f", "{{.Dir}}")
+	module, err := bed.Module(ctx)
+	if err != nil {
+		return err
+	}
+	build := exec.Command(filepath.Join(module, "test/k8s/build.sh"), "cluster")
+	build.Stderr = os.Stderr
 	out, err := build.Output()
 	if err != nil {
-		return fmt.Errorf("find the module: %w", err)
-	}
-	module := strings.TrimSpace(string(out))
-	build = exec.Command(filepath.Join(module, "test/k8s/build.sh"), "cluster")
-	build.Stderr = os.Stderr
-	if out, err = build.Output(); err != nil {
 		return fmt.Errorf("build.sh: %w", err)
 	}
 	o.Bin = strings.TrimSpace(string(out))
@@ -90,6 +96,25 @@ func up(ctx context.Context, o bed.Options) error {
 		return err
 	}
 	return b.Up(ctx)
+}
+
+// power stops a node of a running cluster or starts it.
+func power(ctx context.Context, o bed.Options, on bool, args []string) error {
+	if len(args) != 1 {
+		return errors.New("say which node")
+	}
+	i, err := strconv.Atoi(args[0])
+	if err != nil {
+		return fmt.Errorf("node %q: must be a number", args[0])
+	}
+	b, err := bed.Open(o)
+	if err != nil {
+		return err
+	}
+	if on {
+		return b.StartNode(ctx, i)
+	}
+	return b.KillNode(i)
 }
 
 // enter runs a program in the namespaces of a running cluster.
