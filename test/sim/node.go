@@ -10,6 +10,7 @@ import (
 
 	"github.com/weirnet/weir/adapters/runtime"
 	"github.com/weirnet/weir/core/cluster"
+	"github.com/weirnet/weir/core/config"
 	"github.com/weirnet/weir/core/datapath"
 	"github.com/weirnet/weir/fakes/kernel"
 	"github.com/weirnet/weir/fakes/network"
@@ -80,7 +81,7 @@ func (n *node) start() {
 	n.s.trace("%s: agent starts, life %d", n.name, n.restarts)
 	n.dead, n.doom, n.heard, n.relayed = false, -1, map[string]bool{}, false
 	c := client{n}
-	n.agent = runtime.NewStepper(runtime.Config{Node: n.name, MTU: 1450, Routing: n.s.routing}, runtime.Deps{
+	n.agent = runtime.NewStepper(runtime.Config{Node: n.name, MTU: 1450, Routing: n.s.routing, NodePorts: config.NodePorts{Enabled: true, HostPorts: true}}, runtime.Deps{
 		Source: source{}, Publisher: c, Identities: c, Attachments: &n.store, Network: n.links(),
 		Clock: wallClock{n.s.clock, n.skew},
 		OpenDatapath: func(ports.OverlayLinks) (ports.Datapath, error) {

@@ -30,6 +30,9 @@ func (s *Sim) serviceFrontends() []frontend {
 	sort.SliceStable(all, func(i, j int) bool { return all[i].Name.String() < all[j].Name.String() })
 	for _, v := range all {
 		for _, f := range v.Frontends {
+			if f.Addr.IsUnspecified() {
+				continue // the nodes' addresses: their rows are compared
+			}
 			k := datapath.ServiceKey{Addr: f.Addr, Port: f.Port, Proto: f.Proto}
 			if !seen[k] {
 				seen[k] = true

@@ -18,7 +18,7 @@ import (
 
 // expected computes a node's rows from scratch: a fresh engine, told everything at once.
 func (s *Sim) expected(n *node) map[engine.Table]map[any]any {
-	e := engine.New(n.name, engine.Adopted{}, s.clock.Now(), engine.WithRouting(s.routing))
+	e := engine.New(n.name, engine.Adopted{}, s.clock.Now(), engine.WithRouting(s.routing), engine.WithNodePorts(), engine.WithHostPorts())
 	tables := map[engine.Table]map[any]any{}
 	apply := func(ev engine.Event) {
 		for _, op := range e.Apply(s.clock.Now(), ev) {

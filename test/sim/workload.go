@@ -165,6 +165,11 @@ func (s *Sim) putService(rng *rand.Rand) {
 		}
 		v.Frontends = append(v.Frontends, f)
 	}
+	if rng.IntN(2) == 0 {
+		port := lb.Frontend{Addr: netip.IPv4Unspecified(), Port: uint16(30080 + rng.IntN(2)), Proto: datapath.ProtoTCP, PortName: "http", Type: lb.NodePort}
+		v.Frontends = append(v.Frontends, port)
+		v.ExternalLocal = rng.IntN(2) == 0
+	}
 	s.api.tell(cluster.ServiceUpsert{Service: v})
 }
 
