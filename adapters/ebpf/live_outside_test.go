@@ -90,8 +90,16 @@ const (
 var liveProtos = map[string]uint8{"tcp": datapath.ProtoTCP, "udp": datapath.ProtoUDP}
 
 func TestLiveServicesFromOutside(t *testing.T) {
+	for _, classic := range []bool{false, true} {
+		t.Run(map[bool]string{false: "default", true: "classic TC"}[classic], func(t *testing.T) {
+			testServicesFromOutside(t, Config{ClassicTC: classic})
+		})
+	}
+}
+
+func testServicesFromOutside(t *testing.T, cfg Config) {
 	needBPF(t)
-	n1, n2 := newLiveNode(t, 1, Config{}), newLiveNode(t, 2, Config{})
+	n1, n2 := newLiveNode(t, 1, cfg), newLiveNode(t, 2, cfg)
 	joinNodes(t, n1, n2, "192.0.2.1/24", "192.0.2.2/24")
 	c := n1.addClient(t)
 	a, b := n1.addPod(t), n2.addPod(t)
@@ -132,6 +140,13 @@ func TestLiveServicesFromOutside(t *testing.T) {
 				require.NoError(t, err, what)
 				require.NoError(t, large.Close())
 			}
+		}
+		// A pod of the other node, whose sockets see no services, by the tunnel.
+		router := []netip.Addr{addr("10.1.0.254"), addr("fd00:1::fe")}[f]
+		n2.know(t, router, identity.RemoteNode, n1.underlay)
+		n1.know(t, b.addrs()[f], b.identity, n2.underlay)
+		for name := range liveProtos {
+			require.NoError(t, reach(t, b.netns, name, router, portHere, patience), "%s %s from a pod elsewhere", name, router)
 		}
 		seen := func(n *liveNode, src, dst netip.Addr) bool {
 			flows, err := n.d.Flows()
