@@ -43,6 +43,9 @@ func TestServicesFromOutsideCases(t *testing.T) {
 	}
 	world = append(world, op{Word: put(datapath.EndpointID(1), datapath.EndpointPolicy{Policy: open, Epoch: 1})})
 	world = append(append(append(world, service(1, 30080, 1)...), service(2, 53, 1)...), service(3, 80, 3)...)
+	world = append(world, op{Node: put(nodeA, datapath.Node{ID: 1})}, op{Backend: put(uint32(4), datapath.Backend{Addr: remote, Port: 80, Proto: datapath.ProtoSCTP})},
+		op{SlotRow: put(datapath.SlotKey{Service: 4, Slot: 1}, uint32(4))},
+		op{Service: put(datapath.ServiceKey{Addr: netip.IPv4Unspecified(), Port: 80, Proto: datapath.ProtoSCTP, Scope: datapath.External}, datapath.Service{ID: 4, Count: 1})})
 	sent := func(h kernel.Hook, slot int, p packet.Packet) op {
 		p.SrcMAC, p.DstMAC = datapath.MAC{2, 0xcc, 1}, networkMAC
 		return op{Packet: &injection{Hook: h, Slot: slot, Frame: p.Bytes()}}
@@ -52,6 +55,11 @@ func TestServicesFromOutsideCases(t *testing.T) {
 	}
 	toPod := sent(kernel.ToPod, 0, packet.UDP(client, atPod, "hi"))
 	fromPod := sent(kernel.FromPod, 0, packet.UDP(atPod, client, "ho"))
+	fromOverlay := func(p packet.Packet) op {
+		o := sent(kernel.FromOverlay, slotOverlay, p)
+		o.Packet.VNI, o.Packet.Remote = 2001, nodeA
+		return o
+	}
 	quoted := packet.UDP(frontend(30080), client, "ho").Bytes()
 	for name, c := range map[string]struct {
 		ops  []op
@@ -60,6 +68,13 @@ func TestServicesFromOutsideCases(t *testing.T) {
 		"two frontends of one backend": {
 			ops:  []op{fromClient(frontend(30080)), fromClient(frontend(53)), fromClient(frontend(30080)), fromClient(frontend(53))},
 			want: map[string]int{"from_network pass": 4, "rewritten at from_network: packet": 4},
+		},
+		"SCTP to another node, and its answer": {
+			ops: []op{
+				sent(kernel.FromNetwork, slotNetwork, packet.SCTP(client, frontend(80))),
+				fromOverlay(packet.SCTP(netip.AddrPortFrom(remote, 80), netip.AddrPortFrom(node, client.Port()))),
+			},
+			want: map[string]int{"rewritten at from_network: packet": 1, "rewritten at from_overlay: packet": 1},
 		},
 		"a renewed flow whose translation is over": {
 			ops: []op{

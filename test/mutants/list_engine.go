@@ -94,8 +94,8 @@ var engineMutants = []mutant{
 	},
 	{
 		name: "engine/endpoint-before-policy", file: "core/engine/endpoints.go", by: inEngine,
-		old: "if !e.live {\n\t\treturn true\n\t}\n\tfor _, ip := range ep.IPs {",
-		new: "if !e.live {\n\t\treturn true\n\t}\n\te.emitEndpoint(ep)\n\tfor _, ip := range ep.IPs {",
+		old: "if !e.live {\n\t\te.serveHostPorts(ep.pod)\n\t\treturn true\n\t}\n\tfor _, ip := range ep.IPs {",
+		new: "if !e.live {\n\t\te.serveHostPorts(ep.pod)\n\t\treturn true\n\t}\n\te.emitEndpoint(ep)\n\tfor _, ip := range ep.IPs {",
 		why: "a pod is reachable before its policy is in force",
 	},
 	{

@@ -39,7 +39,7 @@ var lbMutants = []mutant{
 		why: "a slot whose backend changed is not written",
 	},
 	{
-		name: "lb/backends-in-order-of-arrival", file: "core/lb/compiler.go", by: inLB,
+		name: "lb/backends-in-order-of-arrival", file: "core/lb/members.go", by: inLB,
 		old: "if o := a.Addr.Compare(b.Addr); o != 0 {\n\t\t\treturn o\n\t\t}\n\t\treturn cmp.Or(cmp.Compare(a.Port, b.Port), cmp.Compare(a.State, b.State),",
 		new: "return cmp.Or(cmp.Compare(a.Port, b.Port), cmp.Compare(a.State, b.State),",
 		why: "the slots of a service depend on the order of news",
@@ -87,25 +87,25 @@ var lbMutants = []mutant{
 		why: "a service whose pods all shut down refuses connections that they would take",
 	},
 	{
-		name: "lb/family-mixed", file: "core/lb/compiler.go", by: inLB,
+		name: "lb/family-mixed", file: "core/lb/members.go", by: inLB,
 		old: "dialable(b.Addr, b.Port) && b.Addr.Is4() == g.is4 {",
 		new: "dialable(b.Addr, b.Port) {",
 		why: "an IPv4 frontend has IPv6 backends",
 	},
 	{
-		name: "lb/port-name-ignored", file: "core/lb/compiler.go", by: inLB,
+		name: "lb/port-name-ignored", file: "core/lb/members.go", by: inLB,
 		old: "if b.PortName == g.portName && b.Proto == g.proto &&",
 		new: "if b.Proto == g.proto &&",
 		why: "connections to one port of a service reach another one's server",
 	},
 	{
-		name: "lb/affinity-rounded-down", file: "core/lb/compiler.go", by: inLB,
+		name: "lb/affinity-rounded-down", file: "core/lb/members.go", by: inLB,
 		old: "if d%time.Second != 0 {",
 		new: "if d%time.Second != 0 && s > 0 {",
 		why: "an affinity below a second becomes none",
 	},
 	{
-		name: "lb/state-of-overlapping-slices", file: "core/lb/compiler.go", by: inLB,
+		name: "lb/state-of-overlapping-slices", file: "core/lb/members.go", by: inLB,
 		old: "cmp.Compare(a.State, b.State),",
 		new: "cmp.Compare(b.State, a.State),",
 		why: "a backend that one slice calls active and another terminating gets no connections",

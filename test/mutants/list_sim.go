@@ -20,8 +20,8 @@ var simMutants = []mutant{
 	},
 	{
 		name: "sim/allowed-before-rows", file: "adapters/runtime/agent.go", by: inSim,
-		old: "a.wishes.add(op)\n\t\tdefault:\n",
-		new: "a.wishes.add(op)\n\t\tcase engine.EndpointPolicy:\n\t\t\tkernel = append([]engine.Op{op}, kernel...)\n\t\tdefault:\n",
+		old: "a.wishes.add(op)\n\t\tcase engine.HealthChecks:\n",
+		new: "a.wishes.add(op)\n\t\tcase engine.EndpointPolicy:\n\t\t\tkernel = append([]engine.Op{op}, kernel...)\n\t\tcase engine.HealthChecks:\n",
 		why: "an endpoint is told to use a policy whose rows are not there",
 	},
 	{
@@ -44,7 +44,7 @@ var simMutants = []mutant{
 	},
 	{
 		name: "sim/services-of-a-gone-slice", file: "core/lb/compiler.go", by: inSim,
-		old: "svc.slices = slices.Delete(svc.slices, at, at+1)\n\tc.touch(svc)",
+		old: "svc.slices = slices.Delete(svc.slices, at, at+1)\n\tc.touch(service, svc)",
 		new: "svc.slices = slices.Delete(svc.slices, at, at+1)",
 		why: "a service leads to backends whose slice was deleted",
 	},

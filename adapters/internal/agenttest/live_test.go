@@ -93,7 +93,7 @@ spec: {podSelector: {}, policyTypes: [Ingress, Egress], egress: [{to: [{ipBlock:
 	n.set("mtu", "1300")
 	n.set("enable-ipv6-masquerade", "false")
 	n.eventually("the need of a restart is said", func() bool {
-		return strings.Contains(strings.Join(n.status().Warnings, "\n"), `mtu is now "1300", the agent still works with "0": restart it`)
+		return strings.Contains(strings.Join(n.status().Warnings, "\n"), `mtu is now "1300" (ConfigMap cilium-config), the agent still works with "0" (default): restart the agent on node n1`)
 	})
 	n.eventually("IPv6 is not masqueraded any more", func() bool {
 		return n.status().Masquerade == "nftables [IPv4: Enabled, IPv6: Disabled]"
