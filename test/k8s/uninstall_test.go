@@ -22,7 +22,7 @@ var datapath = []string{
 	"program UDP4Recvmsg at the cgroup", "program UDP4Sendmsg at the cgroup",
 	"program UDP6Recvmsg at the cgroup", "program UDP6Sendmsg at the cgroup",
 	"program Inet4GetPeername at the cgroup", "program Inet6GetPeername at the cgroup",
-	"program egress at cilium_host", "program ingress at cilium_vxlan", "program ingress at eth0",
+	"program egress at cilium_host", "program ingress at cilium_vxlan", "program ingress at eth0", "program egress at eth0",
 }
 
 // attached is what a node with pods has besides.
