@@ -18,6 +18,7 @@ import (
 
 // TestNativeRouting has the pods' packets go from node to node as they are, by routes that the agents make.
 func TestNativeRouting(t *testing.T) {
+	t.Parallel() // mostly waits, as does its sibling
 	c := start(t, "wn", 2)
 	c.explainFailure(t)
 	c.install(t, "routingMode=native", "autoDirectNodeRoutes=true", "ipv4NativeRoutingCIDR="+bed.PodRanges4, "ipv6NativeRoutingCIDR="+bed.PodRanges6)
@@ -45,6 +46,7 @@ ip -6 route add "fd00:10:250:$3::/64" via "$5"`
 
 // TestDelegatedAddresses has a plugin of somebody else's give the pods' addresses, and somebody else route them.
 func TestDelegatedAddresses(t *testing.T) {
+	t.Parallel()
 	c := start(t, "wd", 2)
 	c.explainFailure(t)
 	bin, err := bed.Binaries()
