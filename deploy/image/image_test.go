@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 
@@ -67,7 +68,7 @@ func build(t *testing.T) (config map[string]any, layer []byte, paths map[string]
 			require.NoError(t, os.WriteFile(filepath.Join(bin, l.name), []byte("#!/bin/sh\necho "+l.name+"\n"), 0o755))
 		case "tool":
 			if _, err := exec.LookPath(l.name); err != nil {
-				t.Skipf("this machine has no %s (package %s), which the image needs", l.name, l.what)
+				lacking(t, l.name, "not on this machine (package "+l.what+"); the image needs it")
 			}
 		}
 	}
@@ -132,7 +133,7 @@ func TestImageHoldsWhatIsListed(t *testing.T) {
 	assert.Equal(t, "../usr/bin/bash", paths["/bin/bash"])
 
 	if os.Geteuid() != 0 {
-		t.Skip("only root can change its root directory, to see that the image's programs find their libraries")
+		lacking(t, "root", "not root: cannot change the root directory to see that the image's programs find their libraries")
 	}
 	root := t.TempDir()
 	unpack := exec.Command("tar", "-xf", "-", "-C", root)
@@ -189,4 +190,13 @@ func TestDockerfileMakesTheSame(t *testing.T) {
 		assert.NoError(t, err)
 		assert.Equal(t, target, to, name)
 	}
+}
+
+// lacking skips a test for want of something that REQUIRE (a comma-separated list) may name; then it fails.
+func lacking(t *testing.T, what, why string) {
+	t.Helper()
+	if slices.Contains(strings.Split(os.Getenv("REQUIRE"), ","), what) {
+		t.Fatalf("REQUIRE names %s: %s", what, why)
+	}
+	t.Skipf("needs %s: %s", what, why)
 }
