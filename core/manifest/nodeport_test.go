@@ -84,7 +84,7 @@ func TestHostPorts(t *testing.T) {
 	host := upsertOf[cluster.PodUpsert](t, `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"p"},"spec":{"hostNetwork":true,"containers":[{"ports":[{"containerPort":80,"hostPort":80}]}]}}`).Pod
 	assert.Empty(t, host.HostPorts, "it listens there itself")
 
-	_, findings = Decode("", []byte(`{"apiVersion":"v1","kind":"Pod","metadata":{"name":"p"},"spec":{"containers":[{"ports":[{"containerPort":80,"hostPort":80,"hostIP":"here"},{"containerPort":80,"hostPort":70000}]}]}}`))
-	require.Len(t, findings, 2)
+	_, findings = Decode("", []byte(`{"apiVersion":"v1","kind":"Pod","metadata":{"name":"p"},"spec":{"containers":[{"ports":[{"containerPort":80,"hostPort":80,"hostIP":"here"},{"containerPort":80,"hostPort":70000,"hostIP":"there"}]}]}}`))
+	require.Len(t, findings, 3, "all at once")
 	assert.Contains(t, findings[0].String(), `hostIP: "here" is not an address`)
 }

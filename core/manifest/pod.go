@@ -76,22 +76,19 @@ func containerPorts(p *cluster.Pod, c object) {
 // addresses are every network namespace's own, so that nothing can be served there for one of them alone.
 func hostPort(o object, to policy.NamedPort) (p cluster.HostPort, ok bool) {
 	n, _ := o.get("hostPort").integer(0, 65535)
-	if n == 0 {
-		return p, false
-	}
 	p = cluster.HostPort{Port: uint16(n), To: to.Port, Proto: to.Proto}
 	if s, _ := o.get("hostIP").text(); s != "" {
 		a, err := netip.ParseAddr(s)
 		if err != nil {
-			o.get("hostIP").bad("%q is not an address", clip(s))
+			o.get("hostIP").bad(`%q is not an address; want one like "192.0.2.1" or "2001:db8::1"`, clip(s))
 			return p, false
 		}
-		if p.IP = a.Unmap().WithZone(""); p.IP.IsLoopback() {
+		if p.IP = a.Unmap().WithZone(""); p.IP.IsLoopback() && n != 0 {
 			o.get("hostIP").warn("host ports are not served at loopback addresses")
 			return p, false
 		}
 	}
-	return p, true
+	return p, n != 0
 }
 
 func readPodStatus(p *cluster.Pod, status object) {
