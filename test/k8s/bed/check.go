@@ -84,8 +84,9 @@ func CheckMachine() error {
 			return fmt.Errorf("eBPF programs of type %v cannot be loaded: %w", t, err)
 		}
 	}
-	group := filepath.Join(unified(), fmt.Sprintf("weir-probe-%d", os.Getpid()))
-	if err := os.Mkdir(group, 0o755); err != nil {
+	// A name of its own: tests that run at the same time in one process look at the machine, each for itself.
+	group, err := os.MkdirTemp(unified(), "weir-probe-")
+	if err != nil {
 		return fmt.Errorf("cgroups cannot be made: %w", err)
 	}
 	if err := os.Remove(group); err != nil {
