@@ -21,10 +21,9 @@ type nodeDevices struct {
 	choice devices.Choice // in force
 	moved  []string       // what can't be followed
 
-	stale    bool // something may have changed
-	attached bool // the programs are where choice says, as far as they can
-	looked   time.Time
-	stall    stall
+	stale  bool // something may have changed
+	looked time.Time
+	stall  stall
 }
 
 // lookAtDevices lists the node's devices and chooses those on which services are served to the network.
@@ -96,12 +95,9 @@ func (a *agent) followDevices() error {
 	if text := choice.String(); text != was.String() {
 		a.deps.Log.Info("services are served to other devices", "devices", text, "before", was.String())
 	}
-	// Programs first: at an address without any, nothing is served.
-	if !d.attached || !slices.Equal(choice.Indexes(), was.Indexes()) {
-		d.attached = false
-		err = a.dp.AttachNetwork(choice.Indexes())
-		d.attached = err == nil
-	}
+	// Programs first: at an address without any, nothing is served. Each time, as a device may have gone and come back with its
+	// index.
+	err = a.dp.AttachNetwork(choice.Indexes())
 	a.tellAddresses()
 	return err
 }
