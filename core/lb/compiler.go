@@ -129,7 +129,7 @@ func (c *Compiler) TakeService(s Service) {
 		if !dialable(f.Addr, f.Port) {
 			continue
 		}
-		for _, scope := range c.settings.scopes(f.Type) {
+		for _, scope := range c.settings.scopes(f) {
 			key := serviceKey(f, scope)
 			if c.enter(key, claim{s.Name, i, f.PortName, f.Type == HostPort}) {
 				svc.keys = append(svc.keys, key)

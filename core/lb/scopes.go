@@ -13,12 +13,15 @@ type Settings struct {
 }
 
 // scopes are those in which a frontend is served.
-func (s Settings) scopes(t Type) []datapath.Scope {
+func (s Settings) scopes(f Frontend) []datapath.Scope {
 	both := []datapath.Scope{datapath.Internal, datapath.External}
-	switch t {
+	switch f.Type {
 	case HostPort:
 		if !s.HostPorts {
 			return nil
+		}
+		if f.Addr.IsLoopback() {
+			return both[:1] // nothing comes from the network to a loopback address
 		}
 		return both
 	case NodePort:

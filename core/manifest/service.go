@@ -74,7 +74,7 @@ func readService(r *report, md metadata, top object) body {
 			}
 		}
 	}
-	if headless {
+	if headless || otherProxy(md) {
 		return b
 	}
 	add(vips, lb.ClusterIP)
@@ -96,6 +96,13 @@ func readService(r *report, md metadata, top object) body {
 		spec.get("clusterIP").warn("missing, and nothing assigns one: the service can't be reached; name an address, or None")
 	}
 	return b
+}
+
+// otherProxy says whether a service is labelled as somebody else's to serve, or nobody's.
+func otherProxy(md metadata) bool {
+	_, proxy := md.labels["service.kubernetes.io/service-proxy-name"]
+	_, headless := md.labels["service.kubernetes.io/headless"]
+	return proxy || headless
 }
 
 // readNodePorts adds the ports at the nodes' addresses, in the service's families. A load balancer's service
