@@ -10,6 +10,8 @@ type Settings struct {
 	NodePorts bool
 	// HostPorts has the host ports of pods served.
 	HostPorts bool
+	// Topology has backends chosen by their hints, where no traffic policy does.
+	Topology bool
 }
 
 // scopes are those in which a frontend is served.

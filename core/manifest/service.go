@@ -279,6 +279,7 @@ func readEndpointSlice(r *report, md metadata, top object) body {
 		}
 		state, serves := sliceState(o)
 		node, _ := o.get("nodeName").word()
+		zones, nodes := sliceHints(o)
 		list, _ := o.get("addresses").list()
 		for _, item := range list {
 			a, ok := item.addr()
@@ -289,7 +290,7 @@ func readEndpointSlice(r *report, md metadata, top object) body {
 				continue
 			}
 			for _, p := range ports {
-				p.Addr, p.Node, p.State = a, node, state
+				p.Addr, p.Node, p.State, p.ForZones, p.ForNodes = a, node, state, zones, nodes
 				b.slice.Backends = append(b.slice.Backends, p)
 			}
 		}
@@ -314,6 +315,26 @@ func sliceState(endpoint object) (state lb.State, serves bool) {
 	default:
 		return lb.Active, ready
 	}
+}
+
+// sliceHints reads for whose clients an endpoint is meant.
+func sliceHints(endpoint object) (zones, nodes lb.Hints) {
+	if endpoint.get("hints").absent() {
+		return zones, nodes
+	}
+	hints, _ := endpoint.get("hints").object()
+	read := func(field string) lb.Hints {
+		items, _ := hints.get(field).list()
+		names := make([]string, 0, len(items))
+		for _, item := range items {
+			if o, ok := item.object(); ok {
+				n, _ := o.get("name").word()
+				names = append(names, n)
+			}
+		}
+		return lb.NewHints(names...)
+	}
+	return read("forZones"), read("forNodes")
 }
 
 // readSlicePorts makes a backend for each port, still without an address.
