@@ -81,6 +81,9 @@ func WithNodePorts() Option { return func(e *Engine) { e.serve.NodePorts = true 
 // WithHostPorts has the host ports of this node's pods served.
 func WithHostPorts() Option { return func(e *Engine) { e.serve.HostPorts = true } }
 
+// WithTopology has services' backends chosen by their hints: those meant for this node or its zone.
+func WithTopology() Option { return func(e *Engine) { e.serve.Topology = true } }
+
 // New makes an engine for a node. adopted is what the kernel holds; now seeds the epochs, so that
 // they exceed those of any predecessor.
 func New(node string, adopted Adopted, now time.Time, options ...Option) *Engine {

@@ -8,6 +8,9 @@ import (
 	"github.com/weirnet/weir/core/datapath"
 )
 
+// zoneLabel names the zone that a node is in.
+const zoneLabel = "topology.kubernetes.io/zone"
+
 // upsertNode takes a node's description. The kernel's view of a node is its addresses (host or
 // remote-node), whether it may tunnel to us, and the routes to its pods.
 func (e *Engine) upsertNode(n cluster.Node) {
@@ -21,6 +24,10 @@ func (e *Engine) upsertNode(n cluster.Node) {
 		}
 	}
 	e.emitNode(n)
+	if n.Name == e.node {
+		e.services.SetZone(n.Labels[zoneLabel])
+		e.flushServices()
+	}
 	e.relabelHost()
 	for _, ep := range e.addresses.onNode("") {
 		if slices.Contains(n.Addresses, ep.NodeIP) {
@@ -43,6 +50,10 @@ func (e *Engine) deleteNode(name string) {
 		return
 	}
 	delete(e.nodes, name)
+	if name == e.node {
+		e.services.SetZone("")
+		e.flushServices()
+	}
 	e.emitRoutes()
 	for _, a := range nodeAddresses(n) {
 		e.dropNodeAddress(n, a)

@@ -119,6 +119,20 @@ func TestService(t *testing.T) {
 	assert.Equal(t, time.Minute, timed.Affinity)
 }
 
+func TestEndpointSliceHints(t *testing.T) {
+	s := upsertOf[cluster.BackendsUpsert](t, `{"apiVersion":"discovery.k8s.io/v1","kind":"EndpointSlice","metadata":{"name":"web-x","namespace":"shop","labels":{"kubernetes.io/service-name":"web"}},
+		"addressType":"IPv4","ports":[{"port":80}],"endpoints":[
+		{"addresses":["10.0.0.1"],"hints":{"forZones":[{"name":"zb"},{"name":"za"}],"forNodes":[{"name":"n1"}]}},
+		{"addresses":["10.0.0.2"],"hints":{}},{"addresses":["10.0.0.3"]}]}`).Slice
+	require.Len(t, s.Backends, 3)
+	assert.Equal(t, lb.NewHints("za", "zb"), s.Backends[0].ForZones)
+	assert.Equal(t, lb.NewHints("n1"), s.Backends[0].ForNodes)
+	for _, b := range s.Backends[1:] {
+		assert.Zero(t, b.ForZones)
+		assert.Zero(t, b.ForNodes)
+	}
+}
+
 func TestEndpointSlice(t *testing.T) {
 	s := upsertOf[cluster.BackendsUpsert](t, `{"apiVersion":"discovery.k8s.io/v1","kind":"EndpointSlice","metadata":{"name":"web-x","namespace":"shop","labels":{"kubernetes.io/service-name":"web"}},
 		"addressType":"IPv4","ports":[{"name":"http","port":8080,"protocol":"TCP"},{"name":"","port":53,"protocol":"UDP"}],

@@ -74,7 +74,7 @@ func readService(r *report, md metadata, top object) body {
 			}
 		}
 	}
-	if headless {
+	if headless || otherProxy(md) {
 		return b
 	}
 	add(vips, lb.ClusterIP)
@@ -96,6 +96,13 @@ func readService(r *report, md metadata, top object) body {
 		spec.get("clusterIP").warn("missing, and nothing assigns one: the service can't be reached; name an address, or None")
 	}
 	return b
+}
+
+// otherProxy says whether a service is labelled as somebody else's to serve, or nobody's.
+func otherProxy(md metadata) bool {
+	_, proxy := md.labels["service.kubernetes.io/service-proxy-name"]
+	_, headless := md.labels["service.kubernetes.io/headless"]
+	return proxy || headless
 }
 
 // readNodePorts adds the ports at the nodes' addresses, in the service's families. A load balancer's service
@@ -272,6 +279,7 @@ func readEndpointSlice(r *report, md metadata, top object) body {
 		}
 		state, serves := sliceState(o)
 		node, _ := o.get("nodeName").word()
+		zones, nodes := sliceHints(o)
 		list, _ := o.get("addresses").list()
 		for _, item := range list {
 			a, ok := item.addr()
@@ -282,7 +290,7 @@ func readEndpointSlice(r *report, md metadata, top object) body {
 				continue
 			}
 			for _, p := range ports {
-				p.Addr, p.Node, p.State = a, node, state
+				p.Addr, p.Node, p.State, p.ForZones, p.ForNodes = a, node, state, zones, nodes
 				b.slice.Backends = append(b.slice.Backends, p)
 			}
 		}
@@ -306,6 +314,26 @@ func sliceState(endpoint object) (state lb.State, serves bool) {
 		return lb.Terminating, serving
 	}
 	return lb.Active, ready
+}
+
+// sliceHints reads for whose clients an endpoint is meant.
+func sliceHints(endpoint object) (zones, nodes lb.Hints) {
+	if endpoint.get("hints").absent() {
+		return zones, nodes
+	}
+	hints, _ := endpoint.get("hints").object()
+	read := func(field string) lb.Hints {
+		items, _ := hints.get(field).list()
+		names := make([]string, 0, len(items))
+		for _, item := range items {
+			if o, ok := item.object(); ok {
+				n, _ := o.get("name").word()
+				names = append(names, n)
+			}
+		}
+		return lb.NewHints(names...)
+	}
+	return read("forZones"), read("forNodes")
 }
 
 // readSlicePorts makes a backend for each port, still without an address.
