@@ -10,7 +10,7 @@ func inAPI(pkg, run string) suite {
 
 // Tests of one matter each. Those of an outage have no server.
 var (
-	inNumbers = inKube("TestNeeded|TestUseCounts|TestFreedNumber.*|TestPassedNumberRestsOn|TestCollector.*|TestAllocatorsAndCollector")
+	inNumbers = inKube("TestNeeded|TestUseCounts|TestFreedNumber.*|TestPassedNumberRestsOn|TestCollector.*").and(inKube("TestAllocatorsAndCollector"))
 	inOutage  = tests("./adapters/kubernetes -run ^(TestManyAgentsInAnOutage|TestOutageEnds.*|TestFailureWithout.*|TestFlapping.*|TestIsAway|TestStoreInAnOutage)$")
 	inRelist  = inKube("TestListAfterAnOutageTellsDifferences|TestIdentityGoneWhile.*")
 	inPublish = inKube("TestPublish.*|TestWithdraw.*|TestClusterPool")

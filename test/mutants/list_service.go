@@ -125,7 +125,7 @@ var serviceMutants = []mutant{
 	{
 		name: "service/serving-not-asked", file: "core/manifest/service.go", by: inServices,
 		old: "return lb.Terminating, serving",
-		new: "return lb.Terminating, ready",
+		new: "return lb.Terminating, serving && ready",
 		why: "a pod that shuts down gets no connections though no other is left and it serves",
 	},
 	{
