@@ -139,7 +139,8 @@ func TestEndpointSlice(t *testing.T) {
 		"endpoints":[{"addresses":["10.0.0.1"],"nodeName":"n1"},{"addresses":["10.0.0.2"],"conditions":{"ready":false}},
 		{"addresses":["10.0.0.3"],"conditions":{"ready":false,"serving":true,"terminating":true}},{"addresses":["10.0.0.4"],"conditions":{"ready":false,"serving":false,"terminating":true}},
 		{"addresses":["10.0.0.5"],"conditions":{"ready":true,"serving":null}},
-		{"addresses":["10.0.0.6"],"conditions":{"ready":true,"serving":false,"terminating":true}}]}`).Slice
+		{"addresses":["10.0.0.6"],"conditions":{"ready":true,"serving":false,"terminating":true}},
+		{"addresses":["10.0.0.7"],"conditions":{"ready":false,"terminating":true}},{"addresses":["10.0.0.8"],"conditions":{"ready":false,"serving":true}}]}`).Slice
 	assert.Equal(t, lb.Name{Namespace: "shop", Name: "web"}, s.Service)
 	assert.Equal(t, "web-x", s.Name)
 	assert.Equal(t, []lb.Backend{
