@@ -29,8 +29,8 @@ func (r *Runner) deploy(ctx context.Context) error {
 	name, ns := r.p.Cluster(), r.o.Namespace
 	if r.o.ForceDeploy {
 		r.out.Say("🔥 [%s] Deleting connectivity check deployments...", name)
-		if err := r.p.DeleteNamespace(ctx, ns); err != nil {
-			return fmt.Errorf("namespace %s: %w", ns, err)
+		if err := r.deleteNamespaces(ctx); err != nil {
+			return err
 		}
 	}
 	// Those of a run that was cut off would keep the pods from talking.
@@ -47,6 +47,16 @@ func (r *Runner) deploy(ctx context.Context) error {
 		}
 	}
 	return r.awaitPods(ctx)
+}
+
+func (r *Runner) deleteNamespaces(ctx context.Context) error {
+	var errs []error
+	for _, ns := range connectivity.Namespaces(r.o.Namespace) {
+		if err := r.p.DeleteNamespace(ctx, ns); err != nil {
+			errs = append(errs, fmt.Errorf("namespace %s: %w", ns, err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // choose picks the nodes for the pods.
@@ -94,9 +104,13 @@ func (r *Runner) awaitPods(ctx context.Context) error {
 		r.out.Say("⌛ [%s] Waiting for deployment %s/%s to become ready...", r.p.Cluster(), r.o.Namespace, d)
 	}
 	return r.await(ctx, r.o.DeployTimeout, 500*time.Millisecond, func(ctx context.Context) (string, error) {
-		pods, err := r.p.Pods(ctx, r.o.Namespace)
-		if err != nil {
-			return "", fmt.Errorf("list pods: %w", err)
+		var pods []connectivity.Pod
+		for _, ns := range connectivity.Namespaces(r.o.Namespace) {
+			list, err := r.p.Pods(ctx, ns)
+			if err != nil {
+				return "", fmt.Errorf("list pods: %w", err)
+			}
+			pods = append(pods, list...)
 		}
 		r.world.Pods = nil
 		for _, role := range append(r.layout.Deployments(), connectivity.RoleHostNetns) {
@@ -187,7 +201,7 @@ func (r *Runner) settle(ctx context.Context) error {
 	if w.NodePorts, w.HostPorts, err = r.p.Serves(ctx, r.layout.Node); err != nil {
 		return fmt.Errorf("ask the agent of %s for its services: %w", r.layout.Node, err)
 	}
-	if w.NoOutside, err = r.p.Outside(ctx); err != nil {
+	if w.FromOutside, w.NoOutside, err = r.p.Outside(ctx); err != nil {
 		return fmt.Errorf("find out whether this machine is outside of the cluster: %w", err)
 	}
 	return nil

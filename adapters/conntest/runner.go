@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/weirnet/weir/core/connectivity"
@@ -128,9 +129,9 @@ func (r *Runner) cleanup(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
-	r.out.Say("🧹 [%s] Deleting namespace %s...", r.p.Cluster(), r.o.Namespace)
-	if err := r.p.DeleteNamespace(ctx, r.o.Namespace); err != nil {
-		r.out.Warn("namespace %s: %v", r.o.Namespace, err)
+	r.out.Say("🧹 [%s] Deleting namespaces %s...", r.p.Cluster(), strings.Join(connectivity.Namespaces(r.o.Namespace), ", "))
+	if err := r.deleteNamespaces(ctx); err != nil {
+		r.out.Warn("%v", err)
 	}
 }
 

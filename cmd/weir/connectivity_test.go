@@ -13,11 +13,14 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"sigs.k8s.io/yaml"
 
+	"github.com/weirnet/weir/adapters/conntest"
 	kubernetes "github.com/weirnet/weir/adapters/kubernetes/playground"
 	"github.com/weirnet/weir/adapters/runtime"
 	"github.com/weirnet/weir/core/cluster"
 	"github.com/weirnet/weir/core/connectivity"
+	"github.com/weirnet/weir/core/manifest"
 	"github.com/weirnet/weir/fakes"
 	"github.com/weirnet/weir/fakes/playground"
 	"github.com/weirnet/weir/ports"
@@ -92,12 +95,74 @@ type leaky struct{ *playground.Playground }
 func (l *leaky) Apply(ctx context.Context, docs ...connectivity.Document) error {
 	var kept []connectivity.Document
 	for _, d := range docs {
-		if strings.Contains(string(d.Content), "NetworkPolicy") {
-			d.Content = bytes.ReplaceAll(d.Content, []byte("Selector:\n    matchLabels:"), []byte("Selector:\n    matchLabels:\n      nobody: here"))
+		for _, part := range manifest.SplitYAML(d.Content) {
+			var o map[string]any
+			if err := yaml.Unmarshal(part, &o); err != nil {
+				return err
+			}
+			spec, _ := o["spec"].(map[string]any)
+			for _, selector := range []string{"endpointSelector", "podSelector"} {
+				if spec[selector] != nil {
+					spec[selector] = map[string]any{"matchLabels": map[string]any{"nobody": "here"}}
+				}
+			}
+			content, err := yaml.Marshal(o)
+			if err != nil {
+				return err
+			}
+			kept = append(kept, connectivity.Document{Name: d.Name, Content: content})
 		}
-		kept = append(kept, d)
 	}
 	return l.Playground.Apply(ctx, kept...)
+}
+
+// contrary is a playground in which probes come out the other way round.
+type contrary struct{ *playground.Playground }
+
+func (c *contrary) Probe(ctx context.Context, pod cluster.Name, job connectivity.Job) ([]connectivity.Outcome, error) {
+	out, err := c.Playground.Probe(ctx, pod, job)
+	for i, o := range out {
+		was := o.Result
+		out[i].Result = connectivity.Silent
+		if was == connectivity.Silent {
+			out[i].Result = connectivity.Answered
+		}
+	}
+	return out, err
+}
+
+// runAll runs every test on a playground, without patience, and returns the report.
+func runAll(t *testing.T, p ports.Playground) *connectivity.Report {
+	t.Helper()
+	o := conntest.Options{Namespace: connectivity.DefaultNamespace, PolicyTimeout: 2 * time.Second, Other: playground.Other}
+	var out bytes.Buffer
+	report, err := conntest.New(p, o, conntest.NewPrinter(&out, time.Now), time.Now).Run(t.Context())
+	require.NoError(t, err, out.String())
+	require.Len(t, report.Tests, len(connectivity.Tests()))
+	return report
+}
+
+// Every test fails if its policies apply to nobody.
+func TestConnectivityEveryPolicyMatters(t *testing.T) {
+	p, _ := newPlayground(t, 2)
+	policies := map[string]bool{}
+	for _, test := range connectivity.Tests() {
+		policies[test.Name] = len(test.Policies) > 0
+	}
+	for _, r := range runAll(t, &leaky{p}).Tests {
+		assert.Equal(t, policies[r.Name], r.Failed(), "%s %s", r.Name, r.Error)
+		assert.Empty(t, r.Error, r.Name)
+	}
+}
+
+// Every action of every test fails if traffic does the opposite of what it should.
+func TestConnectivityEveryActionMatters(t *testing.T) {
+	p, _ := newPlayground(t, 2)
+	for _, r := range runAll(t, &contrary{p}).Tests {
+		assert.Empty(t, r.Skip, r.Name)
+		assert.Positive(t, r.Actions, r.Name)
+		assert.Len(t, r.Failures, r.Actions, r.Name)
+	}
 }
 
 // A network that lets through what a policy forbids is told, with the status and evidence.

@@ -9,6 +9,7 @@ package connectivity
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,6 +24,7 @@ const (
 	RoleEchoSameNode  = "echo-same-node"  // on the node of client
 	RoleEchoOtherNode = "echo-other-node" // on another node
 	RoleHostNetns     = "host-netns"      // on every node, on the node's own network
+	RoleCCNPClient    = "ccnp-client"     // in a namespace of its own, on the node of client
 )
 
 // Roles of ends that are not the test's pods.
@@ -197,6 +199,8 @@ type World struct {
 	NodePorts, HostPorts bool
 	// NoOutside says why nobody can ask from outside of the cluster; empty if somebody can.
 	NoOutside string
+	// FromOutside are the addresses by which nodes see who asks from there, at most one a family.
+	FromOutside []netip.Addr
 	// NoDNS says why names can't be looked up; empty if they can.
 	NoDNS string
 }
@@ -221,6 +225,11 @@ func (w World) service(namespace, name string) (Service, bool) {
 		}
 	}
 	return Service{}, false
+}
+
+// isNode says whether an address is a node's.
+func (w World) isNode(a netip.Addr) bool {
+	return slices.ContainsFunc(w.Nodes, func(n Node) bool { return slices.Contains(n.Addresses, a) })
 }
 
 // fits says whether a role is meant by a pattern.

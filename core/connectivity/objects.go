@@ -28,8 +28,12 @@ const (
 	loadBalancerClass = "weir.io/connectivity-test"
 	// OwnerLabel is on everything that the test makes.
 	OwnerLabel = "weir.io/connectivity-test"
+	// NamespaceLabel is on what the test makes for the whole cluster; its value is the test's namespace.
+	NamespaceLabel = OwnerLabel + "-namespace"
 	// DefaultNamespace is where the pods are.
 	DefaultNamespace = "cilium-test-1"
+	// otherSuffix makes the name of the second namespace.
+	otherSuffix = "-ccnp1"
 	// Container is the name of the pods' container.
 	Container = "weir"
 )
@@ -61,13 +65,27 @@ type Layout struct {
 
 type tree = map[string]any
 
-// Objects are the namespace, the services and the workloads of a layout, in the order to make them in.
+// Namespaces are those that belong to a test in the namespace given, itself first.
+func Namespaces(namespace string) []string { return []string{namespace, namespace + otherSuffix} }
+
+// of is the namespace that the pods of a role are in.
+func (l Layout) of(role string) string {
+	if role == RoleCCNPClient {
+		return l.Namespace + otherSuffix
+	}
+	return l.Namespace
+}
+
+// Objects are the namespaces, the services and the workloads of a layout, in the order to make them in.
 func (l Layout) Objects() []Document {
 	nsLabels := map[string]string{OwnerLabel: "true", "app.kubernetes.io/name": "cilium-cli"}
 	maps.Copy(nsLabels, l.NamespaceLabels)
-	out := []Document{document("namespace "+l.Namespace, tree{
-		"apiVersion": "v1", "kind": "Namespace", "metadata": tree{"name": l.Namespace, "labels": nsLabels},
-	})}
+	var out []Document
+	for _, ns := range Namespaces(l.Namespace) {
+		out = append(out, document("namespace "+ns, tree{
+			"apiVersion": "v1", "kind": "Namespace", "metadata": tree{"name": ns, "labels": nsLabels},
+		}))
+	}
 	for _, role := range l.Deployments() {
 		out = append(out, document("service account "+role, tree{
 			"apiVersion": "v1", "kind": "ServiceAccount", "metadata": l.meta(role, nil),
@@ -89,9 +107,9 @@ func (l Layout) Objects() []Document {
 // Deployments lists the Deployments of a layout.
 func (l Layout) Deployments() []string {
 	if l.OtherNode == "" {
-		return []string{RoleClient, RoleClient2, RoleEchoSameNode}
+		return []string{RoleClient, RoleClient2, RoleEchoSameNode, RoleCCNPClient}
 	}
-	return []string{RoleClient, RoleClient2, RoleClient3, RoleEchoSameNode, RoleEchoOtherNode}
+	return []string{RoleClient, RoleClient2, RoleClient3, RoleEchoSameNode, RoleEchoOtherNode, RoleCCNPClient}
 }
 
 func isEcho(role string) bool { return fits("echo*", role) }
@@ -108,8 +126,8 @@ func podLabels(role string) map[string]string {
 		out["kind"], out["other"] = "echo", "echo"
 	case RoleEchoOtherNode:
 		out["kind"], out["first"] = "echo", "echo"
-	case RoleHostNetns:
-		out["kind"] = "host-netns"
+	case RoleHostNetns, RoleCCNPClient:
+		out["kind"] = role
 	}
 	return out
 }
@@ -117,7 +135,7 @@ func podLabels(role string) map[string]string {
 func (l Layout) meta(name string, labels map[string]string) tree {
 	all := map[string]string{OwnerLabel: "true"}
 	maps.Copy(all, labels)
-	return tree{"name": name, "namespace": l.Namespace, "labels": all}
+	return tree{"name": name, "namespace": l.of(name), "labels": all}
 }
 
 func (l Layout) service(name, kind string, selector map[string]string) Document {

@@ -63,6 +63,7 @@ func Plan(w World, f Filter) ([]Step, error) {
 			continue
 		}
 		s := Step{Test: t}
+		needed := ""
 		for _, name := range t.Scenarios {
 			sc, ok := findScenario(name)
 			if !ok {
@@ -74,6 +75,9 @@ func Plan(w World, f Filter) ([]Step, error) {
 			actions, why := sc.plan(w)
 			if len(actions) == 0 {
 				s.Skipped = append(s.Skipped, SkippedScenario{name, cmp.Or(why, "no pods for it")})
+				if slices.Contains(t.Needs, name) {
+					needed = s.Skipped[len(s.Skipped)-1].Why
+				}
 				continue
 			}
 			number(name, actions)
@@ -85,6 +89,9 @@ func Plan(w World, f Filter) ([]Step, error) {
 		var err error
 		if s.Policies, s.Skip, err = t.documents(w); err != nil {
 			return nil, fmt.Errorf("test %s: %w", t.Name, err)
+		}
+		if s.Skip == "" {
+			s.Skip = needed
 		}
 		if s.Skip == "" && len(s.Actions) == 0 {
 			s.Skip = "none of its scenarios can be run here"

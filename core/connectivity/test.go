@@ -6,7 +6,9 @@ type Test struct {
 	Summary   string
 	Policies  []string // files under policies/
 	Scenarios []string
-	Expect    []Clause
+	// Needs are those of the scenarios without which the others prove nothing: the test is skipped then.
+	Needs  []string
+	Expect []Clause
 }
 
 // Roles in groups.
@@ -25,5 +27,6 @@ var egressScenarios = []string{"pod-to-pod", "pod-to-pod-udp", "client-to-client
 func Tests() []Test {
 	out := append(basicTests(), ingressTests()...)
 	out = append(out, egressTests()...)
-	return append(out, denyTests()...)
+	out = append(out, denyTests()...)
+	return append(out, specialTests()...)
 }
