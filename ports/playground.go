@@ -43,6 +43,9 @@ type Playground interface {
 	Policies(ctx context.Context, node string) ([]policy.Ref, error)
 	// Status is how a node's agent is.
 	Status(ctx context.Context, node string) (Status, error)
+	// Logs delivers the logs of agents and operators, those of containers that ended before too, line by line with
+	// the pod's name. It does not deliver from two goroutines at once.
+	Logs(ctx context.Context, deliver func(pod, line string)) error
 	// Known lists the addresses that a node's kernel has an identity for.
 	Known(ctx context.Context, node string) ([]netip.Addr, error)
 	// Serves says whether a node's agent serves node ports of services and host ports of pods, as far as

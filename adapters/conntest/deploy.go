@@ -76,6 +76,8 @@ func (r *Runner) choose(nodes []connectivity.Node) error {
 	r.layout = connectivity.Layout{
 		Namespace: o.Namespace, Node: fit[0], NamespaceLabels: o.NamespaceLabels, PodAnnotations: o.PodAnnotations,
 		Tolerations: o.Tolerations, NodeSelector: o.NodeSelector,
+		// Later runs leave these pods alone: whatever changed them would end their connections.
+		Disruption: o.Disruption.Include && o.Disruption.Setup, DisruptionInterval: o.Disruption.Interval,
 	}
 	switch {
 	case o.SingleNode:
@@ -101,7 +103,7 @@ func (r *Runner) image(ctx context.Context) (string, error) {
 // awaitPods waits until every pod of the layout is ready.
 func (r *Runner) awaitPods(ctx context.Context) error {
 	for _, d := range r.layout.Deployments() {
-		r.out.Say("⌛ [%s] Waiting for deployment %s/%s to become ready...", r.p.Cluster(), r.o.Namespace, d)
+		r.out.Say("⌛ [%s] Waiting for deployment %s/%s to become ready...", r.p.Cluster(), r.layout.NamespaceOf(d), d)
 	}
 	return r.await(ctx, r.o.DeployTimeout, 500*time.Millisecond, func(ctx context.Context) (string, error) {
 		var pods []connectivity.Pod
@@ -195,6 +197,9 @@ func (r *Runner) settle(ctx context.Context) error {
 		return err
 	}
 	r.warnOfOthers(ctx)
+	if r.dropped, err = r.drops(ctx); err != nil {
+		return err
+	}
 	if err := r.warmUp(ctx); err != nil {
 		return err
 	}

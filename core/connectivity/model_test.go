@@ -41,7 +41,7 @@ func newBed(t *testing.T, nodes int) bed {
 		Namespace: ns,
 		Outside:   []netip.AddrPort{netip.MustParseAddrPort("192.0.2.1:443"), netip.MustParseAddrPort("[2001:db8::1]:443")},
 		Other:     []netip.AddrPort{netip.MustParseAddrPort("192.0.2.2:0"), netip.MustParseAddrPort("[2001:db8::2]:0")},
-		NodePorts: true, HostPorts: true,
+		NodePorts: true, HostPorts: true, Connections: true,
 		APIServers: addrsOf("192.0.2.77"), FromOutside: addrsOf("192.0.2.200", "2001:db8::200"),
 	}}
 	b.apiServers(netip.MustParseAddrPort("192.0.2.77:6443"))
@@ -82,7 +82,7 @@ func newBed(t *testing.T, nodes int) bed {
 		if role == RoleClient3 || role == RoleEchoOtherNode {
 			node = "n2"
 		}
-		addPod(cluster.Name{Namespace: l.of(role), Name: role + "-x"}, role, node, podLabels(role), named)
+		addPod(cluster.Name{Namespace: l.NamespaceOf(role), Name: role + "-x"}, role, node, podLabels(role), named)
 	}
 	for _, n := range names {
 		addPod(cluster.Name{Namespace: ns, Name: "host-netns-" + n}, RoleHostNetns, n, podLabels(RoleHostNetns), nil)
@@ -141,6 +141,9 @@ func TestExpectationsAreThoseOfThePolicies(t *testing.T) {
 		require.Len(t, steps, len(Tests()))
 		for _, s := range steps {
 			require.Empty(t, s.Skip, s.Test.Name)
+			if s.Test.Check != "" {
+				continue
+			}
 			require.NotEmpty(t, s.Actions, s.Test.Name)
 			w := matrix.New(b.events)
 			assembler := manifest.NewAssembler()
@@ -252,6 +255,10 @@ func TestTestsAreWellFormed(t *testing.T) {
 		assert.False(t, names[test.Name], "%s is there twice", test.Name)
 		names[test.Name] = true
 		assert.NotEmpty(t, test.Summary, test.Name)
+		assert.NotEqual(t, test.Check == "", len(test.Scenarios) == 0, "%s: want either scenarios or a check", test.Name)
+		for _, s := range test.Needs {
+			assert.Contains(t, test.Scenarios, s, test.Name)
+		}
 		seen := map[string]bool{}
 		for _, s := range test.Scenarios {
 			_, ok := findScenario(s)
@@ -259,6 +266,11 @@ func TestTestsAreWellFormed(t *testing.T) {
 			assert.False(t, seen[s], "%s: scenario %s is there twice", test.Name, s)
 			seen[s], usedScenarios[s] = true, true
 		}
+	}
+	for _, a := range AbsentTests() {
+		assert.False(t, names[a.Name], "%s is there, or twice among those that are not", a.Name)
+		names[a.Name] = true
+		assert.NotEmpty(t, a.Why, a.Name)
 	}
 	for _, s := range Scenarios() {
 		assert.True(t, usedScenarios[s], "scenario %s is in no test", s)

@@ -48,6 +48,8 @@ type Step struct {
 	Policies []Document
 	// Skip says why the test is not run; Actions is empty then.
 	Skip string
+	// Absent: the test is one of AbsentTests.
+	Absent bool
 	// Skipped are scenarios that are left out, with the reason.
 	Skipped []SkippedScenario
 }
@@ -63,6 +65,19 @@ func Plan(w World, f Filter) ([]Step, error) {
 			continue
 		}
 		s := Step{Test: t}
+		if t.Check != "" && !f.Scenario(t.Name, "") {
+			continue
+		}
+		if t.Check == CheckConnections && !w.Connections {
+			if f.Everything() {
+				continue
+			}
+			s.Skip = "--include-conn-disrupt-test is not given"
+		}
+		if t.Check != "" {
+			out = append(out, s)
+			continue
+		}
 		needed := ""
 		for _, name := range t.Scenarios {
 			sc, ok := findScenario(name)
@@ -104,6 +119,14 @@ func Plan(w World, f Filter) ([]Step, error) {
 			s.Actions, s.Policies = nil, nil
 		}
 		out = append(out, s)
+	}
+	if f.Everything() {
+		return out, nil
+	}
+	for _, a := range AbsentTests() {
+		if f.Scenario(a.Name, "") {
+			out = append(out, Step{Test: Test{Name: a.Name}, Skip: "not there: " + a.Why, Absent: true})
+		}
 	}
 	return out, nil
 }

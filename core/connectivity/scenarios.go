@@ -21,6 +21,7 @@ func scenarios() []scenario {
 		{"pod-to-pod-udp", podToPod(UDP, PortHTTP)},
 		{"pod-to-pod-ports", podToPod(HTTP, PortHTTP, PortAlternative, PortBeyond)},
 		{"pod-to-pod-icmp", podToPod(ICMP, 0)},
+		{"pod-to-pod-no-frag", podToPodWhole},
 		{"client-to-client", clientToClient(ICMP, 0)},
 		{"client-to-client-http", clientToClient(HTTP, PortHTTP)},
 		{"pod-to-service", podToService(HTTP)},
@@ -77,6 +78,15 @@ func podToPod(kind Kind, ports ...uint16) func(World) ([]Action, string) {
 		}
 		return out, ""
 	}
+}
+
+// podToPodWhole sends packets that only just fit.
+func podToPodWhole(w World) ([]Action, string) {
+	out, why := podToPod(ICMP, 0)(w)
+	for i := range out {
+		out[i].Probe.Full = true
+	}
+	return out, why
 }
 
 func clientToClient(kind Kind, port uint16) func(World) ([]Action, string) {

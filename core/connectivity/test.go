@@ -9,7 +9,19 @@ type Test struct {
 	// Needs are those of the scenarios without which the others prove nothing: the test is skipped then.
 	Needs  []string
 	Expect []Clause
+	// Check is what the test looks at instead of letting pods talk; it has no scenarios then.
+	Check Check
 }
+
+// Check is something that is looked at on every node.
+type Check string
+
+// The checks.
+const (
+	CheckConnections Check = "connections" // the clients of a run with Layout.Disruption have not been restarted
+	CheckDrops       Check = "drops"       // the counters of dropped packets
+	CheckLogs        Check = "logs"        // the logs of agents and operators
+)
 
 // Roles in groups.
 var (

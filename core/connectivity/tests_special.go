@@ -16,6 +16,10 @@ func specialTests() []Test {
 			Expect: []Clause{{From: clients, To: []string{RoleCCNPClient}, Verdict: Allowed}, {From: clients, Verdict: DropEgress}},
 		},
 		{
+			Name: "pod-to-pod-no-frag", Summary: "packets as large as the pods' interfaces take arrive whole",
+			Scenarios: []string{"pod-to-pod-no-frag"},
+		},
+		{
 			Name: "pod-to-itself-via-service", Summary: "pods reach themselves by their own service",
 			Scenarios: []string{"pod-to-itself-via-service"},
 		},
@@ -41,5 +45,9 @@ func specialTests() []Test {
 			Scenarios: []string{"from-cidr-to-pod", "pod-to-pod"}, Needs: []string{"from-cidr-to-pod"},
 			Expect: []Clause{{From: clients, To: echoes, Verdict: DropIngress}},
 		},
+		// What looks back at the whole run comes last.
+		{Name: "no-interrupted-connections", Summary: "connections made by an earlier run with --conn-disrupt-test-setup are still there", Check: CheckConnections},
+		{Name: "no-unexpected-packet-drops", Summary: "no node has dropped packets for a reason that is not their sender's doing", Check: CheckDrops},
+		{Name: "check-log-errors", Summary: "the logs of agents and operators tell of no errors", Check: CheckLogs},
 	}
 }

@@ -189,6 +189,9 @@ func (p *Playground) Status(ctx context.Context, node string) (ports.Status, err
 	return a.Status(ctx)
 }
 
+// Logs implements ports.Playground. Fakes write none.
+func (p *Playground) Logs(context.Context, func(pod, line string)) error { return nil }
+
 // Known implements ports.Playground.
 func (p *Playground) Known(_ context.Context, node string) ([]netip.Addr, error) {
 	n := p.c.Node(node)
