@@ -34,6 +34,7 @@ func (s *stub) Cluster() string                                          { retur
 func (s *stub) Image(context.Context) (string, error)                    { return "weir:1", s.image }
 func (s *stub) Nodes(context.Context) ([]connectivity.Node, error)       { return s.nodes, nil }
 func (s *stub) DeletePolicies(context.Context, string) error             { return nil }
+func (s *stub) Foreign(context.Context, string) (bool, error)            { return false, nil }
 func (s *stub) Delete(context.Context, ...connectivity.Document) error   { return nil }
 func (s *stub) APIServers(context.Context) ([]netip.AddrPort, error)     { return s.api, nil }
 func (s *stub) Policies(context.Context, string) ([]policy.Ref, error)   { return s.policies, nil }
