@@ -14,7 +14,9 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
+	"k8s.io/klog/v2"
 
 	"github.com/weirnet/weir/adapters/conntest"
 	"github.com/weirnet/weir/adapters/kubernetes/playground"
@@ -91,6 +93,8 @@ Exit status 1 if a test failed.`,
 		if err := f.complete(g); err != nil {
 			return err
 		}
+		// The client library would tell of every stream that ends with the run; what matters comes back as an error.
+		klog.SetLogger(logr.Discard())
 		kube.Tolerations, kube.NodeSelector = f.Tolerations, f.NodeSelector
 		p, err := g.playground(*kube)
 		if err != nil {
