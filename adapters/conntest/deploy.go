@@ -202,7 +202,7 @@ func (r *Runner) settle(ctx context.Context) error {
 	}
 	r.warnOfOthers(ctx)
 	if r.dropped, err = r.drops(ctx); err != nil {
-		return err
+		r.out.Warn("what was dropped before this run is not known: %v", err)
 	}
 	if err := r.warmUp(ctx); err != nil {
 		return err
