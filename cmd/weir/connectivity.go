@@ -14,9 +14,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
-	"k8s.io/klog/v2"
 
 	"github.com/weirnet/weir/adapters/conntest"
 	"github.com/weirnet/weir/adapters/kubernetes/playground"
@@ -94,7 +92,7 @@ Exit status 1 if a test failed.`,
 			return err
 		}
 		// The client library would tell of every stream that ends with the run; what matters comes back as an error.
-		klog.SetLogger(logr.Discard())
+		playground.Quiet()
 		kube.Tolerations, kube.NodeSelector = f.Tolerations, f.NodeSelector
 		p, err := g.playground(*kube)
 		if err != nil {
