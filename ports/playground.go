@@ -29,6 +29,8 @@ type Playground interface {
 	Apply(ctx context.Context, docs ...connectivity.Document) error
 	// Delete removes the objects that the documents name; absent is no error.
 	Delete(ctx context.Context, docs ...connectivity.Document) error
+	// Foreign says whether there is such a namespace and it does not carry connectivity.OwnerLabel.
+	Foreign(ctx context.Context, namespace string) (bool, error)
 	// DeletePolicies removes every policy of the namespace that carries connectivity.OwnerLabel, and what is of
 	// the whole cluster and names the namespace in its connectivity.NamespaceLabel.
 	DeletePolicies(ctx context.Context, namespace string) error

@@ -13,6 +13,7 @@ import (
 
 	"github.com/weirnet/weir/core/connectivity"
 	"github.com/weirnet/weir/core/datapath"
+	"github.com/weirnet/weir/ports"
 )
 
 // check looks at what there is to look at for a check, each place being an action.
@@ -28,7 +29,8 @@ func (r *Runner) check(ctx context.Context, c connectivity.Check) (actions int, 
 	return 0, nil, fmt.Errorf("there is no check %q", c)
 }
 
-// drops asks every node's agent for its counters of dropped packets.
+// drops asks every node's agent for its counters of dropped packets. A node without an agent is passed over: not all nodes of
+// a cluster need one.
 func (r *Runner) drops(ctx context.Context) (map[string]map[datapath.Reason]uint64, error) {
 	nodes, err := r.p.Nodes(ctx)
 	if err != nil {
@@ -37,6 +39,10 @@ func (r *Runner) drops(ctx context.Context) (map[string]map[datapath.Reason]uint
 	out := map[string]map[datapath.Reason]uint64{}
 	for _, n := range nodes {
 		status, err := r.p.Status(ctx, n.Name)
+		if errors.Is(err, ports.ErrNotFound) {
+			r.out.Debug("  [-] Passing over the counters of node %s: %v", n.Name, err)
+			continue
+		}
 		if err != nil {
 			return nil, fmt.Errorf("ask the agent of %s for its counters: %w", n.Name, err)
 		}

@@ -14,6 +14,7 @@ import (
 
 	"github.com/weirnet/weir/core/cluster"
 	"github.com/weirnet/weir/core/connectivity"
+	"github.com/weirnet/weir/core/datapath"
 	"github.com/weirnet/weir/core/policy"
 	"github.com/weirnet/weir/ports"
 )
@@ -28,12 +29,17 @@ type stub struct {
 	image    error
 	probe    func(connectivity.Job) ([]connectivity.Outcome, error)
 	api      []netip.AddrPort
+	status   func(node string) (ports.Status, error)
 }
 
-func (s *stub) Cluster() string                                          { return "stub" }
-func (s *stub) Image(context.Context) (string, error)                    { return "weir:1", s.image }
-func (s *stub) Nodes(context.Context) ([]connectivity.Node, error)       { return s.nodes, nil }
-func (s *stub) DeletePolicies(context.Context, string) error             { return nil }
+func (s *stub) Cluster() string                                    { return "stub" }
+func (s *stub) Image(context.Context) (string, error)              { return "weir:1", s.image }
+func (s *stub) Nodes(context.Context) ([]connectivity.Node, error) { return s.nodes, nil }
+func (s *stub) DeletePolicies(context.Context, string) error       { return nil }
+func (s *stub) Foreign(context.Context, string) (bool, error)      { return false, nil }
+func (s *stub) Status(_ context.Context, node string) (ports.Status, error) {
+	return s.status(node)
+}
 func (s *stub) Delete(context.Context, ...connectivity.Document) error   { return nil }
 func (s *stub) APIServers(context.Context) ([]netip.AddrPort, error)     { return s.api, nil }
 func (s *stub) Policies(context.Context, string) ([]policy.Ref, error)   { return s.policies, nil }
@@ -172,6 +178,41 @@ func TestCarryOutGivesTimeByExpectation(t *testing.T) {
 	s.probe = func(connectivity.Job) ([]connectivity.Outcome, error) { return nil, nil }
 	_, err = r.carryOut(t.Context(), actions, func() {})
 	require.ErrorContains(t, err, "0 of 2 have an outcome")
+}
+
+// A node without an agent has no counters, and that is no fault; an agent that does not answer is.
+func TestDropsPassOverNodesWithoutAgent(t *testing.T) {
+	s := &stub{nodes: []connectivity.Node{{Name: "a"}, {Name: "b"}}, status: func(node string) (ports.Status, error) {
+		if node == "b" {
+			return ports.Status{}, fmt.Errorf("node b runs no agent: %w", ports.ErrNotFound)
+		}
+		return ports.Status{Counters: []ports.Counter{
+			{Reason: 0, Packets: 9}, {Reason: 155, Direction: datapath.Ingress, Packets: 1}, {Reason: 155, Direction: datapath.Egress, Packets: 2},
+		}}, nil
+	}}
+	r, _ := newRunner(s, Options{})
+	n, problems, err := r.checkDrops(t.Context())
+	require.NoError(t, err)
+	require.Equal(t, 1, n)
+	require.Equal(t, []string{"node a has dropped 3 packets: CT: Map insertion failed (reason 155); 3 of them during this run"}, problems)
+	s.status = func(string) (ports.Status, error) { return ports.Status{}, errors.New("hangs") }
+	_, _, err = r.checkDrops(t.Context())
+	require.ErrorContains(t, err, "ask the agent of a for its counters: hangs")
+}
+
+// A policy with a group of addresses is not in force before the group is.
+func TestEnforceWaitsForGroups(t *testing.T) {
+	ref := policy.Ref{Kind: "CiliumNetworkPolicy", Namespace: "t", Name: "p"}
+	doc := connectivity.Document{Name: "p.yaml", Content: []byte("kind: CiliumCIDRGroup\nmetadata:\n  name: t-g\n---\n" +
+		"kind: CiliumNetworkPolicy\nmetadata:\n  name: p\n  namespace: t\nspec: {egress: [{toCIDRSet: [{cidrGroupRef: t-g}]}]}\n")}
+	var findings []cluster.Finding
+	s := &stub{policies: []policy.Ref{ref}, status: func(string) (ports.Status, error) { return ports.Status{Findings: findings}, nil }}
+	r, _ := newRunner(s, Options{PolicyTimeout: time.Nanosecond})
+	r.world.Nodes = []connectivity.Node{{Name: "a"}}
+	findings = []cluster.Finding{{Object: ref.String(), Message: "CiliumCIDRGroup t-g does not exist", Warning: true}}
+	require.ErrorContains(t, r.enforce(t.Context(), []connectivity.Document{doc}), "agent of a: CiliumNetworkPolicy t/p: CiliumCIDRGroup t-g does not exist")
+	findings = []cluster.Finding{{Object: "CiliumNetworkPolicy else/where", Message: "x"}}
+	require.NoError(t, r.enforce(t.Context(), []connectivity.Document{doc}))
 }
 
 func TestPrinter(t *testing.T) {

@@ -196,9 +196,13 @@ func (r *Runner) settle(ctx context.Context) error {
 	if err := r.awaitKnown(ctx); err != nil {
 		return err
 	}
+	// Policies that somebody else put here are in the way of every test.
+	if err := r.enforce(ctx, nil); err != nil {
+		return fmt.Errorf("namespace %s is not free of policies: %w", r.o.Namespace, err)
+	}
 	r.warnOfOthers(ctx)
 	if r.dropped, err = r.drops(ctx); err != nil {
-		return err
+		r.out.Warn("what was dropped before this run is not known: %v", err)
 	}
 	if err := r.warmUp(ctx); err != nil {
 		return err
@@ -315,9 +319,12 @@ func (r *Runner) warmUp(ctx context.Context) error {
 	return nil
 }
 
+// newsAfter is how long a wait is silent about what is missing.
+const newsAfter = 15 * time.Second
+
 // await asks until nothing is missing any more.
 func (r *Runner) await(ctx context.Context, patience, pause time.Duration, missing func(context.Context) (string, error)) error {
-	deadline := r.now().Add(patience)
+	deadline, news := r.now().Add(patience), r.now().Add(newsAfter)
 	for {
 		what, err := missing(ctx)
 		switch {
@@ -329,6 +336,9 @@ func (r *Runner) await(ctx context.Context, patience, pause time.Duration, missi
 			return nil
 		case r.now().After(deadline):
 			return fmt.Errorf("not ready after %s: %s", patience, what)
+		case r.now().After(news):
+			r.out.Say("⏳ [%s] Still waiting: %s", r.p.Cluster(), what)
+			news = r.now().Add(newsAfter)
 		}
 		select {
 		case <-ctx.Done():

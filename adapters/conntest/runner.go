@@ -102,50 +102,52 @@ func New(p ports.Playground, o Options, out *Printer, now func() time.Time) *Run
 // the report.
 func (r *Runner) Run(ctx context.Context) (*connectivity.Report, error) {
 	report := &connectivity.Report{Namespace: r.o.Namespace, Started: r.now()}
-	if err := r.recall(); err != nil {
-		return report, err
+	err := r.runAll(ctx, report)
+	if err != nil {
+		report.Aborted = err.Error()
 	}
+	return report, err
+}
+
+func (r *Runner) runAll(ctx context.Context, report *connectivity.Report) error {
+	tests, absent := r.o.Filter.Chooses()
+	switch {
+	case len(tests) == 0 && len(absent) > 0:
+		return fmt.Errorf("nothing is left to run: test %s is not there: %s", absent[0].Name, absent[0].Why)
+	case len(tests) == 0:
+		return errors.New("no test has such a name; see --list")
+	}
+	if err := r.recall(); err != nil {
+		return err
+	}
+	if err := r.own(ctx); err != nil {
+		return err
+	}
+	// Policies must not stay when the run ends early.
+	defer r.leave(ctx)
 	if err := r.deploy(ctx); err != nil {
-		return report, err
+		return err
 	}
 	if d := r.o.Disruption; d.Include && d.Setup {
-		return report, r.remember()
+		return r.remember()
 	}
 	if err := r.settle(ctx); err != nil {
-		return report, err
+		return err
 	}
 	steps, err := connectivity.Plan(r.world, r.o.Filter)
 	if err != nil {
-		return report, err
+		return err
 	}
-	if len(steps) == 0 {
-		return report, errors.New("no test has such a name; see --list")
-	}
-	if !slices.ContainsFunc(steps, func(s connectivity.Step) bool { return !s.Absent }) {
-		return report, fmt.Errorf("nothing is left to run: test %s is %s", steps[0].Test.Name, steps[0].Skip)
-	}
-	// Policies must not stay when the run is interrupted.
-	defer func() {
-		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), 30*time.Second)
-		defer cancel()
-		if err := r.p.DeletePolicies(ctx, r.o.Namespace); err != nil {
-			r.out.Warn("policies of the test may be left in namespace %s: %v", r.o.Namespace, err)
-		}
-		r.cleanup(ctx)
-	}()
 	r.out.Say("🏃[%s] Running %d tests ...", r.o.Namespace, len(steps))
 	for i, s := range steps {
-		if err := ctx.Err(); err != nil {
-			return report, err
-		}
 		result := r.run(ctx, s, i+1, len(steps))
-		report.Tests = append(report.Tests, result)
 		if err := ctx.Err(); err != nil {
-			return report, err
+			return fmt.Errorf("interrupted in test %s: %w", s.Test.Name, err)
 		}
+		report.Tests = append(report.Tests, result)
 		if result.Failed() && r.o.PauseOnFail != nil {
 			if err := r.o.PauseOnFail(ctx); err != nil {
-				return report, err
+				return fmt.Errorf("interrupted after test %s: %w", s.Test.Name, err)
 			}
 		}
 	}
@@ -156,13 +158,48 @@ func (r *Runner) Run(ctx context.Context) (*connectivity.Report, error) {
 	if r.o.Filter.Everything() {
 		r.out.Say("ℹ️  %s", connectivity.AbsentSummary())
 	}
-	return report, nil
+	return nil
+}
+
+// own refuses namespaces of somebody else: what is in there would be in the way, or be deleted.
+func (r *Runner) own(ctx context.Context) error {
+	for _, ns := range connectivity.Namespaces(r.o.Namespace) {
+		foreign, err := r.p.Foreign(ctx, ns)
+		if err != nil {
+			return fmt.Errorf("look at namespace %s: %w", ns, err)
+		}
+		if foreign {
+			return fmt.Errorf("namespace %s is there and not the test's; name another one with --test-namespace, or give it the label %s=true", ns, connectivity.OwnerLabel)
+		}
+	}
+	return nil
+}
+
+// leave removes what must not stay, however the run ended, and says what stays if it was interrupted.
+func (r *Runner) leave(ctx context.Context) {
+	interrupted := ctx.Err() != nil
+	ctx = context.WithoutCancel(ctx)
+	if interrupted {
+		r.out.Say("🛑 [%s] Interrupted; removing policies...", r.o.Namespace)
+	}
+	short, cancel := context.WithTimeout(ctx, 30*time.Second)
+	defer cancel()
+	err := r.p.DeletePolicies(short, r.o.Namespace)
+	if err != nil {
+		r.out.Warn("policies of the test may be left in namespace %s: %v", r.o.Namespace, err)
+	}
+	if r.o.Cleanup {
+		r.cleanup(ctx)
+	} else if interrupted {
+		names := connectivity.Namespaces(r.o.Namespace)
+		if err == nil {
+			r.out.Say("No policy of the test is left.")
+		}
+		r.out.Say("Its pods stay for the next run; to remove them: kubectl delete namespace %s", strings.Join(names, " "))
+	}
 }
 
 func (r *Runner) cleanup(ctx context.Context) {
-	if !r.o.Cleanup {
-		return
-	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
 	r.out.Say("🧹 [%s] Deleting namespaces %s...", r.p.Cluster(), strings.Join(connectivity.Namespaces(r.o.Namespace), ", "))
@@ -187,8 +224,7 @@ func (r *Runner) run(ctx context.Context, s connectivity.Step, n, of int) (resul
 	defer func() { result.Took = r.now().Sub(begin) }()
 	if s.Test.Check != "" {
 		if result.Actions, result.Problems, err = r.check(ctx, s.Test.Check); err != nil {
-			result.Error = err.Error()
-			r.out.Say("  ❌ %v", err)
+			return r.giveUp(ctx, result, err)
 		}
 		for _, p := range result.Problems {
 			r.out.Say("  ❌ %s", p)
@@ -196,15 +232,11 @@ func (r *Runner) run(ctx context.Context, s connectivity.Step, n, of int) (resul
 		return result
 	}
 	if err = r.enforce(ctx, s.Policies); err != nil {
-		result.Error = err.Error()
-		r.out.Say("  ❌ %v", err)
-		return result
+		return r.giveUp(ctx, result, err)
 	}
 	outcomes, err := r.act(ctx, s.Actions)
 	if err != nil {
-		result.Error = err.Error()
-		r.out.Say("  ❌ %v", err)
-		return result
+		return r.giveUp(ctx, result, err)
 	}
 	for i, a := range s.Actions {
 		if problem := connectivity.Judge(a, outcomes[i]); problem != "" {
@@ -217,6 +249,15 @@ func (r *Runner) run(ctx context.Context, s connectivity.Step, n, of int) (resul
 	}
 	result.Evidence = r.evidence(ctx, begin, result.Failures)
 	return result
+}
+
+// giveUp notes why a test could not be carried out.
+func (r *Runner) giveUp(ctx context.Context, t connectivity.TestResult, err error) connectivity.TestResult {
+	t.Error = err.Error()
+	if ctx.Err() == nil { // the end of the run is no news about the network
+		r.out.Say("  ❌ %v", err)
+	}
+	return t
 }
 
 // evidence asks the agents that took part in failures.

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net"
 	"net/http"
 	"time"
@@ -88,6 +89,6 @@ func ask(c net.Conn, in *bufio.Reader, host string) error {
 	if response.Close {
 		return errors.New("the server closes the connection")
 	}
-	_, err = in.Discard(int(response.ContentLength))
+	_, err = io.Copy(io.Discard, response.Body)
 	return err
 }

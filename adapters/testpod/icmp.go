@@ -57,6 +57,8 @@ func tryICMP(ctx context.Context, to netip.Addr, full bool) error {
 const (
 	ipv4Header = 20
 	ipv6Header = 40
+
+	longestPacket = 65535 // with its header; loopback would take more
 )
 
 // whole forbids to fragment what a socket sends, and returns how long an ICMP message can be then.
@@ -80,7 +82,7 @@ func whole(c net.Conn, v6 bool) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("find out how large a packet can be: %w", err)
 	}
-	return size - header, nil
+	return min(size, longestPacket) - header, nil
 }
 
 // checksum is that of RFC 1071.

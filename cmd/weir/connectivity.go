@@ -9,6 +9,7 @@ import (
 	"maps"
 	"net/netip"
 	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"time"
@@ -90,6 +91,8 @@ Exit status 1 if a test failed.`,
 		if err := f.complete(g); err != nil {
 			return err
 		}
+		// The client library would tell of every stream that ends with the run; what matters comes back as an error.
+		playground.Quiet()
 		kube.Tolerations, kube.NodeSelector = f.Tolerations, f.NodeSelector
 		p, err := g.playground(*kube)
 		if err != nil {
@@ -172,6 +175,9 @@ func (f *connectivityFlags) complete(g *globals) error {
 	case d.Interval < 0:
 		return usagef("--conn-disrupt-dispatch-interval %s: want 0 or more", d.Interval)
 	}
+	if !namespacePattern.MatchString(f.Namespace) {
+		return usagef("--test-namespace %q: want at most 50 lower-case letters, digits and hyphens, beginning and ending with a letter or digit", f.Namespace)
+	}
 	if f.Concurrency < 0 {
 		return usagef("--source-concurrency %d: want 0 or more", f.Concurrency)
 	}
@@ -185,12 +191,26 @@ func (f *connectivityFlags) complete(g *globals) error {
 		in := bufio.NewReader(g.in)
 		f.PauseOnFail = func(ctx context.Context) error {
 			fmt.Fprintln(g.out, "Pausing after a failed test; press the Enter key to go on:")
-			_, _ = in.ReadString('\n')
+			read := make(chan error, 1)
+			go func() {
+				_, err := in.ReadString('\n')
+				read <- err
+			}()
+			select {
+			case err := <-read:
+				if err != nil {
+					fmt.Fprintln(g.out, "Nobody can press it: the standard input has ended. Going on.")
+				}
+			case <-ctx.Done():
+			}
 			return ctx.Err()
 		}
 	}
 	return nil
 }
+
+// namespacePattern leaves room for the suffix of the second namespace.
+var namespacePattern = regexp.MustCompile(`^[a-z0-9]([-a-z0-9]{0,48}[a-z0-9])?$`)
 
 func targets(flag string, texts []string, port uint16) (out []netip.AddrPort, err error) {
 	for _, s := range texts {
@@ -204,10 +224,15 @@ func targets(flag string, texts []string, port uint16) (out []netip.AddrPort, er
 }
 
 func (f *connectivityFlags) run(ctx context.Context, g *globals, p ports.Playground) error {
+	if f.junit != "" { // not after minutes
+		if err := os.WriteFile(f.junit, nil, 0o644); err != nil {
+			return fmt.Errorf("--junit-file: %w", err)
+		}
+	}
 	out := conntest.NewPrinter(g.out, g.now)
 	out.Timestamp, out.Verbose = f.timestamp, f.verbose
 	report, err := conntest.New(p, f.Options, out, g.now).Run(ctx)
-	if f.junit != "" && len(report.Tests) > 0 {
+	if f.junit != "" {
 		err = errors.Join(err, f.writeJUnit(report))
 	}
 	if err != nil {

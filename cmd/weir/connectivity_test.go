@@ -222,6 +222,7 @@ func TestConnectivityFilters(t *testing.T) {
 	code, out = connectivityTest(t, p, "--test", "nothing-of-that-name")
 	require.Equal(t, exitFailed, code)
 	require.Contains(t, out, "no test has such a name")
+	require.NotContains(t, out, "Deploying", "that can be said before")
 }
 
 // grumbling is a playground whose kernels and programs complain.
@@ -305,6 +306,7 @@ func TestConnectivityTellsWhatIsNotThere(t *testing.T) {
 	code, out := connectivityTest(t, p, "--test", "^to-fqdns$")
 	require.Equal(t, exitFailed, code, out)
 	require.Contains(t, out, "nothing is left to run: test to-fqdns is not there: no DNS names in policies")
+	require.NotContains(t, out, "Deploying", "that can be said before")
 	code, out = connectivityTest(t, p, "--test", "^client-egress(-l7)?$/pod-to-pod$", "--test", "^client-egress-l7$")
 	require.Equal(t, exitOK, code, out)
 	require.Contains(t, out, "Skipping test [client-egress-l7] [2/2] (not there: no layer 7)")
@@ -335,6 +337,7 @@ func TestConnectivityFlags(t *testing.T) {
 		{"--include-conn-disrupt-test --force-deploy", "would end the connections"},
 		{"--include-conn-disrupt-test --conn-disrupt-test-setup --cleanup", "would end the connections"},
 		{"--connect-timeout 0s", "want more than 0"},
+		{"--test-namespace A", "want at most 50"},
 		{"--retry -1", "want 0 or more"},
 		{"--source-concurrency -1", "want 0 or more"},
 		{"extra", "unknown command"},

@@ -79,13 +79,19 @@ type LogJudge struct {
 // crashes are how a line begins that the Go runtime writes when a program ends by a fault.
 var crashes = []string{"panic: ", "fatal error: ", "runtime: ", "WARNING: DATA RACE", "SIGSEGV"}
 
+// harmless are errors of leader election: who loses a race for the lease, or cannot ask for it for a while, tries again.
+var harmless = []string{
+	"Error initially creating lease lock", "Error retrieving lease lock", "error retrieving resource lock",
+	"Failed to update lock", "Failed to update lease", "Failed to release lease",
+}
+
 // Line takes in a line of the log.
 func (j *LogJudge) Line(line string) {
 	bad := slices.ContainsFunc(crashes, func(c string) bool { return strings.HasPrefix(line, c) }) || strings.Contains(line, "Missed tail call")
 	for _, l := range j.Levels {
 		bad = bad || strings.Contains(line, " level="+l+" ") || strings.HasPrefix(line, "level="+l+" ")
 	}
-	if !bad {
+	if !bad || slices.ContainsFunc(harmless, func(h string) bool { return strings.Contains(line, ` msg="`+h+`" `) }) {
 		return
 	}
 	key := line

@@ -52,15 +52,18 @@ func TestLogJudge(t *testing.T) {
 		`time=2024-01-02T03:04:05Z level=INFO msg="level=ERROR is only quoted"`,
 		"Kernel 6.1", "", "goroutine 1 [running]:",
 		`time=2024-01-02T03:04:05Z level=WARN msg="API server"`,
+		`time=1 level=ERROR msg="Error initially creating lease lock" err="leases \"x\" already exists" lock=a/b`,
 	} {
 		j.Line(line)
 	}
 	assert.Empty(t, j.Problems("cilium-x"))
 	j.Line("time=1 level=ERROR msg=configuration")
+	j.Line(`time=1 level=ERROR msg=x err="Failed to update lock"`)
 	j.Line("time=2 level=ERROR msg=configuration")
 	j.Line("panic: runtime error: index out of range")
 	assert.Equal(t, []string{
 		"cilium-x says 2 times: time=1 level=ERROR msg=configuration",
+		`cilium-x says 1 times: time=1 level=ERROR msg=x err="Failed to update lock"`,
 		"cilium-x says 1 times: panic: runtime error: index out of range",
 	}, j.Problems("cilium-x"))
 	for _, c := range "abcdef" {
@@ -68,7 +71,7 @@ func TestLogJudge(t *testing.T) {
 	}
 	got := j.Problems("cilium-x")
 	assert.Len(t, got, 6)
-	assert.Equal(t, "cilium-x: 3 more lines like these", got[5])
+	assert.Equal(t, "cilium-x: 4 more lines like these", got[5])
 	j = LogJudge{Levels: []string{"ERROR", "WARN"}}
 	j.Line("time=1 level=WARN msg=x")
 	assert.Len(t, j.Problems("p"), 1)

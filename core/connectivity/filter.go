@@ -43,6 +43,25 @@ func NewFilter(patterns []string) (Filter, error) {
 // Everything says whether nothing is asked for by name.
 func (f Filter) Everything() bool { return len(f.run) == 0 }
 
+// Chooses lists the tests that are chosen, those that are not there too.
+func (f Filter) Chooses() (tests []string, absent []Absent) {
+	for _, t := range Tests() {
+		chosen := t.Check != "" && f.Scenario(t.Name, "")
+		for _, s := range t.Scenarios {
+			chosen = chosen || f.Scenario(t.Name, s)
+		}
+		if chosen {
+			tests = append(tests, t.Name)
+		}
+	}
+	for _, a := range AbsentTests() {
+		if f.Scenario(a.Name, "") {
+			absent = append(absent, a)
+		}
+	}
+	return tests, absent
+}
+
 // Test says whether any scenario of a test can be chosen.
 func (f Filter) Test(name string) bool {
 	for _, p := range f.skip {

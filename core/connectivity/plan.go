@@ -48,8 +48,6 @@ type Step struct {
 	Policies []Document
 	// Skip says why the test is not run; Actions is empty then.
 	Skip string
-	// Absent: the test is one of AbsentTests.
-	Absent bool
 	// Skipped are scenarios that are left out, with the reason.
 	Skipped []SkippedScenario
 }
@@ -123,10 +121,9 @@ func Plan(w World, f Filter) ([]Step, error) {
 	if f.Everything() {
 		return out, nil
 	}
-	for _, a := range AbsentTests() {
-		if f.Scenario(a.Name, "") {
-			out = append(out, Step{Test: Test{Name: a.Name}, Skip: "not there: " + a.Why, Absent: true})
-		}
+	_, absent := f.Chooses()
+	for _, a := range absent {
+		out = append(out, Step{Test: Test{Name: a.Name}, Skip: "not there: " + a.Why})
 	}
 	return out, nil
 }

@@ -14,6 +14,8 @@ type Report struct {
 	Namespace string
 	Started   time.Time
 	Tests     []TestResult
+	// Aborted is why the run ended early; empty if it did not.
+	Aborted string
 }
 
 // TestResult is what became of one test.
@@ -127,6 +129,7 @@ type (
 		Class     string     `xml:"classname,attr"`
 		Time      string     `xml:"time,attr"`
 		Failure   *junitText `xml:"failure"`
+		Error     *junitText `xml:"error"`
 		Skipped   *junitText `xml:"skipped"`
 		SystemOut string     `xml:"system-out,omitempty"`
 	}
@@ -167,6 +170,13 @@ func (r *Report) WriteJUnit(w io.Writer, properties []Property) error {
 			c.Failure = &junitText{Message: printable(message), Type: "failure", Text: printable(strings.Join(lines, "\n"))}
 		}
 		s.Cases = append(s.Cases, c)
+	}
+	if r.Aborted != "" {
+		s.Tests, s.Errors = s.Tests+1, 1
+		s.Cases = append(s.Cases, junitCase{
+			Name: "the run as a whole", Class: "connectivity test", Time: seconds(0),
+			Error: &junitText{Message: printable(r.Aborted), Type: "error"},
+		})
 	}
 	s.Time = seconds(total)
 	if _, err := io.WriteString(w, xml.Header); err != nil {

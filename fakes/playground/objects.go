@@ -102,7 +102,11 @@ func (p *Playground) take(o object) []ports.LabManifest {
 		}
 		return out
 	case manifest.KindService:
-		o.assignNodePorts(uint16(30000 + 10*len(p.services)))
+		first := uint16(30000 + 10*len(p.services))
+		if s, ok := p.services[o.name()]; ok && len(s.Ports) > 0 && s.Ports[0].NodePort != 0 {
+			first = s.Ports[0].NodePort // a service keeps its ports
+		}
+		o.assignNodePorts(first)
 		file.Content = o.raw
 		p.takeService(o)
 	case manifest.KindNetworkPolicy, manifest.KindCiliumNetworkPolicy, manifest.KindCiliumClusterwideNetworkPolicy, manifest.KindCiliumCIDRGroup:

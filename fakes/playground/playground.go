@@ -189,6 +189,11 @@ func (p *Playground) Status(ctx context.Context, node string) (ports.Status, err
 	return a.Status(ctx)
 }
 
+// Foreign implements ports.Playground.
+func (p *Playground) Foreign(_ context.Context, namespace string) (bool, error) {
+	return namespace == "default" || namespace == "kube-system", nil
+}
+
 // Logs implements ports.Playground. Fakes write none.
 func (p *Playground) Logs(context.Context, func(pod, line string)) error { return nil }
 

@@ -218,7 +218,8 @@ func (c *cluster) testConnectivity(t *testing.T) {
 func (c *cluster) connectivity(t *testing.T, flags ...string) {
 	t.Helper()
 	start := time.Now()
-	out, err := c.weir(t, append([]string{"connectivity", "test", "--cleanup",
+	// Long enough for a second SYN; fifty tests wait that long.
+	out, err := c.weir(t, append([]string{"connectivity", "test", "--cleanup", "--connect-timeout", "1500ms",
 		"--external-ip", bed.Outside, "--external-ip", bed.Outside6, "--external-port", "8080"}, flags...)...)
 	require.NoError(t, err)
 	for line := range strings.Lines(out) {

@@ -10,11 +10,13 @@ import (
 	"strings"
 	"time"
 
+	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/tools/remotecommand"
 	"k8s.io/client-go/util/exec"
+	"k8s.io/klog/v2"
 	"k8s.io/streaming/pkg/httpstream"
 
 	"github.com/weirnet/weir/core/cluster"
@@ -27,6 +29,10 @@ const program = "/usr/bin/weir"
 
 // execTries is how often a command is begun in all if the connection to the kubelet fails.
 const execTries = 3
+
+// Quiet keeps the client library, in the whole process, from writing its own log to the standard error: its streams tell there of
+// every end that they did not choose.
+func Quiet() { klog.SetLogger(logr.Discard()) }
 
 // Probe implements ports.Playground.
 func (p *Playground) Probe(ctx context.Context, pod cluster.Name, job connectivity.Job) ([]connectivity.Outcome, error) {

@@ -293,6 +293,18 @@ func (p *Playground) APIServers(ctx context.Context) ([]netip.AddrPort, error) {
 	return out, nil
 }
 
+// Foreign implements ports.Playground.
+func (p *Playground) Foreign(ctx context.Context, namespace string) (bool, error) {
+	ns, err := p.client.CoreV1().Namespaces().Get(ctx, namespace, metav1.GetOptions{})
+	if apierrors.IsNotFound(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	return ns.Labels[connectivity.OwnerLabel] == "", nil
+}
+
 // DeleteNamespace implements ports.Playground.
 func (p *Playground) DeleteNamespace(ctx context.Context, namespace string) error {
 	for {

@@ -108,6 +108,24 @@ func countPolicies(t *testing.T, p *Playground, namespace string) (n int) {
 	return n
 }
 
+// A namespace is the test's if its label says so.
+func TestForeign(t *testing.T) {
+	p := open(t)
+	foreign, err := p.Foreign(t.Context(), "no-such-namespace")
+	require.NoError(t, err)
+	require.False(t, foreign)
+	foreign, err = p.Foreign(t.Context(), "kube-system")
+	require.NoError(t, err)
+	require.True(t, foreign)
+	l := connectivity.Layout{Namespace: "foreign-or-not", Image: "weir:test", Node: "n1"}
+	require.NoError(t, p.Apply(t.Context(), l.Objects()[:2]...))
+	for _, ns := range connectivity.Namespaces(l.Namespace) {
+		foreign, err = p.Foreign(t.Context(), ns)
+		require.NoError(t, err)
+		require.False(t, foreign, ns)
+	}
+}
+
 // Nobody finalizes namespaces here, so the test does: Delete returns when it is gone, and says so when
 // it stays.
 func TestDeleteNamespace(t *testing.T) {
