@@ -25,6 +25,10 @@ GENERATED_CRDS := 'adapters/kubernetes/crds/cilium.io_*.yaml' 'adapters/kubernet
 FUZZTIME ?= 10s
 PKGS     ?= ./...
 
+# Extra flags of the conformance run, as in CONFORMANCE="-keep -procs 2".
+CONFORMANCE ?=
+FOCUS       ?=
+
 SEED    ?= 1
 SEEDS   ?= 20
 PACKETS ?= 50000
@@ -38,7 +42,7 @@ K8S_REQUIRE ?= kube,kube-nodes
 TEST := PATH="$(CURDIR)/bin:$$PATH" go run ./test/cmd/testreport -count=1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build image generate generate-crds check-generated check-generated-crds fmt lint test race test-bpf k8s-api test-k8s soak test-netns test-kernels fuzz mutants bench bench-bpf bench-control bench-core check clean
+.PHONY: help demo build image generate generate-crds check-generated check-generated-crds fmt lint test race test-bpf k8s-api test-k8s conformance soak test-netns test-kernels fuzz mutants bench bench-bpf bench-control bench-core check clean
 
 help: ## show the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "  make %-16s %s\n", $$1, $$2 }' Makefile
@@ -111,6 +115,9 @@ test-k8s: build ## as root: a Kubernetes of three nodes, built from source on fi
 	@figures=$$(mktemp); trap "rm -f $$figures" EXIT; \
 		WEIR_K8S_NODES=1 WEIR_K8S_REPORT=$$figures WEIR_BIN=$(CURDIR)/bin REQUIRE=$(K8S_REQUIRE) $(TEST) -p 1 -timeout 40m ./test/k8s/...; \
 		status=$$?; cat $$figures; exit $$status
+
+conformance: build ## as root: Kubernetes' own network tests against weir, an hour or so (FOCUS=regexp for some of them)
+	@WEIR_BIN=$(CURDIR)/bin go run ./test/k8s/cmd/conformance -focus '$(FOCUS)' $(CONFORMANCE)
 
 soak: ## SEEDS simulated clusters from SEED on; then, as root, as many runs of PACKETS packets and socket calls: programs against the fake kernel
 	@go test -v -count=1 -timeout 0 -run 'Sim$$' ./test/sim -soak -first $(SEED) -seeds $(SEEDS)

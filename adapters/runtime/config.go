@@ -74,5 +74,8 @@ func (a *agent) engineOptions() []engine.Option {
 	if a.cfg.NodePorts.HostPorts {
 		out = append(out, engine.WithHostPorts())
 	}
+	if a.cfg.NodePorts.Topology {
+		out = append(out, engine.WithTopology())
+	}
 	return out
 }

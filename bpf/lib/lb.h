@@ -36,6 +36,12 @@ static __always_inline struct service *find_service(const struct addr *a, __u16 
 	return bpf_map_lookup_elem(&services_v2, &key);
 }
 
+/* Loopback addresses are every namespace's own: what is served there is for callers in the node's. */
+static __always_inline bool is_node_itself(struct bpf_sock_addr *ctx)
+{
+	return node_netns_cookie && bpf_get_netns_cookie(ctx) == node_netns_cookie;
+}
+
 /*
  * The service that has the peer's port at every address of a node, if the peer is one: this one, another one unless the
  * row is for this one alone, or loopback in the node's own namespace. Few ports have such a row, so it is asked for first.
@@ -49,7 +55,7 @@ static __noinline struct service *find_node_service(struct bpf_sock_addr *ctx, c
 	if (!s)
 		return NULL;
 	if (addr_is_loopback(&peer->addr))
-		return node_netns_cookie && bpf_get_netns_cookie(ctx) == node_netns_cookie ? s : NULL;
+		return is_node_itself(ctx) ? s : NULL;
 	ep = get_endpoint(&peer->addr);
 	if (ep && ep->flags & ENDPOINT_HOST)
 		return s;
@@ -116,6 +122,8 @@ static __noinline int balance(struct bpf_sock_addr *ctx, struct peer *peer)
 	if (!s || addr_is_any(&peer->addr)) {
 		s = find_node_service(ctx, peer);
 		frontend.wildcard = 1;
+	} else if (addr_is_loopback(&peer->addr) && !is_node_itself(ctx)) {
+		return LB_NONE;
 	}
 	if (!s)
 		return LB_NONE;

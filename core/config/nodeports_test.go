@@ -24,6 +24,7 @@ func TestNodePortsFollowKubeProxyReplacement(t *testing.T) {
 	all.HostPorts = false
 	assert.Equal(t, all, parse(map[string]string{"kube-proxy-replacement": "true", "cni-chaining-mode": "portmap"}), "one plugin is enough")
 	assert.True(t, parse(map[string]string{"enable-node-port": "true"}).Enabled)
+	assert.True(t, parse(map[string]string{"enable-service-topology": "true"}).Topology)
 	one := parse(map[string]string{"enable-host-port": "true", "devices": "eth0, wan+", "node-port-range": "20000-20100",
 		"enable-auto-protect-node-port-range": "false", "enable-health-check-nodeport": "false",
 		"kube-proxy-replacement-healthz-bind-address": "0.0.0.0:10256"})

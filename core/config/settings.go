@@ -65,6 +65,7 @@ type NodePorts struct {
 	Replacement bool // of kube-proxy, as a whole
 	Enabled     bool // node ports, and services' addresses from outside
 	HostPorts   bool
+	Topology    bool // backends are chosen by the hints of EndpointSlices
 	// Devices are those that lead to the network; a + at the end stands for the rest of a name. None: found out.
 	Devices     []string
 	First, Last uint16 // range of node ports
@@ -133,6 +134,7 @@ func Parse(values map[string]string) (Settings, error) {
 			Replacement: v.yes("kube-proxy-replacement"),
 			Enabled:     v.yes("kube-proxy-replacement") || v.yes("enable-node-port"),
 			HostPorts:   (v.yes("kube-proxy-replacement") || v.yes("enable-host-port")) && v.text("cni-chaining-mode") != "portmap",
+			Topology:    v.yes("enable-service-topology"),
 			Devices:     v.list("devices"), First: 30000, Last: 32767,
 			Protect: v.yes("enable-auto-protect-node-port-range"), Health: v.yes("enable-health-check-nodeport"),
 		},

@@ -103,7 +103,7 @@ var serviceKeys = []Key{
 	accepted("enable-external-ips", Bool, "false", "external IPs are always served: to sockets of this node, and with node ports to the network"),
 	accepted("enable-svc-source-range-check", Bool, "true", "source ranges are not obeyed"),
 	accepted("enable-session-affinity", Bool, "false", "session affinity is always obeyed"),
-	accepted("enable-service-topology", Bool, "false", "backends of all zones are used"),
+	atStart("enable-service-topology", Bool, "false", "backends are chosen by the hints of EndpointSlices: those for this node or its zone"),
 	accepted("enable-internal-traffic-policy", Bool, "true", "internalTrafficPolicy is obeyed"),
 	accepted("enable-k8s-terminating-endpoint", Bool, "true", "terminating backends are always known as such"),
 	atStart("enable-health-check-nodeport", Bool, "true", "load balancers hear at a service's healthCheckNodePort whether the node has backends, with node ports"),

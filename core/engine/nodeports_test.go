@@ -142,3 +142,28 @@ func TestNodePortsAndTheirHealth(t *testing.T) {
 	off.apply(append(nodes(), cluster.ServiceUpsert{Service: service}, cluster.BackendsUpsert{Slice: backends}, cluster.Synced{})...)
 	assert.Empty(t, off.rows[engine.Services])
 }
+
+func TestHintsForTheZoneOfTheNode(t *testing.T) {
+	n := newNode(t, newRegistry(), engine.WithTopology())
+	n.apply(nodes()...)
+	n.apply(cluster.Synced{})
+	web := lb.Name{Namespace: "shop", Name: "web"}
+	n.apply(cluster.ServiceUpsert{Service: lb.Service{Name: web, Frontends: []lb.Frontend{{Addr: ip("10.96.0.5"), Port: 80, Proto: 6, Type: lb.ClusterIP}}}},
+		cluster.BackendsUpsert{Slice: lb.Slice{Service: web, Backends: []lb.Backend{
+			{Addr: ip("10.244.1.5"), Port: 80, Proto: 6, Weight: 1, ForZones: lb.NewHints("za")},
+			{Addr: ip("10.244.2.5"), Port: 80, Proto: 6, Weight: 1, ForZones: lb.NewHints("zb")},
+		}}})
+	at := tcp("10.96.0.5", 80, datapath.Internal)
+	assert.Len(t, n.leadsTo(at), 2)
+	own := nodes()[0].(cluster.NodeUpsert)
+	require.Equal(t, "node1", own.Node.Name)
+	own.Node.Labels = map[string]string{"topology.kubernetes.io/zone": "zb"}
+	n.apply(own)
+	assert.Equal(t, []string{"10.244.2.5:80/TCP"}, n.leadsTo(at))
+	other := nodes()[1].(cluster.NodeUpsert)
+	other.Node.Labels = map[string]string{"topology.kubernetes.io/zone": "za"}
+	n.apply(other)
+	assert.Equal(t, []string{"10.244.2.5:80/TCP"}, n.leadsTo(at), "another node's zone is not this one's")
+	n.apply(cluster.NodeDelete{Name: "node1"})
+	assert.Len(t, n.leadsTo(at), 2)
+}

@@ -6,8 +6,10 @@ import (
 
 	"github.com/weirnet/weir/core/cluster"
 	"github.com/weirnet/weir/core/datapath"
-	"github.com/weirnet/weir/core/identity"
 )
+
+// zoneLabel names the zone that a node is in.
+const zoneLabel = "topology.kubernetes.io/zone"
 
 // upsertNode takes a node's description. The kernel's view of a node is its addresses (host or
 // remote-node), whether it may tunnel to us, and the routes to its pods.
@@ -22,6 +24,10 @@ func (e *Engine) upsertNode(n cluster.Node) {
 		}
 	}
 	e.emitNode(n)
+	if n.Name == e.node {
+		e.services.SetZone(n.Labels[zoneLabel])
+		e.flushServices()
+	}
 	e.relabelHost()
 	for _, ep := range e.addresses.onNode("") {
 		if slices.Contains(n.Addresses, ep.NodeIP) {
@@ -44,6 +50,10 @@ func (e *Engine) deleteNode(name string) {
 		return
 	}
 	delete(e.nodes, name)
+	if name == e.node {
+		e.services.SetZone("")
+		e.flushServices()
+	}
 	e.emitRoutes()
 	for _, a := range nodeAddresses(n) {
 		e.dropNodeAddress(n, a)
@@ -66,16 +76,12 @@ func nodeAddresses(n cluster.Node) []netip.Addr {
 // emitNode writes the rows of a node. Where pods are tunnelled to, so are nodes: both directions then take
 // the same way and no address is translated.
 func (e *Engine) emitNode(n cluster.Node) {
-	own := n.Name == e.node
 	for _, a := range nodeAddresses(n) {
-		if own {
-			e.put(Endpoints, a, datapath.Endpoint{Identity: identity.Host, Host: true})
-		}
 		e.addresses.node[a] = n.Name
 		e.emitAddress(a)
 		e.holdAPIServer(a)
 	}
-	if own {
+	if n.Name == e.node {
 		return
 	}
 	for _, a := range n.Addresses {
@@ -90,11 +96,7 @@ func (e *Engine) dropNodeAddress(n cluster.Node, a netip.Addr) {
 	delete(e.addresses.node, a)
 	e.holdAPIServer(a)
 	e.emitAddress(a)
-	if n.Name == e.node {
-		e.remove(Endpoints, a)
-		return
-	}
-	if slices.Contains(n.Addresses, a) {
+	if n.Name != e.node && slices.Contains(n.Addresses, a) {
 		e.remove(Nodes, a)
 	}
 }

@@ -16,13 +16,15 @@ import (
 //
 // A frontend has a row in scope Internal and, unless it is a cluster IP, another in scope External. Its
 // backends are those of its service's slices with its port name, protocol and address family; where a
-// traffic policy says so, only those whose node is this one. Active ones take the slots; Terminating
+// traffic policy says so, only those whose node is this one; where hints do, only those meant for this node or its
+// zone take new connections. Active ones take the slots; Terminating
 // ones do if no active one could; a weight of 0 takes none. Frontends and backends without a valid
 // address or with port 0 cannot be dialled and are passed over.
 //
 // A Compiler has one caller at a time.
 type Compiler struct {
 	settings  Settings
+	zone      string // of this node; "": unknown
 	services  map[Name]*service
 	claims    map[datapath.ServiceKey][]claim // ordered; the first has the frontend
 	contested map[datapath.ServiceKey]struct{}
@@ -111,6 +113,20 @@ func NewCompiler(s Settings) *Compiler {
 	}
 }
 
+// SetZone says in which zone this node is; "": unknown, as at first. It changes the choice by hints only.
+func (c *Compiler) SetZone(zone string) {
+	if c.zone == zone {
+		return
+	}
+	c.zone = zone
+	if !c.settings.Topology {
+		return
+	}
+	for n, svc := range c.services {
+		c.touch(n, svc)
+	}
+}
+
 // UpsertService adds a service or replaces its description.
 func (c *Compiler) UpsertService(s Service) {
 	s.Frontends = slices.Clone(s.Frontends)
@@ -129,7 +145,7 @@ func (c *Compiler) TakeService(s Service) {
 		if !dialable(f.Addr, f.Port) {
 			continue
 		}
-		for _, scope := range c.settings.scopes(f.Type) {
+		for _, scope := range c.settings.scopes(f) {
 			key := serviceKey(f, scope)
 			if c.enter(key, claim{s.Name, i, f.PortName, f.Type == HostPort}) {
 				svc.keys = append(svc.keys, key)
@@ -380,9 +396,13 @@ func (c *Compiler) build(key datapath.ServiceKey, groups map[group][]*Backend) *
 		}
 	})
 	if ok {
+		near := func(*Backend) bool { return true }
+		if c.settings.Topology && !f.local && state == Active {
+			near = nearest(specs, c.settings.Node, c.zone)
+		}
 		f.slots = make([]*backend, 0, len(specs))
 		for _, m := range f.members {
-			if m.spec.State == state && m.spec.Weight > 0 {
+			if m.spec.State == state && m.spec.Weight > 0 && near(m.spec) {
 				f.slots = append(f.slots, m.backend)
 			}
 		}

@@ -91,6 +91,8 @@ type Backend struct {
 	Node     string // where it runs; "": unknown, which is local to nobody
 	Weight   uint16 // 1 if the source says nothing
 	State    State
+	// ForZones and ForNodes say where the clients are that should use it; they count if Settings.Topology is on.
+	ForZones, ForNodes Hints
 }
 
 // Slice is a part of a service's backends (an EndpointSlice). A service has the union of its slices.

@@ -10,15 +10,20 @@ type Settings struct {
 	NodePorts bool
 	// HostPorts has the host ports of pods served.
 	HostPorts bool
+	// Topology has backends chosen by their hints, where no traffic policy does.
+	Topology bool
 }
 
 // scopes are those in which a frontend is served.
-func (s Settings) scopes(t Type) []datapath.Scope {
+func (s Settings) scopes(f Frontend) []datapath.Scope {
 	both := []datapath.Scope{datapath.Internal, datapath.External}
-	switch t {
+	switch f.Type {
 	case HostPort:
 		if !s.HostPorts {
 			return nil
+		}
+		if f.Addr.IsLoopback() {
+			return both[:1] // nothing comes from the network to a loopback address
 		}
 		return both
 	case NodePort:

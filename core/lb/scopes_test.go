@@ -27,7 +27,9 @@ func outside(k datapath.ServiceKey) datapath.ServiceKey {
 func TestScopesOfTheTypes(t *testing.T) {
 	public := webAddr
 	public.Addr, public.Type = addr("203.0.113.7"), LoadBalancer
-	s := Service{Name: web, Frontends: []Frontend{webAddr, everywhere(NodePort, 30080), public, everywhere(HostPort, 8080)}}
+	loopback := everywhere(HostPort, 8081)
+	loopback.Addr = addr("127.0.0.1")
+	s := Service{Name: web, Frontends: []Frontend{webAddr, everywhere(NodePort, 30080), public, everywhere(HostPort, 8080), loopback}}
 	keys := func(settings Settings) (out []string) {
 		c := NewCompiler(settings)
 		c.UpsertService(s)
@@ -41,6 +43,7 @@ func TestScopesOfTheTypes(t *testing.T) {
 		"HostPort 0.0.0.0:8080/TCP", "HostPort 0.0.0.0:8080/TCP/external",
 		"NodePort 0.0.0.0:30080/TCP", "NodePort 0.0.0.0:30080/TCP/external",
 		"ClusterIP 10.96.0.10:80/TCP",
+		"HostPort 127.0.0.1:8081/TCP",
 		"LoadBalancer 203.0.113.7:80/TCP", "LoadBalancer 203.0.113.7:80/TCP/external",
 	}, keys(testSettings))
 	assert.Equal(t, []string{"ClusterIP 10.96.0.10:80/TCP", "LoadBalancer 203.0.113.7:80/TCP"}, keys(Settings{Node: "n1"}),

@@ -64,6 +64,19 @@ func TestLoadBalancerAddressOfAProxy(t *testing.T) {
 	assert.Equal(t, ip("3.3.3.3"), s.Frontends[1].Addr)
 }
 
+func TestServicesOfOtherProxies(t *testing.T) {
+	for label, served := range map[string]bool{
+		`"service.kubernetes.io/service-proxy-name":"somebody"`: false,
+		`"service.kubernetes.io/service-proxy-name":""`:         false,
+		`"service.kubernetes.io/headless":""`:                   false,
+		`"headless":""`:                                         true,
+	} {
+		s := upsertOf[cluster.ServiceUpsert](t, `{"apiVersion":"v1","kind":"Service","metadata":{"name":"s","labels":{`+label+`}},
+			"spec":{"type":"NodePort","clusterIP":"10.0.0.1","externalIPs":["1.2.3.4"],"ports":[{"port":80,"nodePort":30080}]}}`).Service
+		assert.Equal(t, served, len(s.Frontends) > 0, label)
+	}
+}
+
 // Source ranges are not kept, so an address that has some is not served at all; the others are.
 func TestLoadBalancerWithSourceRanges(t *testing.T) {
 	o, findings := Decode("", []byte(`{"apiVersion":"v1","kind":"Service","metadata":{"name":"s"},"spec":{"type":"LoadBalancer","clusterIP":"10.0.0.1","ports":[{"port":80}],
@@ -81,17 +94,20 @@ func TestHostPorts(t *testing.T) {
 		"initContainers":[{"ports":[{"containerPort":1,"hostPort":1}]},{"restartPolicy":"Always","ports":[{"containerPort":2,"hostPort":1002}]}],
 		"containers":[{"ports":[{"containerPort":80,"hostPort":8080},{"containerPort":53,"protocol":"UDP","hostPort":53,"hostIP":"192.168.0.1"},
 		{"containerPort":81},{"containerPort":82,"hostPort":8082,"hostIP":"0.0.0.0"},{"containerPort":83,"hostPort":8083,"hostIP":"::ffff:1.2.3.4"},
-		{"containerPort":84,"hostPort":8084,"hostIP":"127.0.0.1"}]}]}}`))
+		{"containerPort":84,"hostPort":8084,"hostIP":"127.0.0.2"},{"containerPort":85,"hostPort":8085,"hostIP":"127.0.0.1"},
+		{"containerPort":86,"hostPort":8086,"hostIP":"::1"}]}]}}`))
 	require.True(t, o.Valid(), "%v", findings)
 	assert.Equal(t, []cluster.HostPort{
 		{Port: 8080, To: 80, Proto: 6},
 		{IP: ip("192.168.0.1"), Port: 53, To: 53, Proto: 17},
 		{IP: ip("0.0.0.0"), Port: 8082, To: 82, Proto: 6},
 		{IP: ip("1.2.3.4"), Port: 8083, To: 83, Proto: 6},
+		{IP: ip("127.0.0.1"), Port: 8085, To: 85, Proto: 6},
+		{IP: ip("::1"), Port: 8086, To: 86, Proto: 6},
 		{Port: 1002, To: 2, Proto: 6},
 	}, o.Upserts()[0].(cluster.PodUpsert).Pod.HostPorts)
 	require.Len(t, findings, 1)
-	assert.Contains(t, findings[0].String(), "spec.containers[0].ports[5].hostIP: host ports are not served at loopback")
+	assert.Contains(t, findings[0].String(), "spec.containers[0].ports[5].hostIP: of the loopback addresses only 127.0.0.1 and ::1 have host ports")
 
 	host := upsertOf[cluster.PodUpsert](t, `{"apiVersion":"v1","kind":"Pod","metadata":{"name":"p"},"spec":{"hostNetwork":true,"containers":[{"ports":[{"containerPort":80,"hostPort":80}]}]}}`).Pod
 	assert.Empty(t, host.HostPorts, "it listens there itself")

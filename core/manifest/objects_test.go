@@ -119,13 +119,28 @@ func TestService(t *testing.T) {
 	assert.Equal(t, time.Minute, timed.Affinity)
 }
 
+func TestEndpointSliceHints(t *testing.T) {
+	s := upsertOf[cluster.BackendsUpsert](t, `{"apiVersion":"discovery.k8s.io/v1","kind":"EndpointSlice","metadata":{"name":"web-x","namespace":"shop","labels":{"kubernetes.io/service-name":"web"}},
+		"addressType":"IPv4","ports":[{"port":80}],"endpoints":[
+		{"addresses":["10.0.0.1"],"hints":{"forZones":[{"name":"zb"},{"name":"za"}],"forNodes":[{"name":"n1"}]}},
+		{"addresses":["10.0.0.2"],"hints":{}},{"addresses":["10.0.0.3"]}]}`).Slice
+	require.Len(t, s.Backends, 3)
+	assert.Equal(t, lb.NewHints("za", "zb"), s.Backends[0].ForZones)
+	assert.Equal(t, lb.NewHints("n1"), s.Backends[0].ForNodes)
+	for _, b := range s.Backends[1:] {
+		assert.Zero(t, b.ForZones)
+		assert.Zero(t, b.ForNodes)
+	}
+}
+
 func TestEndpointSlice(t *testing.T) {
 	s := upsertOf[cluster.BackendsUpsert](t, `{"apiVersion":"discovery.k8s.io/v1","kind":"EndpointSlice","metadata":{"name":"web-x","namespace":"shop","labels":{"kubernetes.io/service-name":"web"}},
 		"addressType":"IPv4","ports":[{"name":"http","port":8080,"protocol":"TCP"},{"name":"","port":53,"protocol":"UDP"}],
 		"endpoints":[{"addresses":["10.0.0.1"],"nodeName":"n1"},{"addresses":["10.0.0.2"],"conditions":{"ready":false}},
 		{"addresses":["10.0.0.3"],"conditions":{"ready":false,"serving":true,"terminating":true}},{"addresses":["10.0.0.4"],"conditions":{"ready":false,"serving":false,"terminating":true}},
-		{"addresses":["10.0.0.5"],"conditions":{"ready":true,"serving":null}},{"addresses":["10.0.0.6"],"conditions":{"ready":false,"terminating":true}},
-		{"addresses":["10.0.0.7"],"conditions":{"ready":false,"serving":true}}]}`).Slice
+		{"addresses":["10.0.0.5"],"conditions":{"ready":true,"serving":null}},
+		{"addresses":["10.0.0.6"],"conditions":{"ready":true,"serving":false,"terminating":true}},
+		{"addresses":["10.0.0.7"],"conditions":{"ready":false,"terminating":true}},{"addresses":["10.0.0.8"],"conditions":{"ready":false,"serving":true}}]}`).Slice
 	assert.Equal(t, lb.Name{Namespace: "shop", Name: "web"}, s.Service)
 	assert.Equal(t, "web-x", s.Name)
 	assert.Equal(t, []lb.Backend{
@@ -135,6 +150,8 @@ func TestEndpointSlice(t *testing.T) {
 		{Addr: ip("10.0.0.3"), Port: 53, Proto: 17, Weight: 1, State: lb.Terminating},
 		{Addr: ip("10.0.0.5"), Port: 8080, Proto: 6, PortName: "http", Weight: 1},
 		{Addr: ip("10.0.0.5"), Port: 53, Proto: 17, Weight: 1},
+		{Addr: ip("10.0.0.6"), Port: 8080, Proto: 6, PortName: "http", Weight: 1},
+		{Addr: ip("10.0.0.6"), Port: 53, Proto: 17, Weight: 1},
 	}, s.Backends)
 }
 

@@ -72,8 +72,10 @@ func containerPorts(p *cluster.Pod, c object) {
 	}
 }
 
-// hostPort reads at which port and address of the node a container's port is to be reached. The loopback
-// addresses are every network namespace's own, so that nothing can be served there for one of them alone.
+var loopback4 = netip.AddrFrom4([4]byte{127, 0, 0, 1})
+
+// hostPort reads at which port and address of the node a container's port is to be reached. Of the loopback
+// addresses those are served that the node has.
 func hostPort(o object, to policy.NamedPort) (p cluster.HostPort, ok bool) {
 	n, _ := o.get("hostPort").integer(0, 65535)
 	p = cluster.HostPort{Port: uint16(n), To: to.Port, Proto: to.Proto}
@@ -83,8 +85,8 @@ func hostPort(o object, to policy.NamedPort) (p cluster.HostPort, ok bool) {
 			o.get("hostIP").bad(`%q is not an address; want one like "192.0.2.1" or "2001:db8::1"`, clip(s))
 			return p, false
 		}
-		if p.IP = a.Unmap().WithZone(""); p.IP.IsLoopback() && n != 0 {
-			o.get("hostIP").warn("host ports are not served at loopback addresses")
+		if p.IP = a.Unmap().WithZone(""); p.IP.IsLoopback() && p.IP != loopback4 && p.IP != netip.IPv6Loopback() && n != 0 {
+			o.get("hostIP").warn("of the loopback addresses only 127.0.0.1 and ::1 have host ports")
 			return p, false
 		}
 	}

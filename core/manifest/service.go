@@ -74,7 +74,7 @@ func readService(r *report, md metadata, top object) body {
 			}
 		}
 	}
-	if headless {
+	if headless || otherProxy(md) {
 		return b
 	}
 	add(vips, lb.ClusterIP)
@@ -96,6 +96,13 @@ func readService(r *report, md metadata, top object) body {
 		spec.get("clusterIP").warn("missing, and nothing assigns one: the service can't be reached; name an address, or None")
 	}
 	return b
+}
+
+// otherProxy says whether a service is labelled as somebody else's to serve, or nobody's.
+func otherProxy(md metadata) bool {
+	_, proxy := md.labels["service.kubernetes.io/service-proxy-name"]
+	_, headless := md.labels["service.kubernetes.io/headless"]
+	return proxy || headless
 }
 
 // readNodePorts adds the ports at the nodes' addresses, in the service's families. A load balancer's service
@@ -272,6 +279,7 @@ func readEndpointSlice(r *report, md metadata, top object) body {
 		}
 		state, serves := sliceState(o)
 		node, _ := o.get("nodeName").word()
+		zones, nodes := sliceHints(o)
 		list, _ := o.get("addresses").list()
 		for _, item := range list {
 			a, ok := item.addr()
@@ -282,7 +290,7 @@ func readEndpointSlice(r *report, md metadata, top object) body {
 				continue
 			}
 			for _, p := range ports {
-				p.Addr, p.Node, p.State = a, node, state
+				p.Addr, p.Node, p.State, p.ForZones, p.ForNodes = a, node, state, zones, nodes
 				b.slice.Backends = append(b.slice.Backends, p)
 			}
 		}
@@ -291,7 +299,8 @@ func readEndpointSlice(r *report, md metadata, top object) body {
 }
 
 // sliceState reads an endpoint's conditions by the API's defaults: ready unless it says no, serving
-// as ready, terminating only if it says so.
+// as ready, terminating only if it says so. One that is ready although it terminates is of a service
+// that publishes whatever there is (publishNotReadyAddresses), and is used as any other.
 func sliceState(endpoint object) (state lb.State, serves bool) {
 	c, _ := endpoint.get("conditions").object()
 	ready, ok := c.get("ready").flag()
@@ -301,12 +310,30 @@ func sliceState(endpoint object) (state lb.State, serves bool) {
 		serving = ready
 	}
 	terminating, _ := c.get("terminating").flag()
-	switch {
-	case terminating:
+	if terminating && !ready {
 		return lb.Terminating, serving
-	default:
-		return lb.Active, ready
 	}
+	return lb.Active, ready
+}
+
+// sliceHints reads for whose clients an endpoint is meant.
+func sliceHints(endpoint object) (zones, nodes lb.Hints) {
+	if endpoint.get("hints").absent() {
+		return zones, nodes
+	}
+	hints, _ := endpoint.get("hints").object()
+	read := func(field string) lb.Hints {
+		items, _ := hints.get(field).list()
+		names := make([]string, 0, len(items))
+		for _, item := range items {
+			if o, ok := item.object(); ok {
+				n, _ := o.get("name").word()
+				names = append(names, n)
+			}
+		}
+		return lb.NewHints(names...)
+	}
+	return read("forZones"), read("forNodes")
 }
 
 // readSlicePorts makes a backend for each port, still without an address.

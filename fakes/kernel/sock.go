@@ -95,8 +95,9 @@ var loopback = map[netip.Addr]bool{netip.MustParseAddr("127.0.0.1"): true, netip
 func (k *Kernel) socketService(s Socket, dst netip.AddrPort) (datapath.ServiceKey, bool) {
 	a := dst.Addr()
 	key := datapath.ServiceKey{Addr: a, Port: dst.Port(), Proto: s.Proto, Scope: datapath.Internal}
+	home := k.netns != 0 && s.Netns == k.netns
 	if _, ok := k.services.rows[key]; ok && !a.IsUnspecified() {
-		return key, true
+		return key, home || !loopback[a]
 	}
 	key.Addr = anyLike(a)
 	service, ok := k.services.rows[key]
@@ -104,7 +105,7 @@ func (k *Kernel) socketService(s Socket, dst netip.AddrPort) (datapath.ServiceKe
 		return key, false
 	}
 	if loopback[a] || a.IsUnspecified() {
-		return key, k.netns != 0 && s.Netns == k.netns
+		return key, home
 	}
 	if ep, ok := k.endpoints.rows[a]; ok && ep.Host {
 		return key, true

@@ -284,6 +284,8 @@ func TestNodePortsOfSockets(t *testing.T) {
 	external := frontend(vip4, 80, tcp)
 	external.Scope = datapath.External
 	w.service(k, 6, external, 0, b4)
+	w.service(k, 7, frontend(ip("127.0.0.1"), 8001, tcp), 0, exact)
+	w.service(k, 8, frontend(netip.IPv6Loopback(), 8001, tcp), 0, b6)
 	cookie := uint64(0)
 	for _, c := range []struct {
 		dst      netip.AddrPort
@@ -306,6 +308,10 @@ func TestNodePortsOfSockets(t *testing.T) {
 		{at(ip("127.0.0.1"), 8000), netns, b4, "a host port by loopback"},
 		{at(ip("127.0.0.1"), 30080), elsewhere, netip.AddrPort{}, "loopback of a pod"},
 		{at(ip("::1"), 30080), elsewhere, netip.AddrPort{}, "loopback of a pod"},
+		{at(ip("127.0.0.1"), 8001), netns, exact, "loopback of the node has a row of its own"},
+		{at(ip("127.0.0.1"), 8001), elsewhere, netip.AddrPort{}, "a row of loopback is not for pods"},
+		{at(ip("::1"), 8001), netns, b6, "loopback of the node has a row of its own"},
+		{at(ip("::1"), 8001), elsewhere, netip.AddrPort{}, "a row of loopback is not for pods"},
 		{at(netip.IPv4Unspecified(), 30080), netns, b4, "the node itself"},
 		{at(netip.IPv4Unspecified(), 30080), elsewhere, netip.AddrPort{}, "a pod itself"},
 		{at(netip.IPv6Unspecified(), 30080), elsewhere, netip.AddrPort{}, "a pod itself"},

@@ -18,8 +18,8 @@ type lbGen struct {
 // Addresses by family. Some are both: a service may have the address of a backend.
 var (
 	frontendAddrs = [2][]netip.Addr{
-		addrs("10.96.0.1", "10.96.0.2", "10.9.0.1", "192.0.2.1"),
-		addrs("fd00:96::1", "fd00:96::2", "fd00:9::1", "2001:db8:1::1"),
+		addrs("10.96.0.1", "10.96.0.2", "10.9.0.1", "192.0.2.1", "127.0.0.1"),
+		addrs("fd00:96::1", "fd00:96::2", "fd00:9::1", "2001:db8:1::1", "::1"),
 	}
 	backendAddrs = [2][]netip.Addr{
 		addrs("10.9.0.1", "10.9.0.2", "10.9.0.3", "192.0.2.1", "127.0.0.1"),

@@ -6,6 +6,7 @@
 #
 #   build.sh apiserver   etcd, kube-apiserver, kubectl: enough for tests of the API
 #   build.sh cluster     the same, CoreDNS, the CNI plugin host-local and, from the distribution, containerd and runc
+#   build.sh e2e         the same, and Kubernetes' own end-to-end tests with what runs in their pods
 #
 # The last line is the folder of the links; everything else goes to stderr.
 set -euo pipefail
@@ -14,7 +15,7 @@ src=$PWD/testdata/src
 kubernetes=$(sed -n 's#^\tk8s.io/kubernetes v##p' "$src/go.mod")
 
 what=${1:-cluster}
-case $what in apiserver | cluster) ;; *) echo "usage: build.sh apiserver|cluster" >&2; exit 2 ;; esac
+case $what in apiserver | cluster | e2e) ;; *) echo "usage: build.sh apiserver|cluster|e2e" >&2; exit 2 ;; esac
 
 cache=${XDG_CACHE_HOME:-$HOME/.cache}/weir-k8s
 mkdir -p "$cache/store" "$cache/bin"
@@ -54,23 +55,29 @@ built() {
 }
 
 # build_PROGRAM OUT; the flags are those of the other builds here, so that what these compile is not compiled again.
-build_k8slab() {
-	local version=k8s.io/component-base/version.git
-	compile "-s -w -X ${version}Version=v$kubernetes -X ${version}Major=1 -X ${version}Minor=$(echo "$kubernetes" | cut -d. -f2)" "$1" ./k8slab
-}
+v=k8s.io/component-base/version.git
+versioned="-s -w -X ${v}Version=v$kubernetes -X ${v}Major=1 -X ${v}Minor=$(echo "$kubernetes" | cut -d. -f2)"
+
+build_k8slab() { compile "$versioned" "$1" ./k8slab; }
 
 build_coredns() { compile "-s -w" "$1" ./coredns; }
 
 build_host_local() { compile "-s -w" "$1" github.com/containernetworking/plugins/plugins/ipam/host-local; }
 
+build_e2e_test() { go -C "$src" test -c -buildvcs=false -ldflags "$versioned" -o "$1" k8s.io/kubernetes/test/e2e; }
+
+build_ginkgo() { compile "-s -w" "$1" github.com/onsi/ginkgo/v2/ginkgo; }
+
+build_agnhost() { compile "-s -w" "$1" k8s.io/kubernetes/test/images/agnhost; }
+
+build_boom_server() { compile "-s -w" "$1" k8s.io/kubernetes/test/images/regression-issue-74839; }
+
 compile() { go -C "$src" build -buildvcs=false -ldflags "$1" -o "$2" "$3"; }
 
-# packages installs what runs containers, if root can. Nothing of it is started as a service.
+# packages PROGRAM:PACKAGE... installs what the machine does not have, if root can. Nothing of it is started as a service.
 packages() {
-	local missing=() log policy=/usr/sbin/policy-rc.d
-	command -v containerd >/dev/null || missing+=(containerd)
-	command -v runc >/dev/null || missing+=(runc)
-	command -v ip >/dev/null || missing+=(iproute2)
+	local missing=() log policy=/usr/sbin/policy-rc.d p
+	for p in "$@"; do command -v "${p%:*}" >/dev/null || missing+=("${p#*:}"); done
 	if [ ${#missing[@]} -eq 0 ]; then return; fi
 	if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
 		say "${missing[*]} must be installed, by root"
@@ -90,17 +97,24 @@ packages() {
 program() {
 	local path
 	path=$(stored "$1" "$src/go.mod" "$src/$1"/*.go)
-	built "$path" "build_${1//-/_}"
+	built "$path" "build_${1//[-.]/_}"
 	touch "$path"
 	shift
 	for name in "$@"; do ln -sfn "$path" "$cache/bin/$name"; done
 }
 
 program k8slab etcd kube-apiserver kube-controller-manager kube-scheduler kubelet kubectl
-if [ "$what" = cluster ]; then
-	packages
+if [ "$what" != apiserver ]; then
+	packages containerd:containerd runc:runc ip:iproute2
 	program coredns coredns
 	program host-local host-local
+fi
+if [ "$what" = e2e ]; then
+	packages nc.openbsd:netcat-openbsd dig:bind9-dnsutils host:bind9-host iperf:iperf curl:curl socat:socat conntrack:conntrack busybox:busybox-static
+	program e2e.test e2e.test
+	program ginkgo ginkgo
+	program agnhost agnhost
+	program boom-server boom-server
 fi
 find "$cache/store" -type f -mtime +30 -delete # versions that nobody wants any more
 echo "$cache/bin"

@@ -3,8 +3,6 @@ package k8s_test
 import (
 	"fmt"
 	"net/netip"
-	"os"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
@@ -15,36 +13,13 @@ import (
 	"github.com/weirnet/weir/test/k8s/bed"
 )
 
-// capSysResource is the number of a capability that some virtual machines do not have, so that no
-// container can be given it.
-const capSysResource = 24
-
-// values are what weir is installed with.
-func values(t *testing.T) []string {
-	t.Helper()
-	v := []string{
-		"kubeProxyReplacement=true", // the API server's address is found out
-		"ipam.mode=kubernetes", "routingMode=tunnel", "tunnelProtocol=vxlan", "ipv6.enabled=true",
-		"image.override=" + bed.WeirImage, "operator.image.override=" + bed.WeirImage,
-	}
-	status, err := os.ReadFile("/proc/self/status")
-	require.NoError(t, err)
-	_, bounding, _ := strings.Cut(string(status), "CapBnd:")
-	bounding, _, _ = strings.Cut(bounding, "\n")
-	mask, err := strconv.ParseUint(strings.TrimSpace(bounding), 16, 64)
-	require.NoError(t, err)
-	if mask&(1<<capSysResource) == 0 {
-		const rest = "{NET_ADMIN,NET_RAW,BPF,PERFMON,SYS_ADMIN,IPC_LOCK,DAC_OVERRIDE,FOWNER,CHOWN}"
-		v = append(v, "securityContext.capabilities.ciliumAgent="+rest, "securityContext.capabilities.cleanCiliumState="+rest)
-	}
-	return v
-}
-
 // install runs cilium install with the common values and more, which win.
 func (c *cluster) install(t *testing.T, more ...string) {
 	t.Helper()
+	values, err := bed.Values()
+	require.NoError(t, err)
 	args := []string{"install", "--wait"}
-	for _, v := range append(values(t), more...) {
+	for _, v := range append(values, more...) {
 		args = append(args, "--set", v)
 	}
 	out, err := c.weir(t, args...)

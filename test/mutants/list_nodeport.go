@@ -10,9 +10,15 @@ var nodePortMutants = []mutant{
 	},
 	{
 		name: "nodeport/bpf-loopback-of-pods", file: "bpf/lib/lb.h", by: inSockets,
-		old: "return node_netns_cookie && bpf_get_netns_cookie(ctx) == node_netns_cookie ? s : NULL;",
+		old: "return is_node_itself(ctx) ? s : NULL;",
 		new: "return ctx ? s : NULL;",
 		why: "a pod that talks to itself gets a service instead",
+	},
+	{
+		name: "nodeport/bpf-loopback-row-of-pods", file: "bpf/lib/lb.h", by: inSockets,
+		old: "} else if (addr_is_loopback(&peer->addr) && !is_node_itself(ctx)) {",
+		new: "} else if (0) {",
+		why: "a pod that talks to itself gets another pod's host port instead",
 	},
 	{
 		name: "nodeport/bpf-pod-is-a-node", file: "bpf/lib/lb.h", by: inSockets,
@@ -46,9 +52,15 @@ var nodePortMutants = []mutant{
 	},
 	{
 		name: "nodeport/fake-loopback-of-pods", file: "fakes/kernel/sock.go", by: inFake,
-		old: "return key, k.netns != 0 && s.Netns == k.netns",
-		new: "return key, true",
+		old: "return key, home\n",
+		new: "return key, true\n",
 		why: "a pod that talks to itself gets a service instead",
+	},
+	{
+		name: "nodeport/fake-loopback-row-of-pods", file: "fakes/kernel/sock.go", by: inFake,
+		old: "return key, home || !loopback[a]",
+		new: "return key, true",
+		why: "a pod that talks to itself gets another pod's host port instead",
 	},
 	{
 		name: "nodeport/former-layout-lost", file: "adapters/ebpf/objects.go", by: inPins,

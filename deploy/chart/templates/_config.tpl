@@ -77,6 +77,9 @@ enable-node-port: "true"
 {{- if eq (include "weir.at" (list $v "nodePort" "enableHealthCheck")) "false" }}
 enable-health-check-nodeport: "false"
 {{- end }}
+{{- if eq (include "weir.at" (list $v "loadBalancer" "serviceTopology")) "true" }}
+enable-service-topology: "true"
+{{- end }}
 {{- if eq (include "weir.at" (list $v "hostPort" "enabled")) "true" }}
 enable-host-port: "true"
 {{- end }}

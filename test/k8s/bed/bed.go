@@ -62,6 +62,8 @@ type Options struct {
 	// Programs is the folder with what Build makes; the nodes then have the images that BuildImages
 	// makes of it, and the working directory must be in this module. Empty: no images.
 	Programs string
+	// E2E adds the images of E2EImages to those; Bin must have what build.sh e2e makes.
+	E2E bool
 	// Ephemeral processes are killed by the kernel when the process that called Up ends.
 	Ephemeral bool
 	// Log gets a line for each step; nil is silence.
@@ -157,6 +159,11 @@ func (b *Bed) up(ctx context.Context, start time.Time) error {
 	if b.o.Programs != "" {
 		if err := BuildImages(ctx, b.o.Programs, b.o.Bin, filepath.Join(b.dir, "images")); err != nil {
 			return err
+		}
+		if b.o.E2E {
+			if err := E2EImages(ctx, b.o.Programs, b.o.Bin, filepath.Join(b.dir, "images")); err != nil {
+				return err
+			}
 		}
 	}
 	if err := b.makeCgroups("cp"); err != nil {
