@@ -111,18 +111,21 @@ func watchesOf(resource string) func(*http.Request) bool {
 	return func(req *http.Request) bool { return watches(req) && strings.HasSuffix(req.URL.Path, "/"+resource) }
 }
 
-// forgetful answers the first watch of each resource that goes on from somewhere that this is too long ago.
+// forgetful answers watches that go on from where the first of their resource went on that this is too long ago.
 func forgetful() func(*http.Request) *http.Response {
 	var mu sync.Mutex
-	told := map[string]bool{}
+	refused := map[string]string{} // by path
 	return func(req *http.Request) *http.Response {
 		mu.Lock()
 		defer mu.Unlock()
-		q := req.URL.Query()
-		if !watches(req) || q.Get("resourceVersion") == "" || told[req.URL.Path] {
+		version := req.URL.Query().Get("resourceVersion")
+		if !watches(req) || version == "" {
 			return nil
 		}
-		told[req.URL.Path] = true
+		if old, ok := refused[req.URL.Path]; ok && old != version {
+			return nil
+		}
+		refused[req.URL.Path] = version
 		return answer(http.StatusGone, "Expired", "too old resource version")
 	}
 }

@@ -409,9 +409,10 @@ func TestNeeded(t *testing.T) {
 			assert.Equal(t, c.want, s.needed(table(c.home...), s.lowest+identity.ID(c.number)))
 		})
 	}
-	all := table(0, 1, -1, -1, -1, -1, -1, -1)
-	all[s.lowest+1] = entry{}
-	assert.True(t, s.needed(all, s.lowest), "what can't be read might belong before")
+	for i := range 8 { // wherever labels that aren't there would belong
+		all := map[identity.ID]entry{s.next(s.lowest, i): {}}
+		assert.True(t, s.needed(all, s.next(s.lowest, i+7)), "what can't be read might belong before")
+	}
 }
 
 // The time without an endpoint begins when the last one went, however old the identity is; and an endpoint

@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"slices"
 	"testing"
 
 	"github.com/stretchr/testify/assert"
@@ -81,6 +82,27 @@ func TestHostPortsFollowThePodAndItsLink(t *testing.T) {
 	}
 	n.apply(at, cluster.PodDelete{Name: server.Pod.Name})
 	assert.Empty(t, n.rows[engine.Services])
+}
+
+// Until the pod has an identity, and with it a policy, nobody reaches it by its host port.
+func TestHostPortsWaitForTheIdentity(t *testing.T) {
+	n := newNode(t, newRegistry(), engine.WithHostPorts())
+	server := pod("server", "server", "node1")
+	server.Pod.HostPorts = []cluster.HostPort{{Port: 8080, To: 80, Proto: 6}}
+	var asked []engine.Op
+	for _, ev := range append(nodes(), cluster.Synced{}, server, attach(1, "server", "10.244.1.5")) {
+		ops := n.engine.Apply(n.now, ev)
+		for _, op := range ops {
+			if op.Table == engine.Identity {
+				asked = append(asked, op)
+			}
+		}
+		n.run(slices.DeleteFunc(ops, func(op engine.Op) bool { return op.Table == engine.Identity }))
+	}
+	require.Len(t, asked, 1)
+	assert.Empty(t, n.rows[engine.Services])
+	n.run(asked)
+	assert.Len(t, n.rows[engine.Services], 2, "one for each scope")
 }
 
 func TestHostPortsAreAChoice(t *testing.T) {

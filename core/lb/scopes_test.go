@@ -48,7 +48,8 @@ func TestScopesOfTheTypes(t *testing.T) {
 	}, keys(testSettings))
 	assert.Equal(t, []string{"ClusterIP 10.96.0.10:80/TCP", "LoadBalancer 203.0.113.7:80/TCP"}, keys(Settings{Node: "n1"}),
 		"without node ports nothing is served to the network")
-	assert.Equal(t, []string{"HostPort 0.0.0.0:8080/TCP", "HostPort 0.0.0.0:8080/TCP/external", "ClusterIP 10.96.0.10:80/TCP", "LoadBalancer 203.0.113.7:80/TCP"},
+	assert.Equal(t, []string{"HostPort 0.0.0.0:8080/TCP", "HostPort 0.0.0.0:8080/TCP/external", "ClusterIP 10.96.0.10:80/TCP",
+		"HostPort 127.0.0.1:8081/TCP", "LoadBalancer 203.0.113.7:80/TCP"},
 		keys(Settings{Node: "n1", HostPorts: true}), "with host ports alone, the network gets those alone")
 	assert.Equal(t, []string{"NodePort 0.0.0.0:30080/TCP", "NodePort 0.0.0.0:30080/TCP/external", "ClusterIP 10.96.0.10:80/TCP",
 		"LoadBalancer 203.0.113.7:80/TCP", "LoadBalancer 203.0.113.7:80/TCP/external"}, keys(Settings{Node: "n1", NodePorts: true}))

@@ -113,6 +113,7 @@ func TestPoliciesFollowTheirGroups(t *testing.T) {
 	assert.Equal(t, []string{"chosen [192.0.2.0/24]"}, put(groupDoc("g", `"a":"1"`, `"192.0.2.0/24"`)), "and back")
 	put(groupDoc("g", `"a":"2"`, `"192.0.2.0/24"`))
 	assert.Equal(t, []string{"chosen [2001:db8::/32]"}, put(groupDoc("six", `"a":"1"`, `"2001:db8::/32"`)))
+	assert.Equal(t, []string{"chosen []"}, peersOf(a.Remove(group("six"))), "a group that was chosen goes")
 	assert.Equal(t, []string{"named [10.0.0.0/8]"}, peersOf(a.Remove(group("g"))))
 	assert.Len(t, missing(), 1)
 	assert.Empty(t, a.Remove(group("g")))
@@ -139,6 +140,8 @@ func TestGroupsWithExceptions(t *testing.T) {
 	assert.Equal(t, []string{"p [10.0.0.0/8 but 10.1.0.0/16, 192.0.2.0/24, 2001:db8::/32 but 2001:db8:1::/48]"},
 		put(groupUserDoc("p", `{"cidrGroupRef":"g","except":["10.1.0.0/16","2001:db8:1::/48"]}`)))
 	assert.Empty(t, a.Findings())
+	assert.Equal(t, []string{"p [10.0.0.0/8 but 10.1.0.0/16 but 10.2.0.0/16, 192.0.2.0/24, 2001:db8::/32]"},
+		put(groupUserDoc("p", `{"cidrGroupRef":"g","except":["10.1.0.0/16","10.2.0.0/16"]}`)))
 	assert.Equal(t, []string{"p []"}, put(groupUserDoc("p", `{"cidrGroupSelector":{},"except":["0.0.0.0/0","::/0","198.51.100.0/24"]}`)))
 	var all []cluster.Finding
 	for _, fs := range a.Findings() {

@@ -124,7 +124,7 @@ var cniMutants = []mutant{
 	{
 		name: "cni/repetition-cuts-off", file: "adapters/cni/add.go", by: inCNI,
 		old: "if err != nil && !before {",
-		new: "if err != nil {",
+		new: "if err != nil && (!before || !asked) {",
 		why: "an ADD that is repeated and fails takes a working pod's link away",
 	},
 	{

@@ -124,8 +124,8 @@ var groupMutants = []mutant{
 	},
 	{
 		name: "apiserver/node-held", file: "core/engine/apiserver.go", by: inServers,
-		old: "e.apiServers.Has(ip) && !onNode,",
-		new: "e.apiServers.Has(ip) && (!onNode || ip.IsValid()),",
+		old: "e.apiServers.Has(ip) && !e.onNode(ip),",
+		new: "e.apiServers.Has(ip),",
 		why: "a node that serves the API is a part of the world",
 	},
 	{

@@ -174,13 +174,13 @@ var kubeMutants = []mutant{
 	{
 		name: "gc/list-believed", file: "adapters/kubernetes/operator/endpointgc.go", by: inGC,
 		old: "if err != nil || !gone {",
-		new: "if err != nil {",
+		new: "if err != nil || !gone && owner == \"\" {",
 		why: "a list that is late costs a living pod its endpoint",
 	},
 	{
 		name: "gc/any-pod-of-the-name", file: "adapters/kubernetes/operator/endpointgc.go", by: inGC,
 		old: "if !running || owner != \"\" && owner != uid {",
-		new: "if !running {",
+		new: "if !running || owner != \"\" && uid == \"\" {",
 		why: "the endpoint of a pod that is gone stays as long as another one has its name",
 	},
 	{

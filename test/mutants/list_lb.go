@@ -22,8 +22,8 @@ var lbMutants = []mutant{
 	},
 	{
 		name: "lb/weight-0-takes-connections", file: "core/lb/compiler.go", by: inLB,
-		old: "if m.spec.State == state && m.spec.Weight > 0 {",
-		new: "if m.spec.State == state {",
+		old: "if m.spec.State == state && m.spec.Weight > 0 && near(m.spec) {",
+		new: "if m.spec.State == state && near(m.spec) {",
 		why: "a backend that was taken out by weight 0 gets connections",
 	},
 	{

@@ -56,8 +56,8 @@ var simMutants = []mutant{
 	},
 	{
 		name: "sim/leaked-routes", file: "core/engine/nodes.go", by: inSim,
-		old: "delete(e.nodes, name)\n\te.emitRoutes()",
-		new: "delete(e.nodes, name)",
+		old: "e.emitRoutes()\n\tfor _, a := range nodeAddresses(n) {\n\t\te.dropNodeAddress",
+		new: "for _, a := range nodeAddresses(n) {\n\t\te.dropNodeAddress",
 		why: "routes to a node that left stay",
 	},
 	{
