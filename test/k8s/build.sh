@@ -64,7 +64,7 @@ build_coredns() { compile "-s -w" "$1" ./coredns; }
 
 build_host_local() { compile "-s -w" "$1" github.com/containernetworking/plugins/plugins/ipam/host-local; }
 
-build_e2e_test() { go -C "$src" test -c -buildvcs=false -ldflags "$versioned" -o "$1" k8s.io/kubernetes/test/e2e; }
+build_e2e_test() { go -C "$src" test -c -vet=off -buildvcs=false -ldflags "$versioned" -o "$1" k8s.io/kubernetes/test/e2e; }
 
 build_ginkgo() { compile "-s -w" "$1" github.com/onsi/ginkgo/v2/ginkgo; }
 
