@@ -139,7 +139,7 @@ fuzz: ## each fuzz target for FUZZTIME (10s); what it finds stays in the package
 	done; \
 	echo "fuzz: $$ran targets, $(FUZZTIME) each; found faults with: $${bad:-none}"; [ -z "$$bad" ]
 
-mutants: ## change one decision at a time and see that a test notices (MUTANTS=regexp for some of them)
+mutants: k8s-api ## change one decision at a time and see that a test notices (MUTANTS=regexp for some of them)
 	@go run ./test/mutants -run '$(MUTANTS)'
 
 bench: build ## as root: weir against the kernel's own forwarding, side by side (BENCH="--case . --store run.json")

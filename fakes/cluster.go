@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/weirnet/weir/core/cluster"
+	"github.com/weirnet/weir/core/devices"
 	"github.com/weirnet/weir/core/ipam"
 	"github.com/weirnet/weir/core/manifest"
 	objects "github.com/weirnet/weir/fakes/cluster"
@@ -48,7 +49,7 @@ type Options struct {
 // Write is one write of an agent to its kernel or its node's network.
 type Write struct {
 	Node  string
-	Op    string // "put", "delete"; "bump", "attach", "detach", "collect", "flush"; "overlay", "routes"
+	Op    string // "put", "delete"; "bump", "attach", "detach", "attach network", "collect", "flush"; "overlay", "routes"
 	Table string // of put and delete
 	Key   any
 }
@@ -157,6 +158,9 @@ func (c *Cluster) newNode(i int) (*Node, error) {
 		Capacities: c.o.Capacities, Clock: c.o.Clock, Seed: c.o.Seed + uint64(i),
 		Overlay: overlayIfindex, Direct: direct,
 		Outside: kernel.Outside{Outside: ports.Outside{Devices: []uint32{network.DirectIfindex}, Addresses: n.Addresses}},
+	})
+	n.Network.SetLinks(devices.Link{
+		Index: network.DirectIfindex, Name: "eth0", Up: true, Ethernet: true, Default: true, Addresses: n.Addresses,
 	})
 	n.Source = c.store.Node(n.Name)
 	n.Attachments = n.Source.NewAttachments()

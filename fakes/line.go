@@ -190,6 +190,10 @@ func (d *lineDatapath) DetachPod(ifindex uint32) error {
 	return d.in.line.write("detach", "", ifindex, func() error { return d.Datapath.DetachPod(ifindex) })
 }
 
+func (d *lineDatapath) AttachNetwork(ifindexes []uint32) error {
+	return d.in.line.write("attach network", "", fmt.Sprint(ifindexes), func() error { return d.Datapath.AttachNetwork(ifindexes) })
+}
+
 func (d *lineDatapath) CollectFlows() (n int, err error) {
 	err = d.in.line.write("collect", "", nil, func() (e error) { n, e = d.Datapath.CollectFlows(); return e })
 	return n, err

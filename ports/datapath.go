@@ -96,6 +96,13 @@ type Datapath interface {
 	// AttachedPods lists the interfaces that carry pod programs.
 	AttachedPods() ([]uint32, error)
 
+	// AttachNetwork makes the devices that carry the programs for packets from and to the network exactly these, beside
+	// the one to other nodes. Idempotent; the programs stay when the agent goes. Devices that are gone are no error. Of
+	// several errors none keeps the other devices from being served.
+	AttachNetwork(ifindexes []uint32) error
+	// AttachedNetwork lists these devices, but those that are gone.
+	AttachedNetwork() ([]uint32, error)
+
 	// Flows lists the flow table, expired rows included; CollectFlows removes those that are expired
 	// and returns how many; it also removes expired translations. FlushFlows removes all flows.
 	Flows() ([]datapath.Flow, error)

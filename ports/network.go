@@ -1,9 +1,11 @@
 package ports
 
 import (
+	"context"
 	"net/netip"
 
 	"github.com/weirnet/weir/core/datapath"
+	"github.com/weirnet/weir/core/devices"
 )
 
 // Overlay describes the overlay device (cilium_vxlan) and the host's own pair (cilium_host,
@@ -20,36 +22,25 @@ type Overlay struct {
 	// are neighbours on the device that has Underlay; otherwise routes that others made lead to them.
 	Native, Direct bool
 
-	// NodePorts asks for the devices on which packets for services come from the network; nil: for none.
-	NodePorts *NodePorts
+	// Reserved is a range of ports that the kernel gives to no connection of its own.
+	Reserved PortRange
 }
 
-// NodePorts says where services are served to the network.
-type NodePorts struct {
-	// Devices are names; a + at the end stands for the rest of one. None: those that have one of Addresses, or a
-	// default route, if there are any. Only Ethernet devices count.
-	Devices []string
-	// Addresses are the node's.
-	Addresses []netip.Addr
-	// First and Last bound a range of ports that the kernel gives to no connection of its own; 0: no range.
-	First, Last uint16
-}
+// PortRange is First to Last. The zero value: none.
+type PortRange struct{ First, Last uint16 }
 
 // Device of the node that leads to the network.
-type Device struct {
-	Name      string       `json:"name"`
-	Index     uint32       `json:"index"`
-	Addresses []netip.Addr `json:"addresses,omitempty"` // those of one link apart
-}
+type Device = devices.Device
 
 // OverlayLinks are the indexes of the devices.
 type OverlayLinks struct {
 	VXLAN, Host, Net uint32 // VXLAN is 0 when Native
 	Direct           uint32 // with Overlay.Direct: the device that has Underlay; 0: not asked for
 	Tunnel           Tunnel
-	Outside          Outside
 	HostMAC, NetMAC  datapath.MAC
-	Devices          []Device // with Overlay.NodePorts: those of Outside, by index
+
+	// Outside is the agent's choice among Network.Links; EnsureOverlay leaves it alone.
+	Outside Outside
 }
 
 // PodLink describes a pod's link to its node.
@@ -75,7 +66,8 @@ type Tunnel struct {
 	Port    uint16
 }
 
-// Outside says where packets for services come from the network. The zero value: nowhere, only sockets reach services.
+// Outside says where packets for services come from the network. The zero value: nowhere, only sockets reach services. One with
+// addresses and no devices is prepared for devices that come later, see Datapath.AttachNetwork.
 type Outside struct {
 	Devices []uint32 // with Ethernet headers; those to other nodes included if clients come by them
 
@@ -96,8 +88,14 @@ type NodeRoute struct {
 type Network interface {
 	// EnsureOverlay makes cilium_vxlan (collect-metadata, MAC datapath.OverlayMAC), cilium_host and
 	// cilium_net, turns forwarding on, and assigns the routers. With Direct, ErrNotFound if no device has
-	// Underlay; with NodePorts, if none has one of the names.
+	// Underlay.
 	EnsureOverlay(o Overlay) (OverlayLinks, error)
+	// Links lists the node's devices with their addresses, in no particular order; those of pods may be left out.
+	Links() ([]devices.Link, error)
+	// WatchLinks calls changed as soon as it watches, and after everything that may change what Links answers, until the
+	// context ends. What happens at the same time may be told once; what the kernel could not tell for lack of space
+	// is. changed must not wait for anything. It returns nil then.
+	WatchLinks(ctx context.Context, changed func()) error
 	// SyncNodeRoutes makes the routes via cilium_host and to neighbours exactly these.
 	SyncNodeRoutes(routes []NodeRoute) error
 

@@ -1,6 +1,7 @@
 package conntest
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -21,6 +22,14 @@ const probesAtOnce = 32
 func (r *Runner) enforce(ctx context.Context, docs []connectivity.Document) error {
 	gone, want := r.last, []policy.Ref(nil)
 	r.last = docs
+	var before []policy.Ref
+	for _, d := range gone {
+		refs, err := connectivity.PolicyRefs(d)
+		if err != nil {
+			return fmt.Errorf("policy %s: %w", d.Name, err)
+		}
+		before = append(before, refs...)
+	}
 	if len(gone) > 0 {
 		if err := r.p.Delete(ctx, gone...); err != nil {
 			return fmt.Errorf("remove the policies of the test before: %w", err)
@@ -41,7 +50,10 @@ func (r *Runner) enforce(ctx context.Context, docs []connectivity.Document) erro
 	slices.SortFunc(want, policy.Ref.Compare)
 	err := r.await(ctx, r.o.PolicyTimeout, 50*time.Millisecond, func(ctx context.Context) (string, error) {
 		for _, n := range r.testNodes() {
-			if what := r.notInForce(ctx, n, want); what != "" {
+			if what := r.notInForce(ctx, n, want, before); what != "" {
+				return "agent of " + n + ": " + what, nil
+			}
+			if what := r.doubted(ctx, n, docs, want); what != "" {
 				return "agent of " + n + ": " + what, nil
 			}
 		}
@@ -53,13 +65,34 @@ func (r *Runner) enforce(ctx context.Context, docs []connectivity.Document) erro
 	return nil
 }
 
-// notInForce says how an agent's policies for the namespace differ from those wanted.
-func (r *Runner) notInForce(ctx context.Context, node string, want []policy.Ref) string {
+// doubted says what an agent finds wrong with policies that name groups of addresses: a group comes by a way
+// of its own, and until it is there the policy is in force without it.
+func (r *Runner) doubted(ctx context.Context, node string, docs []connectivity.Document, refs []policy.Ref) string {
+	if !slices.ContainsFunc(docs, func(d connectivity.Document) bool { return bytes.Contains(d.Content, []byte("cidrGroup")) }) {
+		return ""
+	}
+	status, err := r.p.Status(ctx, node)
+	if err != nil {
+		return err.Error()
+	}
+	for _, f := range status.Findings {
+		if slices.ContainsFunc(refs, func(p policy.Ref) bool { return p.String() == f.Object }) {
+			return f.String()
+		}
+	}
+	return ""
+}
+
+// notInForce says how an agent's policies for the namespace differ from those wanted. Those for the whole
+// cluster count if they are wanted or belonged to the test before.
+func (r *Runner) notInForce(ctx context.Context, node string, want, before []policy.Ref) string {
 	all, err := r.p.Policies(ctx, node)
 	if err != nil {
 		return err.Error()
 	}
-	have := slices.DeleteFunc(slices.Clone(all), func(p policy.Ref) bool { return p.Namespace != r.o.Namespace })
+	have := slices.DeleteFunc(slices.Clone(all), func(p policy.Ref) bool {
+		return p.Namespace != r.o.Namespace && !slices.Contains(want, p) && !slices.Contains(before, p)
+	})
 	for _, p := range want {
 		if !slices.Contains(have, p) {
 			return p.String() + " is not in force yet"

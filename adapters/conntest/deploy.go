@@ -29,8 +29,8 @@ func (r *Runner) deploy(ctx context.Context) error {
 	name, ns := r.p.Cluster(), r.o.Namespace
 	if r.o.ForceDeploy {
 		r.out.Say("🔥 [%s] Deleting connectivity check deployments...", name)
-		if err := r.p.DeleteNamespace(ctx, ns); err != nil {
-			return fmt.Errorf("namespace %s: %w", ns, err)
+		if err := r.deleteNamespaces(ctx); err != nil {
+			return err
 		}
 	}
 	// Those of a run that was cut off would keep the pods from talking.
@@ -47,6 +47,16 @@ func (r *Runner) deploy(ctx context.Context) error {
 		}
 	}
 	return r.awaitPods(ctx)
+}
+
+func (r *Runner) deleteNamespaces(ctx context.Context) error {
+	var errs []error
+	for _, ns := range connectivity.Namespaces(r.o.Namespace) {
+		if err := r.p.DeleteNamespace(ctx, ns); err != nil {
+			errs = append(errs, fmt.Errorf("namespace %s: %w", ns, err))
+		}
+	}
+	return errors.Join(errs...)
 }
 
 // choose picks the nodes for the pods.
@@ -66,6 +76,8 @@ func (r *Runner) choose(nodes []connectivity.Node) error {
 	r.layout = connectivity.Layout{
 		Namespace: o.Namespace, Node: fit[0], NamespaceLabels: o.NamespaceLabels, PodAnnotations: o.PodAnnotations,
 		Tolerations: o.Tolerations, NodeSelector: o.NodeSelector,
+		// Later runs leave these pods alone: whatever changed them would end their connections.
+		Disruption: o.Disruption.Include && o.Disruption.Setup, DisruptionInterval: o.Disruption.Interval,
 	}
 	switch {
 	case o.SingleNode:
@@ -91,12 +103,16 @@ func (r *Runner) image(ctx context.Context) (string, error) {
 // awaitPods waits until every pod of the layout is ready.
 func (r *Runner) awaitPods(ctx context.Context) error {
 	for _, d := range r.layout.Deployments() {
-		r.out.Say("⌛ [%s] Waiting for deployment %s/%s to become ready...", r.p.Cluster(), r.o.Namespace, d)
+		r.out.Say("⌛ [%s] Waiting for deployment %s/%s to become ready...", r.p.Cluster(), r.layout.NamespaceOf(d), d)
 	}
 	return r.await(ctx, r.o.DeployTimeout, 500*time.Millisecond, func(ctx context.Context) (string, error) {
-		pods, err := r.p.Pods(ctx, r.o.Namespace)
-		if err != nil {
-			return "", fmt.Errorf("list pods: %w", err)
+		var pods []connectivity.Pod
+		for _, ns := range connectivity.Namespaces(r.o.Namespace) {
+			list, err := r.p.Pods(ctx, ns)
+			if err != nil {
+				return "", fmt.Errorf("list pods: %w", err)
+			}
+			pods = append(pods, list...)
 		}
 		r.world.Pods = nil
 		for _, role := range append(r.layout.Deployments(), connectivity.RoleHostNetns) {
@@ -181,13 +197,16 @@ func (r *Runner) settle(ctx context.Context) error {
 		return err
 	}
 	r.warnOfOthers(ctx)
+	if r.dropped, err = r.drops(ctx); err != nil {
+		return err
+	}
 	if err := r.warmUp(ctx); err != nil {
 		return err
 	}
 	if w.NodePorts, w.HostPorts, err = r.p.Serves(ctx, r.layout.Node); err != nil {
 		return fmt.Errorf("ask the agent of %s for its services: %w", r.layout.Node, err)
 	}
-	if w.NoOutside, err = r.p.Outside(ctx); err != nil {
+	if w.FromOutside, w.NoOutside, err = r.p.Outside(ctx); err != nil {
 		return fmt.Errorf("find out whether this machine is outside of the cluster: %w", err)
 	}
 	return nil

@@ -9,9 +9,11 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/weirnet/weir/core/connectivity"
+	"github.com/weirnet/weir/core/datapath"
 	"github.com/weirnet/weir/ports"
 )
 
@@ -32,12 +34,28 @@ type Options struct {
 
 	Outside, Other []netip.AddrPort // outside the cluster; without Outside: where the API server is, if that is no node
 
+	// Expected are reasons of drops that are no fault; see connectivity.ExpectedDrops. LogLevels are those of log lines
+	// that are one; empty: ERROR.
+	Expected  []string
+	LogLevels []string
+
+	// Disruption leaves connections behind instead of testing if Setup, or looks at those that were. What is to be
+	// remembered in between is in the file Restarts.
+	Disruption Disruption
+
 	ConnectTimeout time.Duration // silence for that long is a drop; 0: 2 s
 	RequestTimeout time.Duration // of one probe that shall be answered; 0: 10 s
 	Retries        int           // more tries of what shall be answered and was met by silence
 	Concurrency    int           // pods that send at the same time; 0: 8
 	DeployTimeout  time.Duration // 0: 5 minutes
 	PolicyTimeout  time.Duration // 0: 30 s
+}
+
+// Disruption is a test over several runs: connections are to survive what is done to the cluster meanwhile.
+type Disruption struct {
+	Include, Setup bool
+	Restarts       string        // a path
+	Interval       time.Duration // between two requests on a connection; 0: 100 ms
 }
 
 func (o Options) withDefaults() Options {
@@ -50,6 +68,10 @@ func (o Options) withDefaults() Options {
 	set(&o.RequestTimeout, 10*time.Second)
 	set(&o.DeployTimeout, 5*time.Minute)
 	set(&o.PolicyTimeout, 30*time.Second)
+	set(&o.Disruption.Interval, 100*time.Millisecond)
+	if len(o.LogLevels) == 0 {
+		o.LogLevels = []string{"ERROR"}
+	}
 	if o.Concurrency == 0 {
 		o.Concurrency = 8
 	}
@@ -66,6 +88,9 @@ type Runner struct {
 	layout connectivity.Layout
 	world  connectivity.World
 	last   []connectivity.Document // policies of the test before, still applied
+
+	restarts map[string]int                        // of the clients that keep connections, when they were made
+	dropped  map[string]map[datapath.Reason]uint64 // by node, when the run began
 }
 
 // New makes a runner. now is the clock for durations and time stamps.
@@ -77,8 +102,14 @@ func New(p ports.Playground, o Options, out *Printer, now func() time.Time) *Run
 // the report.
 func (r *Runner) Run(ctx context.Context) (*connectivity.Report, error) {
 	report := &connectivity.Report{Namespace: r.o.Namespace, Started: r.now()}
+	if err := r.recall(); err != nil {
+		return report, err
+	}
 	if err := r.deploy(ctx); err != nil {
 		return report, err
+	}
+	if d := r.o.Disruption; d.Include && d.Setup {
+		return report, r.remember()
 	}
 	if err := r.settle(ctx); err != nil {
 		return report, err
@@ -89,6 +120,9 @@ func (r *Runner) Run(ctx context.Context) (*connectivity.Report, error) {
 	}
 	if len(steps) == 0 {
 		return report, errors.New("no test has such a name; see --list")
+	}
+	if !slices.ContainsFunc(steps, func(s connectivity.Step) bool { return !s.Absent }) {
+		return report, fmt.Errorf("nothing is left to run: test %s is %s", steps[0].Test.Name, steps[0].Skip)
 	}
 	// Policies must not stay when the run is interrupted.
 	defer func() {
@@ -119,6 +153,9 @@ func (r *Runner) Run(ctx context.Context) (*connectivity.Report, error) {
 	for _, line := range report.Lines() {
 		r.out.Say("%s", line)
 	}
+	if r.o.Filter.Everything() {
+		r.out.Say("ℹ️  %s", connectivity.AbsentSummary())
+	}
 	return report, nil
 }
 
@@ -128,15 +165,16 @@ func (r *Runner) cleanup(ctx context.Context) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, 2*time.Minute)
 	defer cancel()
-	r.out.Say("🧹 [%s] Deleting namespace %s...", r.p.Cluster(), r.o.Namespace)
-	if err := r.p.DeleteNamespace(ctx, r.o.Namespace); err != nil {
-		r.out.Warn("namespace %s: %v", r.o.Namespace, err)
+	r.out.Say("🧹 [%s] Deleting namespaces %s...", r.p.Cluster(), strings.Join(connectivity.Namespaces(r.o.Namespace), ", "))
+	if err := r.deleteNamespaces(ctx); err != nil {
+		r.out.Warn("%v", err)
 	}
 }
 
 // run carries out one test.
-func (r *Runner) run(ctx context.Context, s connectivity.Step, n, of int) connectivity.TestResult {
-	result := connectivity.TestResult{Name: s.Test.Name, Skip: s.Skip, Skipped: s.Skipped, Actions: len(s.Actions)}
+func (r *Runner) run(ctx context.Context, s connectivity.Step, n, of int) (result connectivity.TestResult) {
+	var err error
+	result = connectivity.TestResult{Name: s.Test.Name, Skip: s.Skip, Skipped: s.Skipped, Actions: len(s.Actions)}
 	if s.Skip != "" {
 		r.out.Say("[-] [%s] Skipping test [%s] [%d/%d] (%s)", r.o.Namespace, s.Test.Name, n, of, s.Skip)
 		return result
@@ -147,7 +185,17 @@ func (r *Runner) run(ctx context.Context, s connectivity.Step, n, of int) connec
 	}
 	begin := r.now()
 	defer func() { result.Took = r.now().Sub(begin) }()
-	if err := r.enforce(ctx, s.Policies); err != nil {
+	if s.Test.Check != "" {
+		if result.Actions, result.Problems, err = r.check(ctx, s.Test.Check); err != nil {
+			result.Error = err.Error()
+			r.out.Say("  ❌ %v", err)
+		}
+		for _, p := range result.Problems {
+			r.out.Say("  ❌ %s", p)
+		}
+		return result
+	}
+	if err = r.enforce(ctx, s.Policies); err != nil {
 		result.Error = err.Error()
 		r.out.Say("  ❌ %v", err)
 		return result

@@ -90,12 +90,8 @@ func (d *Datapath) DetachPod(ifindex uint32) error {
 
 func (d *Datapath) detachPod(ifindex uint32) error {
 	for _, prog := range []string{progFromPod, progToPod} {
-		err := errors.Join(
-			removeLink(d.pin(linksDir, prog, ifindex)),
-			removeFilter(d.pin(filtersDir, prog, ifindex), prog, ifindex),
-		)
-		if err != nil {
-			return fmt.Errorf("detach %s from interface %d: %w", prog, ifindex, err)
+		if err := d.detachTC(prog, ifindex); err != nil {
+			return err
 		}
 	}
 	return nil
@@ -105,13 +101,46 @@ func (d *Datapath) detachPod(ifindex uint32) error {
 func (d *Datapath) AttachedPods() ([]uint32, error) {
 	d.attach.Lock()
 	defer d.attach.Unlock()
-	pins, err := d.pinned(progFromPod)
+	return d.carriers(progFromPod)
+}
+
+// attachBase attaches the programs of the overlay and host devices, and takes away those of devices
+// that no longer have these roles.
+func (d *Datapath) attachBase() error {
+	return errors.Join(
+		d.attachExactly(progFromOverlay, []uint32{d.cfg.OverlayIfindex}),
+		d.attachExactly(progFromHost, []uint32{d.cfg.HostIfindex}),
+		d.AttachNetwork(d.cfg.Outside.Devices),
+	)
+}
+
+// AttachNetwork implements ports.Datapath. A device that is gone keeps neither program nor pin.
+func (d *Datapath) AttachNetwork(ifindexes []uint32) error {
+	d.attach.Lock()
+	defer d.attach.Unlock()
+	// What comes in is only translated where its answers are, too.
+	return errors.Join(
+		d.attachExactly(progToNetwork, ifindexes),
+		d.attachExactly(progFromNetwork, append([]uint32{cmp.Or(d.cfg.DirectIfindex, d.cfg.Tunnel.Device)}, ifindexes...)),
+	)
+}
+
+// AttachedNetwork implements ports.Datapath, in order of index.
+func (d *Datapath) AttachedNetwork() ([]uint32, error) {
+	d.attach.Lock()
+	defer d.attach.Unlock()
+	return d.carriers(progToNetwork)
+}
+
+// carriers lists the interfaces that carry a program.
+func (d *Datapath) carriers(prog string) ([]uint32, error) {
+	pins, err := d.pinned(prog)
 	if err != nil {
 		return nil, err
 	}
 	var out []uint32
 	for _, ifindex := range pins {
-		alive, err := d.attached(progFromPod, ifindex)
+		alive, err := d.attached(prog, ifindex)
 		if err != nil {
 			return nil, fmt.Errorf("look at interface %d: %w", ifindex, err)
 		}
@@ -122,39 +151,41 @@ func (d *Datapath) AttachedPods() ([]uint32, error) {
 	return out, nil
 }
 
-// attachBase attaches the programs of the overlay and host devices, and takes away those of devices
-// that no longer have these roles.
-func (d *Datapath) attachBase() error {
-	network := append([]uint32{cmp.Or(d.cfg.DirectIfindex, d.cfg.Tunnel.Device)}, d.cfg.Outside.Devices...)
-	for prog, devices := range map[string][]uint32{
-		progFromOverlay: {d.cfg.OverlayIfindex}, progFromHost: {d.cfg.HostIfindex}, progFromNetwork: network,
-		progToNetwork: d.cfg.Outside.Devices,
-	} {
-		for _, ifindex := range devices {
-			if ifindex == 0 {
-				continue
-			}
-			if err := d.attachTC(prog, ifindex); err != nil {
-				return fmt.Errorf("attach %s to interface %d: %w", prog, ifindex, err)
-			}
+// attachExactly attaches a program to these interfaces (0 stands for none), and takes it away from all others. Where it is
+// already, it is exchanged for this version's. An interface that is gone is no error: whoever named it will be told.
+func (d *Datapath) attachExactly(prog string, ifindexes []uint32) error {
+	var errs []error
+	for _, ifindex := range ifindexes {
+		if ifindex == 0 {
+			continue
 		}
-		pins, err := d.pinned(prog)
-		if err != nil {
-			return err
+		err := d.attachTC(prog, ifindex)
+		if err != nil && !errors.Is(err, unix.ENODEV) && !errors.Is(err, unix.ENOLINK) {
+			errs = append(errs, fmt.Errorf("attach %s to interface %d: %w", prog, ifindex, err))
 		}
-		for _, old := range pins {
-			if slices.Contains(devices, old) {
-				continue
-			}
-			d.log.Info("removing program of a former device", "program", prog, "ifindex", old)
-			err := errors.Join(
-				removeLink(d.pin(linksDir, prog, old)),
-				removeFilter(d.pin(filtersDir, prog, old), prog, old),
-			)
-			if err != nil {
-				return fmt.Errorf("detach %s from interface %d: %w", prog, old, err)
-			}
+	}
+	pins, err := d.pinned(prog)
+	errs = append(errs, err)
+	for _, old := range pins {
+		if slices.Contains(ifindexes, old) {
+			continue
 		}
+		d.log.Info("removing program of a former device", "program", prog, "ifindex", old)
+		if err := d.detachTC(prog, old); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// detachTC takes a program away, by whatever mechanism it was attached.
+func (d *Datapath) detachTC(prog string, ifindex uint32) error {
+	err := errors.Join(
+		removeLink(d.pin(linksDir, prog, ifindex)),
+		removeFilter(d.pin(filtersDir, prog, ifindex), prog, ifindex),
+	)
+	if err != nil {
+		return fmt.Errorf("detach %s from interface %d: %w", prog, ifindex, err)
 	}
 	return nil
 }

@@ -137,7 +137,7 @@ func (d *Datapath) load(opts ebpf.ProgramOptions, constants map[string]any) erro
 
 // outsideConstants tells the programs about packets for services from the network.
 func outsideConstants(o ports.Outside, all map[string]any) error {
-	if len(o.Devices) == 0 {
+	if len(o.Devices) == 0 && len(o.Addresses) == 0 {
 		return nil
 	}
 	all["translates"] = uint8(1)

@@ -54,6 +54,8 @@ func TestOutsideIsChecked(t *testing.T) {
 		require.ErrorContains(t, err, "address of the node", "%q", a)
 	}
 	constants := map[string]any{}
+	require.NoError(t, outsideConstants(ports.Outside{}, constants))
+	require.Empty(t, constants, "nothing is translated")
 	require.NoError(t, outsideConstants(ports.Outside{Addresses: []netip.Addr{addr("192.0.2.1")}}, constants))
-	require.Empty(t, constants, "without devices nothing is translated")
+	require.EqualValues(t, 1, constants["translates"], "devices may come later")
 }

@@ -50,25 +50,43 @@ func TestFilesBeingWrittenWait(t *testing.T) {
 
 // Editors move the file away, write another and remove the old one: the object is there all the time.
 func TestReplacedFileIsNeverGone(t *testing.T) {
+	for range 20 {
+		if replaceTwice(t) {
+			return
+		}
+	}
+	t.Fatal("not one of twenty times was the file back in time")
+}
+
+// replaceTwice says whether the file was back within quiet, both times: a busy machine may take longer than that
+// between two lines, and then the file was gone indeed.
+func replaceTwice(t *testing.T) (intime bool) {
 	dir := t.TempDir()
 	put(t, dir, map[string]string{"a.yaml": policyYAML("a", "80")})
 	w := watched(t, open(t, Options{Dir: dir}))
 	path := filepath.Join(dir, "a.yaml")
+	gone := time.Now()
 	require.NoError(t, os.Rename(path, path+"~"))
 	time.Sleep(quiet / 6) // longer than complete files wait
 	require.NoError(t, os.WriteFile(path, []byte(policyYAML("a", "81")), 0o644))
+	intime = time.Since(gone) < quiet
 	require.NoError(t, os.Remove(path+"~"))
 	w.Eventually(t, "the new version", func(k porttest.Known) bool { return portOf(k, "a") == 81 })
 	// A file that is gone before it was looked at may come back, too.
+	gone = time.Now()
 	require.NoError(t, os.WriteFile(path, []byte(policyYAML("a", "82")), 0o644))
 	require.NoError(t, os.Remove(path))
 	time.Sleep(quiet / 6)
 	require.NoError(t, os.WriteFile(path, []byte(policyYAML("a", "83")), 0o644))
+	intime = intime && time.Since(gone) < quiet
 	w.Eventually(t, "the latest version", func(k porttest.Known) bool { return portOf(k, "a") == 83 })
-	for _, e := range w.Events() {
-		_, deleted := e.(cluster.PolicyDelete)
-		assert.False(t, deleted)
+	if intime {
+		for _, e := range w.Events() {
+			_, deleted := e.(cluster.PolicyDelete)
+			assert.False(t, deleted)
+		}
 	}
+	return intime
 }
 
 // Several processes' worth of versions: what is superseded makes room.

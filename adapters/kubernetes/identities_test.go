@@ -347,6 +347,30 @@ security-labels: {"k8s:app": odd}
 	assert.Equal(t, []string{"elsewhere"}, a.names(manifest.KindCiliumIdentity, ""))
 }
 
+// Whose identity an endpoint has that can't be read nobody knows: until it is mended none is retired.
+func TestUnreadableEndpointKeepsIdentities(t *testing.T) {
+	const grace = time.Hour
+	a, c := server(t), newClock()
+	s := a.open(Options{Operator: true, Now: c.time})
+	id, err := s.Allocate(t.Context(), app(1))
+	require.NoError(t, err)
+	a.apply(fmt.Sprintf(`
+apiVersion: cilium.io/v2
+kind: CiliumEndpoint
+metadata: {name: web, namespace: shop}
+status: {id: 7, identity: {id: %d}, networking: {addressing: [{ipv4: nowhere}]}}
+`, id))
+	c.advance(10 * grace)
+	gone, err := s.Collect(t.Context(), grace)
+	require.ErrorContains(t, err, "shop/web")
+	assert.Empty(t, gone)
+	assert.False(t, stored(t, s)[id].retired())
+	a.remove(manifest.KindCiliumEndpoint, "shop", "web")
+	gone, err = s.Collect(t.Context(), grace)
+	require.NoError(t, err)
+	assert.Equal(t, []identity.ID{id}, gone)
+}
+
 // A number is needed as long as labels behind it belong at or before it.
 func TestNeeded(t *testing.T) {
 	s := &Store{lowest: identity.MinCluster}

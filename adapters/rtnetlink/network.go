@@ -53,7 +53,7 @@ func New(c Config) *Network { return &Network{netns: c.Netns} }
 
 // in runs f with a connection inside a namespace ("" is the process's own).
 func in(path string, f func(*conn) error) error {
-	err := netns.Do(path, func() error {
+	return enter(path, func() error {
 		c, err := dial()
 		if err != nil {
 			return err
@@ -61,6 +61,11 @@ func in(path string, f func(*conn) error) error {
 		defer c.close()
 		return f(c)
 	})
+}
+
+// enter runs f inside a namespace; the error wraps ports.ErrNotFound if there is none.
+func enter(path string, f func() error) error {
+	err := netns.Do(path, f)
 	if errors.Is(err, fs.ErrNotExist) && path != "" {
 		if _, statErr := netns.Same(path, path); statErr != nil {
 			return fmt.Errorf("%w: %w", statErr, ports.ErrNotFound)

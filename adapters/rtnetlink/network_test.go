@@ -23,11 +23,14 @@ import (
 
 func TestNetworkContract(t *testing.T) {
 	netnstest.Require(t)
+	d := &nodeDevices{}
 	porttest.TestNetwork(t, porttest.NetworkSetup{
 		New: func(t *testing.T) ports.Network {
-			n, _ := newNode(t)
+			n, path := newNode(t)
+			d.path = path
 			return n
 		},
+		Devices:  d,
 		NewNetns: func(t *testing.T) string { return netns.Path(netnstest.New(t)) },
 		DeleteNetns: func(t *testing.T, path string) {
 			require.NoError(t, netns.Delete(filepath.Base(path)))

@@ -122,10 +122,8 @@ func (c *conn) ensureOverlay(o ports.Overlay) (ports.OverlayLinks, error) {
 			return out, err
 		}
 	}
-	if o.NodePorts != nil {
-		if err := c.nodePortDevices(*o.NodePorts, &out); err != nil {
-			return out, err
-		}
+	if err := reservePorts(o.Reserved.First, o.Reserved.Last); err != nil {
+		return out, err
 	}
 	out.Host, out.Net, out.HostMAC, out.NetMAC = host.index, peer.index, host.mac, peer.mac
 	return out, nil

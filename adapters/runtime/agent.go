@@ -21,6 +21,7 @@ type Agent struct {
 	agent
 	inbox  chan func()   // from other goroutines, run by the loop
 	events *eventQueue   // from the kernel
+	links  chan struct{} // the node's devices changed; has room for one
 	done   chan struct{} // closed when the loop ends
 
 	reading sync.RWMutex // held for reading by whoever reads tables beside the loop
@@ -44,7 +45,7 @@ type agent struct {
 	gcLeaks  time.Time
 	masq     masquerade
 	health   serviceHealth
-	devices  []ports.Device // on which services are served to the network
+	devices  nodeDevices
 	dp       ports.Datapath
 	engine   *engine.Engine // nil until the datapath is open
 	exec     *executor
@@ -70,6 +71,7 @@ func New(cfg Config, deps Deps) *Agent {
 		agent:  newAgent(cfg, deps),
 		inbox:  make(chan func(), 1024),
 		events: newEventQueue(),
+		links:  make(chan struct{}, 1),
 		done:   make(chan struct{}),
 	}
 }
@@ -144,6 +146,14 @@ func (a *Agent) Run(ctx context.Context) error {
 			_ = c.Close()
 		}()
 	}
+	start("follow the network", func() error {
+		return a.deps.Network.WatchLinks(ctx, func() {
+			select {
+			case a.links <- struct{}{}:
+			default:
+			}
+		})
+	})
 	start("write to the cluster", func() error { return a.wishes.run(ctx, a.answer) })
 	start("read kernel events", func() error {
 		return a.dp.Events(ctx, func(ev datapath.Event) {
@@ -226,16 +236,17 @@ func (a *agent) open() error {
 			}
 		}
 	}
-	overlay := ports.Overlay{
+	links, err := a.deps.Network.EnsureOverlay(ports.Overlay{
 		VXLANPort: a.cfg.VXLANPort, MTU: a.cfg.MTU, Routers: a.self.Routers,
 		Underlay: a.self.Addresses[0], Native: a.cfg.Routing != engine.Tunnel, Direct: a.cfg.Routing == engine.Direct,
-	}
-	overlay.NodePorts = a.nodePorts()
-	links, err := a.deps.Network.EnsureOverlay(overlay)
+		Reserved: a.reservedPorts(),
+	})
 	if err != nil {
 		return fmt.Errorf("overlay devices: %w", err)
 	}
-	a.devices = links.Devices
+	if err := a.openDevices(&links); err != nil {
+		return err
+	}
 	if a.dp, err = a.deps.OpenDatapath(links); err != nil {
 		return fmt.Errorf("open datapath: %w", err)
 	}
@@ -252,6 +263,7 @@ func (a *agent) open() error {
 	a.wishes.add(engine.Op{Table: engine.Nodes, Key: a.self.Name, Row: published})
 	a.engine = engine.New(a.cfg.Node, adopted, a.deps.Clock.Now(), a.engineOptions()...)
 	a.exec.adoption.generation = a.engine.Generation()
+	a.tellAddresses()
 	return nil
 }
 
@@ -282,6 +294,8 @@ func (a *Agent) loop(ctx context.Context, feed <-chan cluster.Event, failed <-ch
 				a.observe(ev)
 			}
 			continue // nothing to write
+		case <-a.links:
+			a.devices.stale = true
 		case <-retry:
 			retry = nil
 		case <-tick:
@@ -340,6 +354,9 @@ func (a *agent) apply(ev engine.Event) {
 // noteOwnNode takes changes of the own node's description. Its pod ranges can't change while pods
 // use them.
 func (a *agent) noteOwnNode(n cluster.Node) {
+	if !slices.Equal(n.Addresses, a.devices.node) && len(n.Addresses) > 0 {
+		a.devices.node, a.devices.stale = n.Addresses, true
+	}
 	if !slices.Equal(n.PodCIDRs, a.self.PodCIDRs) && len(n.PodCIDRs) > 0 {
 		a.deps.Log.Error("podCIDRs of this node changed; restart the agent to use them", "was", a.self.PodCIDRs, "is", n.PodCIDRs)
 	}
@@ -348,6 +365,18 @@ func (a *agent) noteOwnNode(n cluster.Node) {
 // settle writes what is due and wakes who waits for it.
 func (a *agent) settle() time.Time {
 	now := a.deps.Clock.Now()
+	look := a.keepDevices(now)
+	next := a.settleTables(now)
+	a.keepServiceHealth(now)
+	a.wake()
+	if next.IsZero() || !look.IsZero() && look.Before(next) {
+		return look
+	}
+	return next
+}
+
+// settleTables writes what is due to the kernel.
+func (a *agent) settleTables(now time.Time) time.Time {
 	next := a.exec.run(now)
 	if a.exec.wantsRebase(now) {
 		if err := a.exec.rebase(now, a.engine); err != nil {
@@ -380,7 +409,5 @@ func (a *agent) settle() time.Time {
 			a.whenReady()
 		}
 	}
-	a.keepServiceHealth(now)
-	a.wake()
 	return next
 }

@@ -95,9 +95,8 @@ func (a *agent) draftStatus() statusDraft {
 		s.Problems, s.Warnings = append(s.Problems, problems...), append(s.Warnings, warnings...)
 	}
 	s.Services = a.serviceStatus()
-	if w := a.noDevices(); w != "" {
-		s.Warnings = append(s.Warnings, w)
-	}
+	s.Warnings = append(s.Warnings, a.devices.choice.Warnings...)
+	s.Problems = append(s.Problems, a.devices.problems()...)
 	if a.engine == nil {
 		s.Problems = append(s.Problems, a.notOpen().Error())
 		return s

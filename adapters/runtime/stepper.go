@@ -32,6 +32,9 @@ func (s *Stepper) Observe(ev datapath.Event) {
 	}
 }
 
+// LinksChanged tells that the node's devices may not be as they were.
+func (s *Stepper) LinksChanged() { s.devices.stale = true }
+
 // Settle writes what is due to the kernel and says when to call again; the zero time: when something
 // has happened.
 func (s *Stepper) Settle() time.Time {

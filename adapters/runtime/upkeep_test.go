@@ -47,6 +47,7 @@ type upkeep struct {
 	t      *testing.T
 	clock  *clock.Clock
 	net    *network.Network
+	kernel *kernel.Kernel
 	masq   *masquerade.Masquerade
 	end    *clusterEnd
 	health *servicehealth.ServiceHealth
@@ -64,6 +65,7 @@ func newUpkeep(t *testing.T, cfg runtime.Config) *upkeep {
 	u := &upkeep{t: t, clock: clock.New(time.Unix(1_700_000_000, 0)), net: network.New(), masq: masquerade.New(), health: servicehealth.New(), end: &clusterEnd{}}
 	cfg.Node, cfg.MTU = "n1", 1450
 	k := kernel.New(kernel.Options{})
+	u.kernel = k
 	store := fakecluster.New()
 	u.Stepper = runtime.NewStepper(cfg, runtime.Deps{
 		Source: u.end, Publisher: u.end, Identities: u.end, Attachments: store.Node("n1").NewAttachments(), Network: u.net, Masquerade: u.masq, ServiceHealth: u.health,

@@ -75,7 +75,7 @@ func try(ctx context.Context, p connectivity.Timed) connectivity.Outcome {
 		case connectivity.UDP:
 			return tryUDP(ctx, target, &o)
 		case connectivity.ICMP:
-			return tryICMP(ctx, addr)
+			return tryICMP(ctx, addr, p.Full)
 		}
 		return fmt.Errorf("probe %q: want http, tcp, udp, icmp or dns", p.Kind)
 	}()

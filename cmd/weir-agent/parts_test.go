@@ -119,6 +119,16 @@ func TestPrecedence(t *testing.T) {
 	assert.Equal(t, "/cg", o.settings.Cgroup)
 	assert.True(t, o.settings.Debug)
 
+	// What is given counts before the defaults of a file cluster, and an empty value gives nothing.
+	given := t.TempDir()
+	for k, v := range map[string]string{"agent-health-port": "9879", "enable-ipv4-masquerade": "true", "enable-ipv6-masquerade": "", "state-dir": " "} {
+		require.NoError(t, os.WriteFile(filepath.Join(given, k), []byte(v+"\n"), 0o600))
+	}
+	o = parse(t, "--node-name", "n", "--cluster-dir", "/c", "--config-dir", given)
+	require.NoError(t, o.load())
+	s = o.settings
+	assert.Equal(t, []any{uint16(9879), true, false, "/run/weir"}, []any{s.HealthPort, s.Masquerade.IPv4, s.Masquerade.IPv6, s.RunDir})
+
 	// Without kube-proxy replacement nobody's sockets are touched.
 	require.NoError(t, os.WriteFile(filepath.Join(dir, "kube-proxy-replacement"), []byte("false"), 0o600))
 	o = parse(t, "--node-name", "n", "--config-dir", dir)

@@ -28,7 +28,7 @@ func newConnectivityCommand(g *globals) *cobra.Command {
 		Aliases: []string{"conn"},
 		Short:   "Test the network of a cluster",
 		Example: "  weir connectivity test\n  weir connectivity test --list",
-	}, newConnectivityTestCommand(g, kube), newConnectivityServeCommand(), newConnectivityProbeCommand(g))
+	}, newConnectivityTestCommand(g, kube), newConnectivityServeCommand(), newConnectivityProbeCommand(g), newConnectivityHoldCommand())
 	g.kubeFlags(c, kube)
 	return c
 }
@@ -55,6 +55,7 @@ type connectivityFlags struct {
 	external, externalOther         []string
 	externalPort                    uint16
 	annotations                     string
+	logLevels                       []string
 }
 
 func newConnectivityTestCommand(g *globals, kube *playground.Options) *cobra.Command {
@@ -124,6 +125,12 @@ func (f *connectivityFlags) register(c *cobra.Command) {
 	fs.StringSliceVar(&f.Tolerations, "tolerations", nil, "keys of taints that the test's pods tolerate")
 	fs.StringToStringVar(&f.NodeSelector, "node-selector", nil, "only nodes with these labels")
 	fs.IntVar(&f.Concurrency, "source-concurrency", 0, "how many pods send at the same time (default 8)")
+	fs.StringSliceVar(&f.Expected, "expected-drop-reasons", nil, "reasons that no-unexpected-packet-drops is to pass over: all of them, or +REASON and -REASON beside the usual ones")
+	fs.StringSliceVar(&f.logLevels, "log-check-levels", []string{"error"}, "levels that check-log-errors looks for: error, warning")
+	fs.BoolVar(&f.Disruption.Include, "include-conn-disrupt-test", false, "look at the connections that an earlier run made")
+	fs.BoolVar(&f.Disruption.Setup, "conn-disrupt-test-setup", false, "with --include-conn-disrupt-test: make connections that stay, and test nothing")
+	fs.StringVar(&f.Disruption.Restarts, "conn-disrupt-test-restarts-path", "/tmp/cilium-conn-disrupt-restarts", "where to note how these connections stand")
+	fs.DurationVar(&f.Disruption.Interval, "conn-disrupt-dispatch-interval", 0, "time between two requests on such a connection (default 100ms)")
 	registerCiliumFlags(fs)
 }
 
@@ -143,6 +150,33 @@ func (f *connectivityFlags) complete(g *globals) error {
 		if err := json.Unmarshal([]byte(f.annotations), &f.PodAnnotations); err != nil {
 			return usagef("--deployment-pod-annotations: want a JSON object of texts: %v", err)
 		}
+	}
+	if _, err := connectivity.ExpectedDrops(f.Expected); err != nil {
+		return usagef("--expected-drop-reasons %v", err)
+	}
+	f.LogLevels = nil
+	for _, l := range f.logLevels {
+		level, ok := map[string]string{"error": "ERROR", "warning": "WARN"}[l]
+		if !ok {
+			return usagef("--log-check-levels %q: want error or warning", l)
+		}
+		f.LogLevels = append(f.LogLevels, level)
+	}
+	switch d := f.Disruption; {
+	case d.Setup && !d.Include:
+		return usagef("--conn-disrupt-test-setup: want --include-conn-disrupt-test with it")
+	case d.Include && !d.Setup && f.ForceDeploy:
+		return usagef("--force-deploy would end the connections that --include-conn-disrupt-test is to look at")
+	case d.Setup && f.Cleanup:
+		return usagef("--cleanup would end the connections that --conn-disrupt-test-setup makes")
+	case d.Interval < 0:
+		return usagef("--conn-disrupt-dispatch-interval %s: want 0 or more", d.Interval)
+	}
+	if f.Concurrency < 0 {
+		return usagef("--source-concurrency %d: want 0 or more", f.Concurrency)
+	}
+	if f.ConnectTimeout <= 0 || f.RequestTimeout <= 0 {
+		return usagef("--connect-timeout %s, --request-timeout %s: want more than 0", f.ConnectTimeout, f.RequestTimeout)
 	}
 	if f.Retries < 0 {
 		return usagef("--retry %d: want 0 or more", f.Retries)

@@ -22,8 +22,9 @@ var ciliumFlags = []choiceFlag{
 	{name: "log-code-owners", toggle: true, allowed: []string{"true", "false"}},
 	{name: "exclude-code-owners"},
 	{name: "collect-sysdump-on-failure", toggle: true, allowed: []string{"false"}, why: "take one with: weir sysdump"},
-	{name: "include-conn-disrupt-test", toggle: true, allowed: []string{"false"}, why: "tests of disruption are not there"},
-	{name: "conn-disrupt-test-setup", toggle: true, allowed: []string{"false"}, why: "tests of disruption are not there"},
+	{name: "include-conn-disrupt-test-ns-traffic", toggle: true, allowed: []string{"false"}, why: "connections are held between pods only"},
+	{name: "include-conn-disrupt-test-egw", toggle: true, allowed: []string{"false"}, why: "there is no egress gateway"},
+	{name: "include-conn-disrupt-test-l7-traffic", toggle: true, allowed: []string{"false"}, why: "there is no layer 7"},
 	{name: "flush-ct", toggle: true, allowed: []string{"false"}, why: "established flows are judged anew by themselves; weir bpf ct flush global forgets them"},
 	{name: "hubble-server", why: "Hubble is not asked"},
 	{name: "external-target", why: "names outside the cluster are not looked up; name an address with --external-ip"},
@@ -34,8 +35,7 @@ var ciliumFlags = []choiceFlag{
 	{name: "dns-test-server-image", why: "the pods run weir; --image names another image of it"},
 	{name: "performance-image", why: "the pods run weir; --image names another image of it"},
 	{name: "secondary-network-iface", why: "secondary networks are not tested"},
-	{name: "expected-drop-reasons", why: "counters of drops are not judged"},
-	{name: "log-check-levels", why: "the agents' logs are not judged"},
+	{name: "expected-xfrm-errors", why: "there is no IPsec"},
 	{name: "retry-delay", why: "tries follow each other at once"},
 }
 

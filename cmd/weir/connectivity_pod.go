@@ -1,12 +1,14 @@
 package main
 
 import (
+	"time"
+
 	"github.com/spf13/cobra"
 
 	"github.com/weirnet/weir/adapters/testpod"
 )
 
-// The two commands that run inside the test's pods.
+// The commands that run inside the test's pods.
 
 func newConnectivityServeCommand() *cobra.Command {
 	var name string
@@ -24,6 +26,21 @@ func newConnectivityServeCommand() *cobra.Command {
 			return testpod.Serve(c.Context(), name, nil)
 		}
 		return testpod.Serve(c.Context(), name, testpod.Ports)
+	}
+	return c
+}
+
+func newConnectivityHoldCommand() *cobra.Command {
+	var interval time.Duration
+	c := &cobra.Command{
+		Use: "hold ADDRESS:PORT", Hidden: true,
+		Short:   "Keep a connection to a test pod and fail when it is lost",
+		Example: "  weir connectivity hold 10.0.0.1:8080",
+		Args:    args(cobra.ExactArgs(1)),
+	}
+	c.Flags().DurationVar(&interval, "interval", 100*time.Millisecond, "time between two requests")
+	c.RunE = func(c *cobra.Command, a []string) error {
+		return testpod.Hold(c.Context(), a[0], interval, testpod.Ports)
 	}
 	return c
 }

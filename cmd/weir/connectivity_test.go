@@ -13,11 +13,15 @@ import (
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
+	"sigs.k8s.io/yaml"
 
+	"github.com/weirnet/weir/adapters/conntest"
 	kubernetes "github.com/weirnet/weir/adapters/kubernetes/playground"
 	"github.com/weirnet/weir/adapters/runtime"
 	"github.com/weirnet/weir/core/cluster"
 	"github.com/weirnet/weir/core/connectivity"
+	"github.com/weirnet/weir/core/datapath"
+	"github.com/weirnet/weir/core/manifest"
 	"github.com/weirnet/weir/fakes"
 	"github.com/weirnet/weir/fakes/playground"
 	"github.com/weirnet/weir/ports"
@@ -70,7 +74,8 @@ func TestConnectivityPassesOnFakes(t *testing.T) {
 		} `xml:"testsuite"`
 	}
 	require.NoError(t, xml.Unmarshal(b, &suites))
-	require.Len(t, suites.Suite.Cases, len(connectivity.Tests()))
+	require.Len(t, suites.Suite.Cases, len(connectivity.Tests())-1, "connections are looked at if they were made")
+	require.Contains(t, out, "tests of Cilium's are not there, for want of: layer 7 (")
 	require.Zero(t, suites.Suite.Failures)
 
 	policies, err := p.Policies(t.Context(), "node1")
@@ -92,12 +97,77 @@ type leaky struct{ *playground.Playground }
 func (l *leaky) Apply(ctx context.Context, docs ...connectivity.Document) error {
 	var kept []connectivity.Document
 	for _, d := range docs {
-		if strings.Contains(string(d.Content), "NetworkPolicy") {
-			d.Content = bytes.ReplaceAll(d.Content, []byte("Selector:\n    matchLabels:"), []byte("Selector:\n    matchLabels:\n      nobody: here"))
+		for _, part := range manifest.SplitYAML(d.Content) {
+			var o map[string]any
+			if err := yaml.Unmarshal(part, &o); err != nil {
+				return err
+			}
+			spec, _ := o["spec"].(map[string]any)
+			for _, selector := range []string{"endpointSelector", "podSelector"} {
+				if spec[selector] != nil {
+					spec[selector] = map[string]any{"matchLabels": map[string]any{"nobody": "here"}}
+				}
+			}
+			content, err := yaml.Marshal(o)
+			if err != nil {
+				return err
+			}
+			kept = append(kept, connectivity.Document{Name: d.Name, Content: content})
 		}
-		kept = append(kept, d)
 	}
 	return l.Playground.Apply(ctx, kept...)
+}
+
+// contrary is a playground in which probes come out the other way round.
+type contrary struct{ *playground.Playground }
+
+func (c *contrary) Probe(ctx context.Context, pod cluster.Name, job connectivity.Job) ([]connectivity.Outcome, error) {
+	out, err := c.Playground.Probe(ctx, pod, job)
+	for i, o := range out {
+		was := o.Result
+		out[i].Result = connectivity.Silent
+		if was == connectivity.Silent {
+			out[i].Result = connectivity.Answered
+		}
+	}
+	return out, err
+}
+
+// runAll runs every test on a playground, without patience, and returns the report.
+func runAll(t *testing.T, p ports.Playground) *connectivity.Report {
+	t.Helper()
+	o := conntest.Options{Namespace: connectivity.DefaultNamespace, PolicyTimeout: 2 * time.Second, Other: playground.Other}
+	var out bytes.Buffer
+	report, err := conntest.New(p, o, conntest.NewPrinter(&out, time.Now), time.Now).Run(t.Context())
+	require.NoError(t, err, out.String())
+	require.Len(t, report.Tests, len(connectivity.Tests())-1)
+	return report
+}
+
+// Every test fails if its policies apply to nobody.
+func TestConnectivityEveryPolicyMatters(t *testing.T) {
+	p, _ := newPlayground(t, 2)
+	policies := map[string]bool{}
+	for _, test := range connectivity.Tests() {
+		policies[test.Name] = len(test.Policies) > 0
+	}
+	for _, r := range runAll(t, &leaky{p}).Tests {
+		assert.Equal(t, policies[r.Name], r.Failed(), "%s %s", r.Name, r.Error)
+		assert.Empty(t, r.Error, r.Name)
+	}
+}
+
+// Every action of every test fails if traffic does the opposite of what it should.
+func TestConnectivityEveryActionMatters(t *testing.T) {
+	p, _ := newPlayground(t, 2)
+	for _, r := range runAll(t, &contrary{p}).Tests {
+		assert.Empty(t, r.Skip, r.Name)
+		if r.Name == "no-unexpected-packet-drops" || r.Name == "check-log-errors" {
+			continue // nobody talks
+		}
+		assert.Positive(t, r.Actions, r.Name)
+		assert.Len(t, r.Failures, r.Actions, r.Name)
+	}
 }
 
 // A network that lets through what a policy forbids is told, with the status and evidence.
@@ -154,6 +224,97 @@ func TestConnectivityFilters(t *testing.T) {
 	require.Contains(t, out, "no test has such a name")
 }
 
+// grumbling is a playground whose kernels and programs complain.
+type grumbling struct{ *playground.Playground }
+
+func (g *grumbling) Status(ctx context.Context, node string) (ports.Status, error) {
+	s, err := g.Playground.Status(ctx, node)
+	if node == "node2" {
+		s.Counters = append(s.Counters, ports.Counter{Reason: datapath.ReasonFlowInsert, Direction: datapath.Egress, Packets: 3})
+	}
+	return s, err
+}
+
+func (g *grumbling) Logs(_ context.Context, deliver func(pod, line string)) error {
+	deliver("cilium-a", "time=1 level=INFO msg=fine")
+	deliver("cilium-b", "time=2 level=ERROR msg=configuration")
+	return nil
+}
+
+func TestConnectivityLooksAtDropsAndLogs(t *testing.T) {
+	p, _ := newPlayground(t, 2)
+	report := filepath.Join(t.TempDir(), "report.xml")
+	only := []string{"--test", "^no-unexpected-packet-drops$", "--test", "^check-log-errors$"}
+	code, out := connectivityTest(t, p, only...)
+	require.Equal(t, exitOK, code, out)
+	code, out = connectivityTest(t, &grumbling{p}, append(only, "--junit-file", report)...)
+	require.Equal(t, exitFailed, code, out)
+	require.Contains(t, out, "node node2 has dropped 3 packets: CT: Map insertion failed (reason 155); 0 of them during this run")
+	require.NotContains(t, out, "node node1 has dropped")
+	require.Contains(t, out, "cilium-b says 1 times: time=2 level=ERROR msg=configuration")
+	require.Contains(t, out, "2/2 tests failed (2/4 actions)")
+	b, err := os.ReadFile(report)
+	require.NoError(t, err)
+	require.Contains(t, string(b), "CT: Map insertion failed")
+	code, out = connectivityTest(t, &grumbling{p}, "--test", "^no-unexpected-packet-drops$", "--expected-drop-reasons", "+CT: Map insertion failed")
+	require.Equal(t, exitOK, code, out)
+}
+
+// restarting is a playground whose pods have been restarted some times.
+type restarting struct {
+	*playground.Playground
+	times int
+}
+
+func (r *restarting) Pods(ctx context.Context, namespace string) ([]connectivity.Pod, error) {
+	list, err := r.Playground.Pods(ctx, namespace)
+	for i := range list {
+		list[i].Restarts = r.times
+	}
+	return list, err
+}
+
+func TestConnectivityLooksAtConnectionsMadeBefore(t *testing.T) {
+	p, _ := newPlayground(t, 2)
+	r := &restarting{p, 1}
+	file := filepath.Join(t.TempDir(), "restarts")
+	later := []string{"--include-conn-disrupt-test", "--test", "^no-interrupted-connections$", "--conn-disrupt-test-restarts-path", file}
+	code, out := connectivityTest(t, r, later...)
+	require.Equal(t, exitFailed, code, out)
+	require.Contains(t, out, "make them first")
+	code, out = connectivityTest(t, r, append(later, "--conn-disrupt-test-setup")...)
+	require.Equal(t, exitOK, code, out)
+	require.Contains(t, out, "Waiting for deployment cilium-test-1-ccnp1/test-conn-disrupt-client")
+	code, out = connectivityTest(t, r, later...)
+	require.Equal(t, exitOK, code, out)
+	require.Contains(t, out, "All 1 tests (1 actions) successful, 0 tests skipped")
+	require.NotContains(t, out, "Deploying deployment test-conn-disrupt", "an upgrade's new image must not end the connections")
+	r.times = 3
+	code, out = connectivityTest(t, r, later...)
+	require.Equal(t, exitFailed, code, out)
+	require.Contains(t, out, "pod cilium-test-1-ccnp1/test-conn-disrupt-client-0 lost its connection: its container was restarted 3 times, and 1 times")
+	require.NoError(t, p.DeleteNamespace(t.Context(), "cilium-test-1-ccnp1"))
+	code, out = connectivityTest(t, r, later...)
+	require.Equal(t, exitFailed, code, out)
+	require.Contains(t, out, "is gone")
+}
+
+// What Cilium's test has and this one has not is told, and is no success.
+func TestConnectivityTellsWhatIsNotThere(t *testing.T) {
+	p, _ := newPlayground(t, 1)
+	code, out := connectivityTest(t, p, "--test", "^to-fqdns$")
+	require.Equal(t, exitFailed, code, out)
+	require.Contains(t, out, "nothing is left to run: test to-fqdns is not there: no DNS names in policies")
+	code, out = connectivityTest(t, p, "--test", "^client-egress(-l7)?$/pod-to-pod$", "--test", "^client-egress-l7$")
+	require.Equal(t, exitOK, code, out)
+	require.Contains(t, out, "Skipping test [client-egress-l7] [2/2] (not there: no layer 7)")
+	require.Contains(t, out, "All 1 tests (")
+	require.Contains(t, out, "1 tests skipped")
+	code, out = connectivityTest(t, p, "--test", "^no-interrupted-connections$")
+	require.Equal(t, exitOK, code, out)
+	require.Contains(t, out, "(--include-conn-disrupt-test is not given)")
+}
+
 func TestConnectivityFlags(t *testing.T) {
 	p, _ := newPlayground(t, 1)
 	for _, tc := range []struct{ args, want string }{
@@ -165,6 +326,18 @@ func TestConnectivityFlags(t *testing.T) {
 		{"--curl-image x", "--image names another"},
 		{"--deployment-pod-annotations [", "want a JSON object"},
 		{"--no-such-flag", "unknown flag"},
+		{"--test a/(", "error parsing regexp"},
+		{"--test-concurrency 4", "tests run one after the other"},
+		{"--print-flows", "on failure the flows of both ends are shown"},
+		{"--expected-drop-reasons bad", "is no reason for a drop"},
+		{"--log-check-levels debug", "want error or warning"},
+		{"--conn-disrupt-test-setup", "want --include-conn-disrupt-test"},
+		{"--include-conn-disrupt-test --force-deploy", "would end the connections"},
+		{"--include-conn-disrupt-test --conn-disrupt-test-setup --cleanup", "would end the connections"},
+		{"--connect-timeout 0s", "want more than 0"},
+		{"--retry -1", "want 0 or more"},
+		{"--source-concurrency -1", "want 0 or more"},
+		{"extra", "unknown command"},
 	} {
 		code, out := connectivityTest(t, p, strings.Fields(tc.args)...)
 		assert.Equal(t, exitUsage, code, tc.args)

@@ -115,7 +115,8 @@ func TestFindings(t *testing.T) {
 		_, err := config.Parse(map[string]string{c.key: c.value})
 		assert.Equal(t, c.severity == config.Refusal, err != nil, "%v", err)
 	}
-	assert.Empty(t, config.Check(map[string]string{"debug": "1", "enable-wireguard": "False", "mtu": "", "bpf-policy-map-max": " 16384 "}))
+	assert.Empty(t, config.Check(map[string]string{"debug": "1", "enable-wireguard": "False", "mtu": "", "bpf-policy-map-max": " 16384 ",
+		"enable-k8s": "True", "disable-endpoint-crd": "0"}), "other spellings of what is true anyway, too")
 }
 
 func TestWhatDoesNotGoTogether(t *testing.T) {

@@ -68,6 +68,12 @@ func TestOverlaysThatDoNotGoTogether(t *testing.T) {
 	assert.Equal(t, map[string]string{"mtu": "1400", "debug": "true"}, r.Values)
 	assert.Equal(t, []string{"CiliumNodeConfig kube-system/a: does not go together with the rest and is left out as a whole: auto-direct-node-routes: needs routing-mode native"}, messages(r))
 
+	// A third that goes together with nothing does not take those along that need each other, in whatever order.
+	bad := map[string]string{"enable-ipv4": "false", "enable-ipv6": "false"}
+	r = config.Resolve(nil, overlays("a", direct, "b", map[string]string{"routing-mode": "native"}, "c", bad), nil)
+	assert.Equal(t, map[string]string{"auto-direct-node-routes": "true", "routing-mode": "native"}, r.Values)
+	assert.Equal(t, []string{"CiliumNodeConfig kube-system/c: does not go together with the rest and is left out as a whole: enable-ipv4, enable-ipv6: at least one must be true"}, messages(r))
+
 	// A ConfigMap that is wrong itself can be put right.
 	r = config.Resolve(map[string]string{"mtu": "1000"}, overlays("a", map[string]string{"mtu": "1400"}), nil)
 	assert.Equal(t, "1400", r.Values["mtu"])

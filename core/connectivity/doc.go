@@ -9,6 +9,7 @@ package connectivity
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -23,6 +24,10 @@ const (
 	RoleEchoSameNode  = "echo-same-node"  // on the node of client
 	RoleEchoOtherNode = "echo-other-node" // on another node
 	RoleHostNetns     = "host-netns"      // on every node, on the node's own network
+	RoleCCNPClient    = "ccnp-client"     // in a namespace of its own, on the node of client
+	// Beside it, if asked for: connections that stay.
+	RoleDisruptServer = "test-conn-disrupt-server" // on another node if there is one
+	RoleDisruptClient = "test-conn-disrupt-client" // on the node of client
 )
 
 // Roles of ends that are not the test's pods.
@@ -55,6 +60,8 @@ type Probe struct {
 	Port uint16     `json:"port,omitempty"`
 	// Name is looked up: by DNS probes for its own sake, by others to find the address.
 	Name string `json:"name,omitempty"`
+	// Full makes ICMP probes as large as the sender's way takes, and forbids to take them apart.
+	Full bool `json:"full,omitempty"`
 	// IPv6 chooses the family of the addresses that Name is looked up for.
 	IPv6 bool `json:"ipv6,omitempty"`
 }
@@ -141,6 +148,7 @@ type Pod struct {
 	HostNetwork bool
 	Ready       bool
 	Problem     string // why it is not ready, as far as known
+	Restarts    int    // of its container
 }
 
 // addr is the pod's address of a family.
@@ -197,6 +205,10 @@ type World struct {
 	NodePorts, HostPorts bool
 	// NoOutside says why nobody can ask from outside of the cluster; empty if somebody can.
 	NoOutside string
+	// Connections says that an earlier run has left connections to look at.
+	Connections bool
+	// FromOutside are the addresses by which nodes see who asks from there, at most one a family.
+	FromOutside []netip.Addr
 	// NoDNS says why names can't be looked up; empty if they can.
 	NoDNS string
 }
@@ -221,6 +233,11 @@ func (w World) service(namespace, name string) (Service, bool) {
 		}
 	}
 	return Service{}, false
+}
+
+// isNode says whether an address is a node's.
+func (w World) isNode(a netip.Addr) bool {
+	return slices.ContainsFunc(w.Nodes, func(n Node) bool { return slices.Contains(n.Addresses, a) })
 }
 
 // fits says whether a role is meant by a pattern.

@@ -40,6 +40,9 @@ func NewFilter(patterns []string) (Filter, error) {
 	return f, nil
 }
 
+// Everything says whether nothing is asked for by name.
+func (f Filter) Everything() bool { return len(f.run) == 0 }
+
 // Test says whether any scenario of a test can be chosen.
 func (f Filter) Test(name string) bool {
 	for _, p := range f.skip {

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"time"
 )
 
 // Ports of the test pods' servers: HTTP, and UDP on the first.
@@ -28,8 +29,12 @@ const (
 	loadBalancerClass = "weir.io/connectivity-test"
 	// OwnerLabel is on everything that the test makes.
 	OwnerLabel = "weir.io/connectivity-test"
+	// NamespaceLabel is on what the test makes for the whole cluster; its value is the test's namespace.
+	NamespaceLabel = OwnerLabel + "-namespace"
 	// DefaultNamespace is where the pods are.
 	DefaultNamespace = "cilium-test-1"
+	// otherSuffix makes the name of the second namespace.
+	otherSuffix = "-ccnp1"
 	// Container is the name of the pods' container.
 	Container = "weir"
 )
@@ -57,17 +62,35 @@ type Layout struct {
 	PodAnnotations  map[string]string
 	Tolerations     []string // keys of taints
 	NodeSelector    map[string]string
+	// Disruption adds pods whose connections stay, an exchange every DisruptionInterval on each.
+	Disruption         bool
+	DisruptionInterval time.Duration
 }
 
 type tree = map[string]any
 
-// Objects are the namespace, the services and the workloads of a layout, in the order to make them in.
+// Namespaces are those that belong to a test in the namespace given, itself first.
+func Namespaces(namespace string) []string { return []string{namespace, namespace + otherSuffix} }
+
+// NamespaceOf is the namespace that the pods of a role are in.
+func (l Layout) NamespaceOf(role string) string {
+	// Policies of the test's own namespace must not end the connections that are to stay.
+	if role == RoleCCNPClient || role == RoleDisruptClient || role == RoleDisruptServer {
+		return l.Namespace + otherSuffix
+	}
+	return l.Namespace
+}
+
+// Objects are the namespaces, the services and the workloads of a layout, in the order to make them in.
 func (l Layout) Objects() []Document {
 	nsLabels := map[string]string{OwnerLabel: "true", "app.kubernetes.io/name": "cilium-cli"}
 	maps.Copy(nsLabels, l.NamespaceLabels)
-	out := []Document{document("namespace "+l.Namespace, tree{
-		"apiVersion": "v1", "kind": "Namespace", "metadata": tree{"name": l.Namespace, "labels": nsLabels},
-	})}
+	var out []Document
+	for _, ns := range Namespaces(l.Namespace) {
+		out = append(out, document("namespace "+ns, tree{
+			"apiVersion": "v1", "kind": "Namespace", "metadata": tree{"name": ns, "labels": nsLabels},
+		}))
+	}
 	for _, role := range l.Deployments() {
 		out = append(out, document("service account "+role, tree{
 			"apiVersion": "v1", "kind": "ServiceAccount", "metadata": l.meta(role, nil),
@@ -80,6 +103,10 @@ func (l Layout) Objects() []Document {
 	}
 	echo := map[string]string{"kind": "echo"}
 	out = append(out, l.service(HeadlessService, "None", echo), l.service(ExternalIPService, "ClusterIP", echo), l.service(LoadBalancerService, "LoadBalancer", echo))
+	if l.Disruption {
+		// Before its client: that one finds the address in its environment.
+		out = append(out, l.service(RoleDisruptServer, "ClusterIP", map[string]string{"name": RoleDisruptServer}))
+	}
 	for _, role := range l.Deployments() {
 		out = append(out, l.deployment(role))
 	}
@@ -88,10 +115,14 @@ func (l Layout) Objects() []Document {
 
 // Deployments lists the Deployments of a layout.
 func (l Layout) Deployments() []string {
+	out := []string{RoleClient, RoleClient2, RoleClient3, RoleEchoSameNode, RoleEchoOtherNode, RoleCCNPClient}
 	if l.OtherNode == "" {
-		return []string{RoleClient, RoleClient2, RoleEchoSameNode}
+		out = []string{RoleClient, RoleClient2, RoleEchoSameNode, RoleCCNPClient}
 	}
-	return []string{RoleClient, RoleClient2, RoleClient3, RoleEchoSameNode, RoleEchoOtherNode}
+	if l.Disruption {
+		out = append(out, RoleDisruptServer, RoleDisruptClient)
+	}
+	return out
 }
 
 func isEcho(role string) bool { return fits("echo*", role) }
@@ -108,8 +139,8 @@ func podLabels(role string) map[string]string {
 		out["kind"], out["other"] = "echo", "echo"
 	case RoleEchoOtherNode:
 		out["kind"], out["first"] = "echo", "echo"
-	case RoleHostNetns:
-		out["kind"] = "host-netns"
+	case RoleHostNetns, RoleCCNPClient, RoleDisruptServer, RoleDisruptClient:
+		out["kind"] = role
 	}
 	return out
 }
@@ -117,7 +148,7 @@ func podLabels(role string) map[string]string {
 func (l Layout) meta(name string, labels map[string]string) tree {
 	all := map[string]string{OwnerLabel: "true"}
 	maps.Copy(all, labels)
-	return tree{"name": name, "namespace": l.Namespace, "labels": all}
+	return tree{"name": name, "namespace": l.NamespaceOf(name), "labels": all}
 }
 
 func (l Layout) service(name, kind string, selector map[string]string) Document {
@@ -152,13 +183,17 @@ func (l Layout) service(name, kind string, selector map[string]string) Document 
 
 func (l Layout) deployment(role string) Document {
 	node := l.Node
-	if role == RoleClient3 || role == RoleEchoOtherNode {
+	if role == RoleClient3 || role == RoleEchoOtherNode || role == RoleDisruptServer && l.OtherNode != "" {
 		node = l.OtherNode
 	}
 	spec := l.podSpec()
 	spec["serviceAccountName"] = role
 	if isEcho(role) {
 		spec["containers"].([]any)[0].(tree)["ports"].([]any)[0].(tree)["hostPort"] = PortHost
+	}
+	if role == RoleDisruptClient {
+		spec["containers"].([]any)[0].(tree)["args"] = []string{"connectivity", "hold", "--interval", l.DisruptionInterval.String(),
+			fmt.Sprintf("$(TEST_CONN_DISRUPT_SERVER_SERVICE_HOST):%d", PortHTTP)}
 	}
 	spec["affinity"] = onNode(node)
 	labels := podLabels(role)

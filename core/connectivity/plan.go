@@ -48,6 +48,8 @@ type Step struct {
 	Policies []Document
 	// Skip says why the test is not run; Actions is empty then.
 	Skip string
+	// Absent: the test is one of AbsentTests.
+	Absent bool
 	// Skipped are scenarios that are left out, with the reason.
 	Skipped []SkippedScenario
 }
@@ -63,6 +65,20 @@ func Plan(w World, f Filter) ([]Step, error) {
 			continue
 		}
 		s := Step{Test: t}
+		if t.Check != "" && !f.Scenario(t.Name, "") {
+			continue
+		}
+		if t.Check == CheckConnections && !w.Connections {
+			if f.Everything() {
+				continue
+			}
+			s.Skip = "--include-conn-disrupt-test is not given"
+		}
+		if t.Check != "" {
+			out = append(out, s)
+			continue
+		}
+		needed := ""
 		for _, name := range t.Scenarios {
 			sc, ok := findScenario(name)
 			if !ok {
@@ -74,6 +90,9 @@ func Plan(w World, f Filter) ([]Step, error) {
 			actions, why := sc.plan(w)
 			if len(actions) == 0 {
 				s.Skipped = append(s.Skipped, SkippedScenario{name, cmp.Or(why, "no pods for it")})
+				if slices.Contains(t.Needs, name) {
+					needed = s.Skipped[len(s.Skipped)-1].Why
+				}
 				continue
 			}
 			number(name, actions)
@@ -86,6 +105,9 @@ func Plan(w World, f Filter) ([]Step, error) {
 		if s.Policies, s.Skip, err = t.documents(w); err != nil {
 			return nil, fmt.Errorf("test %s: %w", t.Name, err)
 		}
+		if s.Skip == "" {
+			s.Skip = needed
+		}
 		if s.Skip == "" && len(s.Actions) == 0 {
 			s.Skip = "none of its scenarios can be run here"
 			if len(s.Skipped) == 0 {
@@ -97,6 +119,14 @@ func Plan(w World, f Filter) ([]Step, error) {
 			s.Actions, s.Policies = nil, nil
 		}
 		out = append(out, s)
+	}
+	if f.Everything() {
+		return out, nil
+	}
+	for _, a := range AbsentTests() {
+		if f.Scenario(a.Name, "") {
+			out = append(out, Step{Test: Test{Name: a.Name}, Skip: "not there: " + a.Why, Absent: true})
+		}
 	}
 	return out, nil
 }

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"text/template"
 
@@ -19,22 +20,45 @@ var policyFiles embed.FS
 // policyValues are what the templates under policies/ are filled in with.
 type policyValues struct {
 	Namespace string
-	Outside   []netip.Prefix // one address each
+	// One address each.
+	Outside, APIServers, FromOutside []netip.Prefix
+}
+
+// needed are those values that a cluster may lack, with what is said then.
+var needed = []struct {
+	name, why string
+	value     func(policyValues) []netip.Prefix
+}{
+	{".Outside", "no address outside the cluster is known; --external-ip names one", func(v policyValues) []netip.Prefix { return v.Outside }},
+	{".APIServers", "the API server is a node, and nodes are not matched by CIDR", func(v policyValues) []netip.Prefix { return v.APIServers }},
+	{".FromOutside", "it is not known by which address nodes see this machine", func(v policyValues) []netip.Prefix { return v.FromOutside }},
+}
+
+func singles(list []netip.Addr) (out []netip.Prefix) {
+	for _, a := range list {
+		out = append(out, netip.PrefixFrom(a, a.BitLen()))
+	}
+	return out
 }
 
 // documents fills in a test's policies. skip says why that makes no sense here.
 func (t Test) documents(w World) (docs []Document, skip string, err error) {
-	v := policyValues{Namespace: w.Namespace}
+	v := policyValues{Namespace: w.Namespace, FromOutside: singles(w.FromOutside)}
 	for _, o := range w.Outside {
-		v.Outside = append(v.Outside, netip.PrefixFrom(o.Addr(), o.Addr().BitLen()))
+		v.Outside = append(v.Outside, singles([]netip.Addr{o.Addr()})...)
+	}
+	if !slices.ContainsFunc(w.APIServers, w.isNode) {
+		v.APIServers = singles(w.APIServers)
 	}
 	for _, name := range t.Policies {
 		text, err := policyFiles.ReadFile("policies/" + name)
 		if err != nil {
 			return nil, "", err
 		}
-		if bytes.Contains(text, []byte(".Outside")) && len(v.Outside) == 0 {
-			return nil, "no address outside the cluster is known; --external-ip names one", nil
+		for _, n := range needed {
+			if bytes.Contains(text, []byte(" "+n.name+" ")) && len(n.value(v)) == 0 {
+				return nil, n.why, nil
+			}
 		}
 		parsed, err := template.New(name).Option("missingkey=error").Parse(string(text))
 		if err != nil {
@@ -49,7 +73,7 @@ func (t Test) documents(w World) (docs []Document, skip string, err error) {
 	return docs, "", nil
 }
 
-// PolicyRefs names the policies of a document that Plan made.
+// PolicyRefs names the policies of a document that Plan made. What is no policy is left out.
 func PolicyRefs(d Document) ([]policy.Ref, error) {
 	var out []policy.Ref
 	for _, part := range manifest.SplitYAML(d.Content) {
@@ -69,10 +93,13 @@ func PolicyRefs(d Document) ([]policy.Ref, error) {
 				ref.Namespace = value
 			}
 		}
-		if ref.Kind == "" || ref.Name == "" || ref.Namespace == "" {
-			return nil, errors.New("a document without kind, name or namespace")
+		wide := ref.Kind == manifest.KindCiliumClusterwideNetworkPolicy || ref.Kind == manifest.KindCiliumCIDRGroup
+		if ref.Kind == "" || ref.Name == "" || wide != (ref.Namespace == "") {
+			return nil, errors.New("a document without kind or name, or with the wrong scope")
 		}
-		out = append(out, ref)
+		if ref.Kind != manifest.KindCiliumCIDRGroup {
+			out = append(out, ref)
+		}
 	}
 	return out, nil
 }

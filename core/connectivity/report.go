@@ -22,6 +22,8 @@ type TestResult struct {
 	Skip    string // why it was not run; empty if it was
 	Took    time.Duration
 	Actions int
+	// Problems are what a test found that has no actions, one each.
+	Problems []string
 	// Failures are the actions that did not come out as expected.
 	Failures []Failure
 	// Error is why the test could not be carried out; its actions are missing then.
@@ -31,7 +33,7 @@ type TestResult struct {
 }
 
 // Failed says whether the test failed.
-func (t TestResult) Failed() bool { return t.Error != "" || len(t.Failures) > 0 }
+func (t TestResult) Failed() bool { return t.Error != "" || len(t.Failures) > 0 || len(t.Problems) > 0 }
 
 // Failure is an action that did not come out as expected.
 type Failure struct {
@@ -64,7 +66,7 @@ func (r *Report) totals() (n totals) {
 		}
 		n.tests++
 		n.actions += t.Actions
-		n.failedActions += len(t.Failures)
+		n.failedActions += len(t.Failures) + len(t.Problems)
 		if t.Failed() {
 			n.failedTests++
 		}
@@ -91,6 +93,9 @@ func (r *Report) Lines() []string {
 		}
 		for _, f := range t.Failures {
 			out = append(out, fmt.Sprintf("  🟥 %s/%s: %s: %s", t.Name, f.Path(), f.Action, f.Problem))
+		}
+		for _, p := range t.Problems {
+			out = append(out, fmt.Sprintf("  🟥 %s: %s", t.Name, p))
 		}
 	}
 	return out
@@ -157,7 +162,8 @@ func (r *Report) WriteJUnit(w io.Writer, properties []Property) error {
 			for _, f := range t.Failures {
 				lines = append(lines, fmt.Sprintf("%s: %s: %s", f.Path(), f.Action, f.Problem))
 			}
-			message := cmp.Or(t.Error, fmt.Sprintf("%d of %d actions failed", len(t.Failures), t.Actions))
+			lines = append(lines, t.Problems...)
+			message := cmp.Or(t.Error, fmt.Sprintf("%d of %d actions failed", len(lines), t.Actions))
 			c.Failure = &junitText{Message: printable(message), Type: "failure", Text: printable(strings.Join(lines, "\n"))}
 		}
 		s.Cases = append(s.Cases, c)

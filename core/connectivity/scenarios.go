@@ -21,6 +21,7 @@ func scenarios() []scenario {
 		{"pod-to-pod-udp", podToPod(UDP, PortHTTP)},
 		{"pod-to-pod-ports", podToPod(HTTP, PortHTTP, PortAlternative, PortBeyond)},
 		{"pod-to-pod-icmp", podToPod(ICMP, 0)},
+		{"pod-to-pod-no-frag", podToPodWhole},
 		{"client-to-client", clientToClient(ICMP, 0)},
 		{"client-to-client-http", clientToClient(HTTP, PortHTTP)},
 		{"pod-to-service", podToService(HTTP)},
@@ -29,6 +30,9 @@ func scenarios() []scenario {
 		{"pod-to-local-nodeport", podToNodePort(true)},
 		{"pod-to-remote-nodeport", podToNodePort(false)},
 		{"outside-to-nodeport", outsideToNodePort},
+		{"from-cidr-to-pod", fromCIDRToPod},
+		{"other-namespace-to-pod", otherNamespace(false)},
+		{"pod-to-other-namespace", otherNamespace(true)},
 		{"pod-to-hostport", podToHostPort},
 		{"pod-to-external-ip", podToAssigned(ExternalIPService, func(s Service) []netip.Addr { return s.ExternalIPs })},
 		{"pod-to-loadbalancer", podToAssigned(LoadBalancerService, func(s Service) []netip.Addr { return s.Ingress })},
@@ -74,6 +78,15 @@ func podToPod(kind Kind, ports ...uint16) func(World) ([]Action, string) {
 		}
 		return out, ""
 	}
+}
+
+// podToPodWhole sends packets that only just fit.
+func podToPodWhole(w World) ([]Action, string) {
+	out, why := podToPod(ICMP, 0)(w)
+	for i := range out {
+		out[i].Probe.Full = true
+	}
+	return out, why
 }
 
 func clientToClient(kind Kind, port uint16) func(World) ([]Action, string) {
@@ -258,41 +271,6 @@ func podToNodePort(local bool) func(World) ([]Action, string) {
 		}
 		return out, "there is no such node port"
 	}
-}
-
-// outsideToNodePort comes from outside of the cluster to the node ports of every node.
-func outsideToNodePort(w World) (out []Action, why string) {
-	switch {
-	case !w.NodePorts:
-		return nil, "the agents serve no node ports"
-	case w.NoOutside != "":
-		return nil, w.NoOutside
-	}
-	services, backends := w.echoServices()
-	for i, s := range services {
-		for _, n := range w.Nodes {
-			for _, addr := range n.Addresses {
-				if !slices.ContainsFunc(backends[i], func(p Pod) bool { return reaches(p, addr) }) {
-					continue
-				}
-				for _, kind := range []Kind{HTTP, UDP} {
-					port := s.http().NodePort
-					if kind == UDP {
-						port = s.udp().NodePort
-					}
-					if port == 0 {
-						continue
-					}
-					out = append(out, Action{
-						From: FromOutside, FromRole: RoleOutside, To: "service " + s.Name.String() + " at node " + n.Name, ToRole: backends[i][0].Role,
-						Port: PortHTTP, Probe: Probe{Kind: kind, Addr: addr, Port: port}, Answerers: names(backends[i]),
-						Nodes: append([]string{n.Name}, nodesOf(backends[i]...)...),
-					})
-				}
-			}
-		}
-	}
-	return out, "there is no such node port"
 }
 
 // podToHostPort goes to the echo pods by the ports of their nodes.

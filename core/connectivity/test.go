@@ -6,8 +6,22 @@ type Test struct {
 	Summary   string
 	Policies  []string // files under policies/
 	Scenarios []string
-	Expect    []Clause
+	// Needs are those of the scenarios without which the others prove nothing: the test is skipped then.
+	Needs  []string
+	Expect []Clause
+	// Check is what the test looks at instead of letting pods talk; it has no scenarios then.
+	Check Check
 }
+
+// Check is something that is looked at on every node.
+type Check string
+
+// The checks.
+const (
+	CheckConnections Check = "connections" // the clients of a run with Layout.Disruption have not been restarted
+	CheckDrops       Check = "drops"       // the counters of dropped packets
+	CheckLogs        Check = "logs"        // the logs of agents and operators
+)
 
 // Roles in groups.
 var (
@@ -25,5 +39,6 @@ var egressScenarios = []string{"pod-to-pod", "pod-to-pod-udp", "client-to-client
 func Tests() []Test {
 	out := append(basicTests(), ingressTests()...)
 	out = append(out, egressTests()...)
-	return append(out, denyTests()...)
+	out = append(out, denyTests()...)
+	return append(out, specialTests()...)
 }

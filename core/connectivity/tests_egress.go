@@ -6,6 +6,12 @@ func egressTests() []Test {
 		{From: clients, Verdict: DropEgress},
 	}
 	outside := []Clause{{From: clients, To: []string{RoleOutside}, Verdict: Allowed}, {From: clients, Verdict: DropEgress}}
+	apiScenarios := []string{"pod-to-api-server", "pod-to-pod", "pod-to-world", "pod-to-world-2"}
+	toAPIServer := []Clause{
+		{From: clients, To: []string{RoleAPIServer}, Verdict: Allowed},
+		{From: clients, To: outsides, APIServer: true, Verdict: Allowed},
+		{From: clients, Verdict: DropEgress},
+	}
 	return []Test{
 		{
 			Name: "client-egress", Summary: "clients may talk to port 8080 of the echo pods only",
@@ -57,6 +63,18 @@ func egressTests() []Test {
 		{
 			Name: "to-cidr-external-knp", Summary: "the same as a NetworkPolicy",
 			Policies: []string{"to-cidr-external-knp.yaml"}, Scenarios: []string{"pod-to-world", "pod-to-world-2", "pod-to-pod"}, Expect: outside,
+		},
+		{
+			Name: "client-egress-to-cidrgroup", Summary: "clients may talk to the addresses of a CiliumCIDRGroup and to nobody else",
+			Policies: []string{"client-egress-to-cidrgroup.yaml"}, Scenarios: []string{"pod-to-world", "pod-to-world-2", "pod-to-pod"}, Expect: outside,
+		},
+		{
+			Name: "pod-to-k8s-on-controlplane", Summary: "clients may talk to the API server, as an entity, and to nobody else",
+			Policies: []string{"client-egress-to-kube-apiserver.yaml"}, Scenarios: apiScenarios, Needs: apiScenarios[:1], Expect: toAPIServer,
+		},
+		{
+			Name: "pod-to-k8s-on-controlplane-cidr", Summary: "the same by the API server's addresses",
+			Policies: []string{"client-egress-to-kube-apiserver-cidr.yaml"}, Scenarios: apiScenarios, Needs: apiScenarios[:1], Expect: toAPIServer,
 		},
 		{
 			Name: "allow-dns-only", Summary: "clients may look up names and nothing else",

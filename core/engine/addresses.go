@@ -11,7 +11,7 @@ import (
 )
 
 // addresses knows who claims an address. An address belongs to, in this order: a local endpoint, a
-// node, the endpoint of another node that claimed it last, or a prefix of a CIDR rule.
+// node, the endpoint of another node that claimed it last, a device of this node, or a prefix of a CIDR rule.
 type addresses struct {
 	local map[netip.Addr]datapath.EndpointID
 	node  map[netip.Addr]string
@@ -160,9 +160,11 @@ func (e *Engine) deleteRemote(name cluster.Name) {
 	e.releaseIdentity(old.Identity, user{pod: name})
 }
 
-// emitAddress brings the ipcache row of one address up to date.
+// emitAddress brings the ipcache row of one address up to date, and says whether it is this node's.
 func (e *Engine) emitAddress(ip netip.Addr) {
+	e.emitOwn(ip)
 	e.emitPrefix(netip.PrefixFrom(ip, ip.BitLen()))
+	e.dropOwn(ip)
 }
 
 // emitPrefix writes or removes one ipcache row if it is not as it should be. Flows with an address
@@ -226,6 +228,9 @@ func (e *Engine) wantIPCache(p netip.Prefix) (datapath.IPCache, bool) {
 				row.NextHop = e.neighbour(ep.Node, ip.Is4())
 			}
 			return row, true
+		}
+		if e.onDevices[ip] {
+			return datapath.IPCache{Identity: identity.Host}, true
 		}
 	}
 	if c, ok := a.prefixes[p]; ok {

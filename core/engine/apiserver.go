@@ -49,8 +49,7 @@ func (e *Engine) takeAPIServers(ev cluster.Event) {
 // holdAPIServer gives an API server outside the cluster an identity of its own, or takes it back.
 func (e *Engine) holdAPIServer(ip netip.Addr) {
 	p := netip.PrefixFrom(ip, ip.BitLen())
-	_, onNode := e.addresses.node[ip]
-	want, held := e.apiServers.Has(ip) && !onNode, e.apiHeld[ip]
+	want, held := e.apiServers.Has(ip) && !e.onNode(ip), e.apiHeld[ip]
 	if want == held {
 		return
 	}
@@ -90,13 +89,13 @@ func (e *Engine) relabelPrefix(p netip.Prefix) {
 
 // relabelHost tells the policies whether this node serves the API.
 func (e *Engine) relabelHost() {
-	if now := e.apiServers.On(e.nodes[e.node]); now == e.hostServes {
+	if now := slices.ContainsFunc(e.ownAddresses(), e.apiServers.Has); now == e.hostServes {
 		return
 	}
 	e.hostServes = !e.hostServes
 	e.compiler.UpsertIdentity(e.reserved(identity.Host), nil)
 	e.flushPolicy()
-	for _, a := range nodeAddresses(e.nodes[e.node]) {
+	for _, a := range e.ownAddresses() {
 		e.put(AddrEpoch, a, nil)
 	}
 }

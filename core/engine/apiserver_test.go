@@ -109,10 +109,12 @@ func TestAPIServerOutsideIsAPartOfTheWorldToo(t *testing.T) {
 
 func TestBackendsOfOtherServicesAreNoAPIServers(t *testing.T) {
 	n := withServer(t)
-	other := apiServers("a", "203.0.113.7")
-	other.Slice.Service.Namespace = "kube-system"
-	n.apply(other)
+	sameName, sameNamespace := apiServers("a", "203.0.113.7"), apiServers("a", "203.0.113.8")
+	sameName.Slice.Service.Namespace = "kube-system"
+	sameNamespace.Slice.Service.Name = "web"
+	n.apply(sameName, sameNamespace)
 	require.NotContains(t, n.rows[engine.IPCache], pfx("203.0.113.7/32"))
+	require.NotContains(t, n.rows[engine.IPCache], pfx("203.0.113.8/32"))
 }
 
 // An address that CIDR rules name has an identity already; it becomes and stops being an API server's.

@@ -84,6 +84,9 @@ type (
 	}
 	// Detach says that it is gone.
 	Detach struct{ ID datapath.EndpointID }
+	// DeviceAddresses are all addresses of the devices that lead to the network; those that the node's description
+	// has may be among them.
+	DeviceAddresses struct{ Addresses []netip.Addr }
 	// Allocated answers an operation on table Identity.
 	Allocated struct {
 		Labels labels.Set
@@ -91,7 +94,7 @@ type (
 	}
 )
 
-// Event is a cluster.Event, or Attach, Detach or Allocated.
+// Event is a cluster.Event, or Attach, Detach, DeviceAddresses or Allocated.
 type Event any
 
 // Adopted is what an agent found in the kernel when it started: the work of its predecessor, which

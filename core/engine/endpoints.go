@@ -56,6 +56,7 @@ func (e *Engine) detach(id datapath.EndpointID) {
 	}
 	e.serveHostPorts(ep.pod)
 	for _, ip := range ep.IPs {
+		delete(e.ownWritten, ip)
 		e.remove(Endpoints, ip)
 	}
 	e.compiler.DeleteSubject(id)

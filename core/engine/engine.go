@@ -34,6 +34,8 @@ type Engine struct {
 	addresses  *addresses
 	local      map[datapath.EndpointID]*endpoint
 	localByPod map[cluster.Name]datapath.EndpointID
+	onDevices  map[netip.Addr]bool // of the devices that lead to the network
+	ownWritten map[netip.Addr]bool // rows of Endpoints that are the node's own
 
 	policies map[policy.Ref]policy.Policy
 	problems map[policy.Ref]string // policies that could not take effect
@@ -99,7 +101,8 @@ func New(node string, adopted Adopted, now time.Time, options ...Option) *Engine
 		hostPorts:  map[cluster.Name]bool{},
 		apiHeld:    map[netip.Addr]bool{}, apiProblems: map[netip.Addr]string{},
 		labelTexts: map[identity.ID][]string{},
-		now:        now,
+		onDevices:  map[netip.Addr]bool{}, ownWritten: map[netip.Addr]bool{},
+		now: now,
 	}
 	for _, o := range options {
 		o(e)
@@ -196,6 +199,8 @@ func (e *Engine) Apply(now time.Time, ev Event) []Op {
 		}
 	case Attach:
 		e.attach(ev)
+	case DeviceAddresses:
+		e.takeDeviceAddresses(ev.Addresses)
 	case Detach:
 		e.detach(ev.ID)
 	default:
@@ -253,6 +258,9 @@ func (e *Engine) goLive() {
 	e.flushPolicy()
 	for _, name := range sortedKeys(e.nodes) {
 		e.emitNode(e.nodes[name])
+	}
+	for _, ip := range sortedAddresses(e.onDevices) {
+		e.emitAddress(ip)
 	}
 	addresses := e.addresses.all()
 	e.out = slices.Grow(e.out, 2*len(addresses)) // a row and an epoch each: most of what there is

@@ -6,7 +6,6 @@ import (
 
 	"github.com/weirnet/weir/core/cluster"
 	"github.com/weirnet/weir/core/datapath"
-	"github.com/weirnet/weir/core/identity"
 )
 
 // zoneLabel names the zone that a node is in.
@@ -77,16 +76,12 @@ func nodeAddresses(n cluster.Node) []netip.Addr {
 // emitNode writes the rows of a node. Where pods are tunnelled to, so are nodes: both directions then take
 // the same way and no address is translated.
 func (e *Engine) emitNode(n cluster.Node) {
-	own := n.Name == e.node
 	for _, a := range nodeAddresses(n) {
-		if own {
-			e.put(Endpoints, a, datapath.Endpoint{Identity: identity.Host, Host: true})
-		}
 		e.addresses.node[a] = n.Name
 		e.emitAddress(a)
 		e.holdAPIServer(a)
 	}
-	if own {
+	if n.Name == e.node {
 		return
 	}
 	for _, a := range n.Addresses {
@@ -101,11 +96,7 @@ func (e *Engine) dropNodeAddress(n cluster.Node, a netip.Addr) {
 	delete(e.addresses.node, a)
 	e.holdAPIServer(a)
 	e.emitAddress(a)
-	if n.Name == e.node {
-		e.remove(Endpoints, a)
-		return
-	}
-	if slices.Contains(n.Addresses, a) {
+	if n.Name != e.node && slices.Contains(n.Addresses, a) {
 		e.remove(Nodes, a)
 	}
 }

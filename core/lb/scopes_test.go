@@ -2,6 +2,7 @@ package lb
 
 import (
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -47,6 +48,50 @@ func TestScopesOfTheTypes(t *testing.T) {
 	}, keys(testSettings))
 	assert.Equal(t, []string{"ClusterIP 10.96.0.10:80/TCP", "LoadBalancer 203.0.113.7:80/TCP"}, keys(Settings{Node: "n1"}),
 		"without node ports nothing is served to the network")
+	assert.Equal(t, []string{"HostPort 0.0.0.0:8080/TCP", "HostPort 0.0.0.0:8080/TCP/external", "ClusterIP 10.96.0.10:80/TCP", "LoadBalancer 203.0.113.7:80/TCP"},
+		keys(Settings{Node: "n1", HostPorts: true}), "with host ports alone, the network gets those alone")
+	assert.Equal(t, []string{"NodePort 0.0.0.0:30080/TCP", "NodePort 0.0.0.0:30080/TCP/external", "ClusterIP 10.96.0.10:80/TCP",
+		"LoadBalancer 203.0.113.7:80/TCP", "LoadBalancer 203.0.113.7:80/TCP/external"}, keys(Settings{Node: "n1", NodePorts: true}))
+}
+
+// Each field of a service takes effect by itself, without other news of it.
+func TestEveryFieldIsHeardOf(t *testing.T) {
+	c, tab := NewCompiler(testSettings), newTables()
+	s := Service{Name: web, Frontends: []Frontend{webAddr, everywhere(NodePort, 30080)}}
+	put := func() {
+		t.Helper()
+		c.UpsertService(s)
+		require.NoError(t, tab.transition(c.Flush()))
+	}
+	c.UpsertSlice(Slice{Service: web, Name: "a", Backends: []Backend{on("n1", pod("10.0.0.1")), on("n2", pod("10.0.0.2"))}})
+	put()
+	port := outside(datapath.ServiceKey{Addr: addr("0.0.0.0"), Port: 30080, Proto: datapath.ProtoTCP})
+	assert.Len(t, tab.slotsOf(port), 2)
+	s.ExternalLocal = true
+	put()
+	assert.Len(t, tab.slotsOf(port), 1)
+	assert.Len(t, tab.slotsOf(webKey), 2)
+	s.InternalLocal = true
+	put()
+	assert.Len(t, tab.slotsOf(webKey), 1)
+	s.Affinity = time.Minute
+	put()
+	assert.Equal(t, uint32(60), tab.services[webKey].AffinityTimeout)
+	s.HealthCheckPort = 32000
+	put()
+	assert.Equal(t, map[Name]HealthCheck{web: {Port: 32000, Local: 1}}, tab.checks)
+}
+
+// A pod with an address of each family is one to load balancers, and so is one that serves two ports.
+func TestHealthCountsPods(t *testing.T) {
+	c, tab := NewCompiler(testSettings), newTables()
+	c.UpsertService(Service{Name: web, Frontends: []Frontend{everywhere(NodePort, 30080)}, ExternalLocal: true, HealthCheckPort: 32000})
+	second := on("n1", pod("10.0.0.1"))
+	second.Port, second.PortName = 9090, "metrics"
+	c.UpsertSlice(Slice{Service: web, Name: "four", Backends: []Backend{on("n1", pod("10.0.0.1")), second}})
+	c.UpsertSlice(Slice{Service: web, Name: "six", Backends: []Backend{on("n1", pod("fd00::1")), on("n1", pod("fd00::2")), on("n2", pod("fd00::3"))}})
+	require.NoError(t, tab.transition(c.Flush()))
+	assert.Equal(t, map[Name]HealthCheck{web: {Port: 32000, Local: 2}}, tab.checks)
 }
 
 func TestPoliciesKeepTrafficAtItsNode(t *testing.T) {

@@ -159,6 +159,9 @@ func TestGroupsWhereNothingIsGranted(t *testing.T) {
 		`"spec":{"endpointSelector":{},"ingress":[{`+group+`,"authentication":{"mode":"required"}}]}`)))))
 	assert.Equal(t, []string{"p [192.0.2.0/24]"}, peersOf(a.Put(decodeOne(t, doc(
 		`"specs":[{"nodeSelector":{},"ingress":[{`+group+`}]},{"endpointSelector":{},"ingress":[{"fromCIDR":["192.0.2.0/24"]}]}]`)))))
+	assert.Equal(t, []string{"p [10.0.0.0/8]"}, peersOf(a.Put(decodeOne(t, doc(
+		`"specs":[{"nodeSelector":{},"ingress":[{"fromEntities":["all"]}]},{"endpointSelector":{},"ingress":[{`+group+`}]},{"endpointSelector":{},"ingress":[{"fromCIDR":["192.0.2.0/24"]}]}]`)))),
+		"a set of rules behind one for nodes keeps its groups")
 }
 
 // A change of a group and one of the policy that uses it are one: an old policy never meets its successor's groups.

@@ -31,6 +31,7 @@ func TestCiliumPolicyUnenforced(t *testing.T) {
 			want: append(allowIn(peer+"[ANY/81] but toPorts[0].rules"), "ingress ingress[1] allow: [host] [everything]"), findings: []string{nothing}},
 		{name: "HTTP: everything", spec: http(`[{}]`), want: allowIn(peer + "[TCP/80]"), findings: []string{alone}},
 		{name: "HTTP: everything among others", spec: http(`[{"method":"GET"},{"path":".*","method":"","host":"","headers":[],"headerMatches":[]}]`), want: allowIn(peer + "[TCP/80]"), findings: []string{alone}},
+		{name: "HTTP: everything before others", spec: http(`[{},{"method":"GET"}]`), want: allowIn(peer + "[TCP/80]"), findings: []string{alone}},
 		{name: "HTTP: nothing said", spec: http(`[]`), want: allowIn(peer + "[TCP/80]")},
 		{name: "HTTP: everything, by another server name", spec: ingress(`{"toPorts":[{` + port80 + `,"rules":{"http":[{}]},"terminatingTLS":{"secret":{"name":"s"}},"serverNames":["a.b"]}]}`),
 			want: allowIn("[anyone] [] but toPorts[0].terminatingTLS, toPorts[0].serverNames"), findings: []string{

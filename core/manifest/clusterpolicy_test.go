@@ -38,6 +38,8 @@ func TestClusterNetworkPolicy(t *testing.T) {
 			want: []string{subject, "egress egress[0] allow: [] [everything] but to[0].nodes"}, findings: []string{"warning: spec.egress[0].to[0].nodes: grants nothing until weir"}},
 
 		{name: "domain names denied", spec: to(`{"domainNames":["a"]}`), findings: []string{"spec.egress[0].to[0].domainNames: only possible in a rule with action Accept"}},
+		{name: "domain names passed", spec: everybody + `,"egress":[{"action":"Pass","to":[{"domainNames":["a"]}]}]`,
+			findings: []string{"spec.egress[0].to[0].domainNames: only possible in a rule with action Accept"}},
 		{name: "domain names of wrong form", spec: everybody + `,"egress":[{"action":"Accept","to":[{"domainNames":["a.*","a..b"]},{"domainNames":[]}]}]`,
 			findings: []string{`spec.egress[0].to[0].domainNames[0]: "a.*" is not a domain name`, `spec.egress[0].to[0].domainNames[1]: "a..b" is not`,
 				"warning: spec.egress[0].to[0].domainNames: grants nothing", "spec.egress[0].to[1].domainNames: 0 names; want 1 to 25", "warning: spec.egress[0].to[1].domainNames: grants"}},
@@ -62,6 +64,8 @@ func TestClusterNetworkPolicy(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) { c.run(t, tierPolicy(c.spec)) })
 	}
+	ruleCase{want: []string{"for " + inAny + " in Baseline 9"}}.run(t,
+		`{"apiVersion":"policy.networking.k8s.io/v1alpha2","kind":"ClusterNetworkPolicy","metadata":{"name":"p"},"spec":{"tier":"Baseline","priority":9,"subject":{"namespaces":{}}}}`)
 	ruleCase{findings: []string{
 		"spec.tier: unknown tier",
 		"spec.priority: ",

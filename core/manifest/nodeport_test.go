@@ -77,6 +77,18 @@ func TestServicesOfOtherProxies(t *testing.T) {
 	}
 }
 
+// Source ranges are not kept, so an address that has some is not served at all; the others are.
+func TestLoadBalancerWithSourceRanges(t *testing.T) {
+	o, findings := Decode("", []byte(`{"apiVersion":"v1","kind":"Service","metadata":{"name":"s"},"spec":{"type":"LoadBalancer","clusterIP":"10.0.0.1","ports":[{"port":80}],
+		"loadBalancerSourceRanges":["192.0.2.0/24"]},"status":{"loadBalancer":{"ingress":[{"ip":"3.3.3.3"}]}}}`))
+	require.Len(t, findings, 1)
+	assert.True(t, findings[0].Warning)
+	assert.Contains(t, findings[0].String(), "spec.loadBalancerSourceRanges: not supported; the load balancer's addresses are not served")
+	s := o.Upserts()[0].(cluster.ServiceUpsert).Service
+	require.Len(t, s.Frontends, 1)
+	assert.Equal(t, ip("10.0.0.1"), s.Frontends[0].Addr)
+}
+
 func TestHostPorts(t *testing.T) {
 	o, findings := Decode("", []byte(`{"apiVersion":"v1","kind":"Pod","metadata":{"name":"p"},"spec":{
 		"initContainers":[{"ports":[{"containerPort":1,"hostPort":1}]},{"restartPolicy":"Always","ports":[{"containerPort":2,"hostPort":1002}]}],

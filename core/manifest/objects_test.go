@@ -138,7 +138,9 @@ func TestEndpointSlice(t *testing.T) {
 		"addressType":"IPv4","ports":[{"name":"http","port":8080,"protocol":"TCP"},{"name":"","port":53,"protocol":"UDP"}],
 		"endpoints":[{"addresses":["10.0.0.1"],"nodeName":"n1"},{"addresses":["10.0.0.2"],"conditions":{"ready":false}},
 		{"addresses":["10.0.0.3"],"conditions":{"ready":false,"serving":true,"terminating":true}},{"addresses":["10.0.0.4"],"conditions":{"ready":false,"serving":false,"terminating":true}},
-		{"addresses":["10.0.0.5"],"conditions":{"ready":true,"serving":null}}]}`).Slice
+		{"addresses":["10.0.0.5"],"conditions":{"ready":true,"serving":null}},
+		{"addresses":["10.0.0.6"],"conditions":{"ready":true,"serving":false,"terminating":true}},
+		{"addresses":["10.0.0.7"],"conditions":{"ready":false,"terminating":true}},{"addresses":["10.0.0.8"],"conditions":{"ready":false,"serving":true}}]}`).Slice
 	assert.Equal(t, lb.Name{Namespace: "shop", Name: "web"}, s.Service)
 	assert.Equal(t, "web-x", s.Name)
 	assert.Equal(t, []lb.Backend{
@@ -148,6 +150,8 @@ func TestEndpointSlice(t *testing.T) {
 		{Addr: ip("10.0.0.3"), Port: 53, Proto: 17, Weight: 1, State: lb.Terminating},
 		{Addr: ip("10.0.0.5"), Port: 8080, Proto: 6, PortName: "http", Weight: 1},
 		{Addr: ip("10.0.0.5"), Port: 53, Proto: 17, Weight: 1},
+		{Addr: ip("10.0.0.6"), Port: 8080, Proto: 6, PortName: "http", Weight: 1},
+		{Addr: ip("10.0.0.6"), Port: 53, Proto: 17, Weight: 1},
 	}, s.Backends)
 }
 

@@ -299,7 +299,8 @@ func readEndpointSlice(r *report, md metadata, top object) body {
 }
 
 // sliceState reads an endpoint's conditions by the API's defaults: ready unless it says no, serving
-// as ready, terminating only if it says so.
+// as ready, terminating only if it says so. One that is ready although it terminates is of a service
+// that publishes whatever there is (publishNotReadyAddresses), and is used as any other.
 func sliceState(endpoint object) (state lb.State, serves bool) {
 	c, _ := endpoint.get("conditions").object()
 	ready, ok := c.get("ready").flag()
@@ -309,12 +310,10 @@ func sliceState(endpoint object) (state lb.State, serves bool) {
 		serving = ready
 	}
 	terminating, _ := c.get("terminating").flag()
-	switch {
-	case terminating:
+	if terminating && !ready {
 		return lb.Terminating, serving
-	default:
-		return lb.Active, ready
 	}
+	return lb.Active, ready
 }
 
 // sliceHints reads for whose clients an endpoint is meant.

@@ -289,7 +289,7 @@ func (f *Fabric) Announce(a netip.Addr, node string) {
 func (f *Fabric) arrive(n *fabricNode, frame []byte) {
 	device := n.k.direct
 	if device == 0 && n.k.outside.on() {
-		device = n.k.outside.Devices[0]
+		device = n.k.outside.device()
 	}
 	if device == 0 {
 		f.stack(n, frame)

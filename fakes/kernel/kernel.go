@@ -10,6 +10,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"net/netip"
+	"slices"
 	"sort"
 	"sync"
 	"time"
@@ -100,6 +101,7 @@ type Kernel struct {
 	addrEpoch [datapath.AddrBuckets]datapath.Epoch
 	counters  map[counterKey]*ports.Counter
 	attached  map[uint32]bool
+	network   []uint32 // devices
 	events    events
 	fail      func(op, table string, key any) error
 }
@@ -239,6 +241,34 @@ func (k *Kernel) AttachedPods() ([]uint32, error) {
 	}
 	sort.Slice(out, func(i, j int) bool { return out[i] < out[j] })
 	return out, nil
+}
+
+// AttachNetwork notes which devices carry the programs for packets from and to the network; ifindex 0 is refused. Packets are not
+// translated for that unless Options.Outside asks for it.
+func (k *Kernel) AttachNetwork(ifindexes []uint32) error {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err := k.failure("attach", "network", fmt.Sprint(ifindexes)); err != nil {
+		return err
+	}
+	if slices.Contains(ifindexes, 0) {
+		return fmt.Errorf("attach network programs: ifindex 0: %w", ports.ErrNotFound)
+	}
+	k.network = slices.Sorted(slices.Values(ifindexes))
+	if k.outside.on() {
+		k.outside.Devices = k.network
+	}
+	return nil
+}
+
+// AttachedNetwork lists the devices of the last AttachNetwork, in ascending order.
+func (k *Kernel) AttachedNetwork() ([]uint32, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	if err := k.failure("list", "network", nil); err != nil {
+		return nil, err
+	}
+	return slices.Clone(k.network), nil
 }
 
 // Counters gives packets and bytes by reason and direction, ordered by these.

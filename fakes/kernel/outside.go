@@ -19,7 +19,15 @@ type Outside struct {
 	Route func(netip.Addr) uint32
 }
 
-func (o *Outside) on() bool { return len(o.Devices) > 0 }
+func (o *Outside) on() bool { return len(o.Devices) > 0 || len(o.Addresses) > 0 }
+
+// device is the first one; 0: there is none.
+func (o *Outside) device() uint32 {
+	if len(o.Devices) == 0 {
+		return 0
+	}
+	return o.Devices[0]
+}
 
 // address is the node's own of a family.
 func (o *Outside) address(like netip.Addr) (netip.Addr, bool) {
@@ -32,7 +40,7 @@ func (o *Outside) address(like netip.Addr) (netip.Addr, bool) {
 
 func (o *Outside) route(to netip.Addr) uint32 {
 	if o.Route == nil {
-		return o.Devices[0]
+		return o.device()
 	}
 	return o.Route(to)
 }

@@ -14,6 +14,7 @@ import (
 	"sync"
 
 	"github.com/weirnet/weir/core/datapath"
+	"github.com/weirnet/weir/core/devices"
 	"github.com/weirnet/weir/ports"
 )
 
@@ -33,6 +34,9 @@ type Network struct {
 	pods    map[string]*pod // by host name
 	gone    map[string]bool // namespaces
 	fail    func(op, object string) error
+
+	links    []devices.Link // those of SetLinks
+	watchers map[*func()]bool
 }
 
 type overlay struct {
@@ -54,18 +58,13 @@ const DirectIfindex = 1 << 16
 // directDevice is its name.
 const directDevice = "eth0"
 
-func oneAFamily(all []netip.Addr) (out []netip.Addr) {
-	for _, v4 := range []bool{true, false} {
-		if i := slices.IndexFunc(all, func(a netip.Addr) bool { return a.Is4() == v4 }); i >= 0 {
-			out = append(out, all[i])
-		}
-	}
-	return out
-}
-
-// New returns a node without devices. Device indexes begin at 2, as 1 is the loopback's.
+// New returns a node with a device of its own, which has a default route, and the loopback device. Device indexes begin
+// at 2, as 1 is the loopback's.
 func New() *Network {
-	return &Network{index: 1, pods: map[string]*pod{}, gone: map[string]bool{}}
+	return &Network{
+		index: 1, pods: map[string]*pod{}, gone: map[string]bool{}, watchers: map[*func()]bool{},
+		links: []devices.Link{{Index: DirectIfindex, Name: directDevice, Up: true, Ethernet: true, Default: true}},
+	}
 }
 
 // Fail installs a function that is asked before each call and whose error becomes the call's; nil
@@ -178,9 +177,6 @@ func (n *Network) EnsureOverlay(o ports.Overlay) (ports.OverlayLinks, error) {
 	if err == nil && o.Direct && !o.Underlay.IsValid() {
 		err = errors.New("direct routes need the node's underlay address")
 	}
-	if err == nil && o.NodePorts != nil && len(o.NodePorts.Devices) > 0 && !slices.Contains(o.NodePorts.Devices, directDevice) {
-		err = fmt.Errorf("devices for node ports: none is called %s: %w", o.NodePorts.Devices, ports.ErrNotFound)
-	}
 	if err != nil {
 		return ports.OverlayLinks{}, fmt.Errorf("ensure overlay: %w", err)
 	}
@@ -201,11 +197,6 @@ func (n *Network) EnsureOverlay(o ports.Overlay) (ports.OverlayLinks, error) {
 	n.overlay.links.VXLAN, n.overlay.links.Direct = vxlan, 0
 	if o.Direct {
 		n.overlay.links.Direct = DirectIfindex
-	}
-	n.overlay.links.Devices, n.overlay.links.Outside = nil, ports.Outside{}
-	if o.NodePorts != nil {
-		n.overlay.links.Devices = []ports.Device{{Name: directDevice, Index: DirectIfindex, Addresses: slices.Clone(o.NodePorts.Addresses)}}
-		n.overlay.links.Outside = ports.Outside{Devices: []uint32{DirectIfindex}, Addresses: oneAFamily(o.NodePorts.Addresses)}
 	}
 	n.overlay.asked = o
 	return n.overlay.links, nil

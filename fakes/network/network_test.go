@@ -17,11 +17,14 @@ import (
 func TestNetworkContract(t *testing.T) {
 	var fake *network.Network
 	serial := 0
+	d := &nodeDevices{}
 	porttest.TestNetwork(t, porttest.NetworkSetup{
 		New: func(*testing.T) ports.Network {
 			fake = network.New()
+			*d = nodeDevices{network: fake}
 			return fake
 		},
+		Devices: d,
 		NewNetns: func(*testing.T) string {
 			serial++
 			return fmt.Sprintf("/run/netns/pod%d", serial)

@@ -105,9 +105,9 @@ func (p *Playground) take(o object) []ports.LabManifest {
 		o.assignNodePorts(uint16(30000 + 10*len(p.services)))
 		file.Content = o.raw
 		p.takeService(o)
-	case manifest.KindNetworkPolicy, manifest.KindCiliumNetworkPolicy:
+	case manifest.KindNetworkPolicy, manifest.KindCiliumNetworkPolicy, manifest.KindCiliumClusterwideNetworkPolicy, manifest.KindCiliumCIDRGroup:
 		if o.Metadata.Labels[connectivity.OwnerLabel] != "" {
-			p.owned[o.Kind+" "+o.name().String()] = o.raw
+			p.owned[o.Kind+" "+o.name().String()] = o
 		}
 	}
 	return []ports.LabManifest{file}
@@ -216,9 +216,9 @@ func (p *Playground) Delete(ctx context.Context, docs ...connectivity.Document) 
 func (p *Playground) DeletePolicies(ctx context.Context, namespace string) error {
 	p.mu.Lock()
 	var docs []connectivity.Document
-	for key, raw := range p.owned {
-		if strings.Contains(key, " "+namespace+"/") {
-			docs = append(docs, connectivity.Document{Name: key, Content: raw})
+	for key, o := range p.owned {
+		if o.Metadata.Namespace == namespace || o.Metadata.Labels[connectivity.NamespaceLabel] == namespace {
+			docs = append(docs, connectivity.Document{Name: key, Content: o.raw})
 		}
 	}
 	p.mu.Unlock()

@@ -37,7 +37,7 @@ type Playground struct {
 	services map[cluster.Name]connectivity.Service
 	headless map[cluster.Name]map[string]string // selectors of services without addresses
 	roles    map[cluster.Name]pod
-	owned    map[string][]byte // policies with the test's label, by namespace and name
+	owned    map[string]object // policies with the test's label, by kind and name
 	asked    []connectivity.Job
 }
 
@@ -95,7 +95,7 @@ spec:
 func New(c *fakes.Cluster) (*Playground, error) {
 	p := &Playground{
 		c: c, services: map[cluster.Name]connectivity.Service{}, headless: map[cluster.Name]map[string]string{},
-		roles: map[cluster.Name]pod{}, owned: map[string][]byte{},
+		roles: map[cluster.Name]pod{}, owned: map[string]object{},
 	}
 	c.Fabric().Listen(fakes.Outside, datapath.ProtoTCP, apiPort)
 	c.Fabric().AddMachine("outside-other", Other[0].Addr(), Other[1].Addr())
@@ -180,6 +180,18 @@ func (p *Playground) Policies(ctx context.Context, node string) ([]policy.Ref, e
 	return out, nil
 }
 
+// Status implements ports.Playground.
+func (p *Playground) Status(ctx context.Context, node string) (ports.Status, error) {
+	a := p.c.Node(node).Agent()
+	if a == nil {
+		return ports.Status{}, fmt.Errorf("node %s: %w", node, ports.ErrClosed)
+	}
+	return a.Status(ctx)
+}
+
+// Logs implements ports.Playground. Fakes write none.
+func (p *Playground) Logs(context.Context, func(pod, line string)) error { return nil }
+
 // Known implements ports.Playground.
 func (p *Playground) Known(_ context.Context, node string) ([]netip.Addr, error) {
 	n := p.c.Node(node)
@@ -221,7 +233,9 @@ func (p *Playground) Serves(ctx context.Context, node string) (nodePorts, hostPo
 }
 
 // Outside implements ports.Playground.
-func (p *Playground) Outside(context.Context) (string, error) { return "", nil }
+func (p *Playground) Outside(context.Context) ([]netip.Addr, string, error) {
+	return slices.Clone(fakes.OutsideAddresses), "", nil
+}
 
 // Evidence implements ports.Playground.
 func (p *Playground) Evidence(ctx context.Context, node string, since time.Time, addrs []netip.Addr) (string, error) {

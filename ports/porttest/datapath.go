@@ -67,6 +67,7 @@ func TestDatapath(t *testing.T, open OpenDatapath) {
 		}
 	})
 	t.Run("attach", func(t *testing.T) { testAttach(t, open) })
+	t.Run("attach network", func(t *testing.T) { testAttachNetwork(t, open) })
 	t.Run("flows", func(t *testing.T) {
 		dp, _ := open(t, Sizes{})
 		flows, err := dp.Flows()
@@ -130,6 +131,33 @@ func testAttach(t *testing.T, open OpenDatapath) {
 	require.NoError(t, dp.DetachPod(noLink), "an interface that is gone")
 	require.NoError(t, dp.AttachPod(a))
 	attached(a, b)
+}
+
+func testAttachNetwork(t *testing.T, open OpenDatapath) {
+	dp, links := open(t, Sizes{})
+	a, b := links[0], links[1]
+	attached := func(want ...uint32) {
+		t.Helper()
+		got, err := dp.AttachedNetwork()
+		require.NoError(t, err)
+		require.ElementsMatch(t, want, got)
+	}
+	attached()
+	require.NoError(t, dp.AttachNetwork(nil))
+	require.NoError(t, dp.AttachNetwork([]uint32{a}))
+	require.NoError(t, dp.AttachNetwork([]uint32{a}), "again")
+	attached(a)
+	require.NoError(t, dp.AttachNetwork([]uint32{a, b}))
+	attached(a, b)
+	require.NoError(t, dp.AttachNetwork([]uint32{b}))
+	attached(b)
+	require.NoError(t, dp.AttachPod(a))
+	require.NoError(t, dp.AttachNetwork(nil))
+	attached()
+	require.NoError(t, dp.AttachNetwork(nil), "again")
+	pods, err := dp.AttachedPods()
+	require.NoError(t, err)
+	require.Equal(t, []uint32{a}, pods, "pods are none of its business")
 }
 
 // patience is how long something may take that should happen at once.

@@ -18,6 +18,8 @@ type NetworkSetup struct {
 	// NewNetns makes an empty network namespace for a pod and returns its path; DeleteNetns removes it.
 	NewNetns    func(t *testing.T) string
 	DeleteNetns func(t *testing.T, path string)
+	// Devices changes those of the node that New gave last.
+	Devices NodeDevices
 }
 
 var (
@@ -54,6 +56,8 @@ func TestNetwork(t *testing.T, s NetworkSetup) {
 		{"overlay", testNetworkOverlay},
 		{"overlay refuses", testNetworkOverlayRefuses},
 		{"node routes", testNetworkNodeRoutes},
+		{"links", testNetworkLinks},
+		{"watch links", testNetworkWatchLinks},
 		{"pod link life", testNetworkPodLife},
 		{"pod link repeated", testNetworkPodRepeated},
 		{"pod link one family", testNetworkPodOneFamily},
@@ -113,10 +117,6 @@ func testNetworkOverlayRefuses(t *testing.T, s NetworkSetup) {
 		_, err := n.EnsureOverlay(o)
 		assert.Error(t, err, name)
 	}
-	o := testOverlay()
-	o.NodePorts = &ports.NodePorts{Devices: []string{"nosuchdevice", "neither+"}}
-	_, err := n.EnsureOverlay(o)
-	assert.ErrorIs(t, err, ports.ErrNotFound)
 }
 
 func testNetworkNodeRoutes(t *testing.T, s NetworkSetup) {

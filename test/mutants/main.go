@@ -102,13 +102,13 @@ func check(ctx context.Context, o options, chosen []mutant, w io.Writer) (ok boo
 	}
 	defer os.RemoveAll(temp)
 	var runners []*runner
-	noBPF := whyNoBPF(source)
+	noBPF, noKube := whyNoBPF(source), whyNoKube()
 	for i := range min(o.jobs, max(1, len(chosen))) {
 		t, err := copyTree(source, filepath.Join(temp, fmt.Sprint(i)))
 		if err != nil {
 			return false, err
 		}
-		runners = append(runners, &runner{tree: t, limit: o.limit, bpf: noBPF})
+		runners = append(runners, &runner{tree: t, limit: o.limit, bpf: noBPF, kube: noKube})
 	}
 	if o.baseline {
 		unsteady, err := baseline(ctx, runners, chosen, w)
@@ -131,7 +131,7 @@ func baseline(ctx context.Context, runners []*runner, chosen []mutant, w io.Writ
 	for _, m := range chosen {
 		for _, s := range m.by.steps {
 			s = runners[0].present(s)
-			if s == nil || seen[s.String()] || m.by.bpf && runners[0].bpf != "" {
+			if s == nil || seen[s.String()] || runners[0].lacks(m.by) != "" {
 				continue
 			}
 			seen[s.String()] = true
@@ -233,10 +233,10 @@ func report(w io.Writer, chosen []mutant, out []outcome) bool {
 	return counts[survived]+counts[broken] == 0
 }
 
-// maySkip says whether mutants that need root or the programs' compiler may be left out.
+// maySkip says whether mutants that need root, the programs' compiler or the Kubernetes API may be left out.
 func maySkip() bool {
 	required := strings.Split(os.Getenv("REQUIRE"), ",")
-	return !slices.Contains(required, "root") && !slices.Contains(required, "bpf")
+	return !slices.ContainsFunc([]string{"root", "bpf", "kube"}, func(what string) bool { return slices.Contains(required, what) })
 }
 
 func indent(s string) string { return strings.ReplaceAll(strings.TrimSpace(s), "\n", "\n  ") }

@@ -20,7 +20,13 @@ type mutant struct {
 // repeat of each other left out.
 type suite struct {
 	bpf   bool // the programs are compiled anew first; needs root and clang
+	kube  bool // needs the server of the Kubernetes API
 	steps []step
+}
+
+// and adds the steps of another suite, for which it needs what that one does.
+func (s suite) and(o suite) suite {
+	return suite{bpf: s.bpf || o.bpf, kube: s.kube || o.kube, steps: slices.Concat(s.steps, o.steps)}
 }
 
 // step is the arguments of a "go test".
@@ -43,11 +49,12 @@ const inMatrix = "./test/policycases -skip ^TestLab$"
 
 // Packages by the room whose mutants they find. A later step is for what only a wired agent shows.
 var (
-	inPolicy  = tests("./core/policy", inMatrix)
-	inLB      = tests("./core/lb")
-	inEngine  = tests("./core/engine", "./fakes ./fakes/cluster", "./adapters/runtime ./cmd/weir", "./test/sim")
-	inRuntime = tests("./adapters/runtime", "./fakes ./fakes/cluster ./cmd/weir", "./test/sim")
-	inFake    = tests("./fakes/kernel", "./test/differential")
+	inPolicy   = tests("./core/policy", inMatrix)
+	inLB       = tests("./core/lb")
+	inManifest = tests("./core/manifest", inMatrix)
+	inEngine   = tests("./core/engine", "./fakes ./fakes/cluster", "./adapters/runtime ./cmd/weir", "./test/sim")
+	inRuntime  = tests("./adapters/runtime", "./fakes ./fakes/cluster ./cmd/weir", "./test/sim")
+	inFake     = tests("./fakes/kernel", "./test/differential")
 )
 
 // inPins are the tests of what is pinned and listed, for changes of the adapter itself; inTuple those of tuples.
@@ -80,7 +87,8 @@ var (
 
 // all lists every mutant.
 func all() []mutant {
-	return slices.Concat(policyMutants, lbMutants, engineMutants, runtimeMutants, fakeMutants, bpfMutants, fastMutants, simMutants, nodePortMutants, natMutants)
+	return slices.Concat(policyMutants, lbMutants, engineMutants, runtimeMutants, fakeMutants, bpfMutants, fastMutants, simMutants, nodePortMutants, natMutants,
+		closedMutants, groupMutants, serviceMutants, kubeMutants, configMutants, cniMutants)
 }
 
 // apply makes the change in a file's text.

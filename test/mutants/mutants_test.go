@@ -72,7 +72,7 @@ func TestFates(t *testing.T) {
 	source := module(t)
 	tr, err := copyTree(source, t.TempDir())
 	require.NoError(t, err)
-	r := &runner{tree: tr, limit: 30 * time.Second, bpf: "no clang here"}
+	r := &runner{tree: tr, limit: 30 * time.Second, bpf: "no clang here", kube: "no server here"}
 	by := tests("./p", "./absent")
 	for _, c := range []struct {
 		m    mutant
@@ -85,6 +85,8 @@ func TestFates(t *testing.T) {
 		{mutant{old: "a >> b", new: "a", by: by}, broken, "does not hold the text"},
 		{mutant{old: "a > b", new: "a >= b", by: tests("./absent")}, broken, "none of its packages"},
 		{mutant{old: "a > b", new: "a >= b", by: suite{bpf: true}}, skipped, "no clang here"},
+		{mutant{old: "a > b", new: "a >= b", by: suite{kube: true}}, skipped, "no server here"},
+		{mutant{old: "a < b", new: "a <= b", by: by.and(suite{kube: true})}, skipped, "no server here"},
 		{mutant{old: "n--", new: "panic(n)", by: by}, killed, "TestTested"},
 	} {
 		c.m.name, c.m.file = "p/x", "p/p.go"
@@ -145,8 +147,10 @@ func TestReport(t *testing.T) {
 	assert.True(t, report(&b, ms[:1], []outcome{{fate: killed, how: "core/p TestX\nmore", took: 1500 * time.Millisecond}}))
 	assert.Regexp(t, `(?m)^a/1 +one too few +core/p TestX +1\.5s$`, b.String())
 
-	t.Setenv("REQUIRE", "root,bpf")
-	assert.False(t, report(&b, ms[:1], []outcome{{fate: skipped, how: "no clang here"}}))
+	for _, required := range []string{"root,bpf", "netns,kube"} {
+		t.Setenv("REQUIRE", required)
+		assert.False(t, report(&b, ms[:1], []outcome{{fate: skipped, how: "no clang here"}}))
+	}
 	t.Setenv("REQUIRE", "")
 	assert.True(t, report(&b, ms[:1], []outcome{{fate: skipped, how: "no clang here"}}))
 }
@@ -159,6 +163,16 @@ func TestNoticedBy(t *testing.T) {
 	} {
 		assert.Equal(t, want, noticedBy(out))
 	}
+}
+
+func TestServerOfTheAPI(t *testing.T) {
+	dir := t.TempDir()
+	t.Setenv("WEIR_K8S_BIN", dir)
+	assert.Equal(t, "needs etcd in "+dir+" (make k8s-api)", whyNoKube())
+	for _, name := range []string{"etcd", "kube-apiserver"} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), nil, 0o755))
+	}
+	assert.Empty(t, whyNoKube())
 }
 
 func TestFlags(t *testing.T) {

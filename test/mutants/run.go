@@ -37,6 +37,7 @@ type runner struct {
 	tree  *tree
 	limit time.Duration // for one step
 	bpf   string        // why programs cannot be compiled or loaded; empty: they can
+	kube  string        // why there is no server of the Kubernetes API; empty: there is
 	// unsteady are the steps that failed once without any mutant. Their word counts only if they repeat it.
 	unsteady map[string]bool
 }
@@ -45,8 +46,8 @@ type runner struct {
 func (r *runner) try(ctx context.Context, m mutant) (o outcome) {
 	begin := time.Now()
 	defer func() { o.took = time.Since(begin) }()
-	if m.by.bpf && r.bpf != "" {
-		return outcome{fate: skipped, how: r.bpf}
+	if why := r.lacks(m.by); why != "" {
+		return outcome{fate: skipped, how: why}
 	}
 	undo, err := r.tree.mutate(m)
 	if err != nil {
@@ -87,6 +88,17 @@ func (r *runner) try(ctx context.Context, m mutant) (o outcome) {
 		return outcome{fate: broken, how: "none of its packages has tests"}
 	}
 	return outcome{fate: survived, how: m.why}
+}
+
+// lacks says what a suite needs and the machine has not; empty: nothing.
+func (r *runner) lacks(s suite) string {
+	switch {
+	case s.bpf && r.bpf != "":
+		return r.bpf
+	case s.kube && r.kube != "":
+		return r.kube
+	}
+	return ""
 }
 
 // present leaves the packages of a step that are there; nil if none is.
@@ -193,6 +205,25 @@ func whyNoBPF(root string) string {
 	}
 	if err != nil {
 		return fmt.Sprintf("look for clang: %v", err)
+	}
+	return ""
+}
+
+// whyNoKube says where the server of the Kubernetes API is missed; empty: it is there. Tests that need it look in the
+// same place.
+func whyNoKube() string {
+	dir := os.Getenv("WEIR_K8S_BIN")
+	if dir == "" {
+		cache, err := os.UserCacheDir()
+		if err != nil {
+			return fmt.Sprintf("look for kube-apiserver: %v", err)
+		}
+		dir = filepath.Join(cache, "weir-k8s", "bin")
+	}
+	for _, name := range []string{"etcd", "kube-apiserver"} {
+		if _, err := exec.LookPath(filepath.Join(dir, name)); err != nil {
+			return fmt.Sprintf("needs %s in %s (make k8s-api)", name, dir)
+		}
 	}
 	return ""
 }

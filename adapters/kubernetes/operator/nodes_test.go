@@ -161,6 +161,27 @@ func TestCiliumNodesOfGoneNodes(t *testing.T) {
 	})
 }
 
+// A CiliumNode goes only if the server itself has no Node of that name, and only as it was seen.
+func TestNodeGCDoesNotTrustLists(t *testing.T) {
+	r := newRig(t)
+	op := r.named("a", "nodes-gc-interval=1h")
+	r.eventually(r.leads(op))
+	r.node("n1")
+	r.eventually(func() string { return want(len(r.podCIDRs("n1")), 1) })
+	api, err := newClients(op.rest, op.election.mayWrite)
+	require.NoError(t, err)
+	g := &nodeGC{op: op, clients: api}
+	seen, err := convertCiliumNode(r.get(ciliumNodes, "", "n1"))
+	require.NoError(t, err)
+	require.NoError(t, g.remove(r.ctx, seen))
+	require.Equal(t, seen.UID, r.get(ciliumNodes, "", "n1").GetUID(), "its Node is there")
+
+	r.delete(coreNodes, "", "n1")
+	r.patch(ciliumNodes, "", "n1", `{"metadata":{"labels":{"a":"b"}}}`)
+	require.Error(t, g.remove(r.ctx, seen))
+	require.Equal(t, seen.UID, r.get(ciliumNodes, "", "n1").GetUID(), "somebody has just written it")
+}
+
 // Operators that die at any moment leave no two nodes with one range, and no node without.
 func TestPodCIDRsOverManyRestarts(t *testing.T) {
 	r := newRig(t)

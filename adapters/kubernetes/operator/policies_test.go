@@ -135,6 +135,10 @@ func TestVerdict(t *testing.T) {
 	require.NotContains(t, message, "a/b", "the object stands above it")
 	_, _, message = verdict(false, []cluster.Finding{{Message: "w", Warning: true}, {Message: "f"}})
 	require.Equal(t, "f; warning: w", message)
+	status, reason, message := verdict(true, []cluster.Finding{{Field: "spec.egress[0].toFQDNs", Message: "grants nothing", Warning: true}})
+	require.Equal(t, []string{"True", reasonWarnings, "Policy validation succeeded; warning: spec.egress[0].toFQDNs: grants nothing"}, []string{status, reason, message})
+	status, reason, _ = verdict(true, nil)
+	require.Equal(t, []string{"True", reasonValid}, []string{status, reason})
 }
 
 func TestSetCondition(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"strings"
 	"time"
 
@@ -28,6 +29,13 @@ func (p *Playground) Policies(ctx context.Context, node string) ([]policy.Ref, e
 		out = append(out, policy.Ref{Kind: o.Kind, Namespace: o.Namespace, Name: o.Name})
 	}
 	return out, nil
+}
+
+// Status implements ports.Playground.
+func (p *Playground) Status(ctx context.Context, node string) (ports.Status, error) {
+	var s ports.Status
+	err := p.askJSON(ctx, node, &s, "status")
+	return s, err
 }
 
 // Known implements ports.Playground.
@@ -72,14 +80,14 @@ const kubeletPort = 10250
 
 // Outside implements ports.Playground. A machine that gets no answer from any node's kubelet is taken for one that
 // a firewall keeps out.
-func (p *Playground) Outside(ctx context.Context) (string, error) {
+func (p *Playground) Outside(ctx context.Context) (addrs []netip.Addr, why string, err error) {
 	nodes, err := p.Nodes(ctx)
 	if err != nil {
-		return "", err
+		return nil, "", err
 	}
 	own, err := net.InterfaceAddrs()
 	if err != nil {
-		return "", fmt.Errorf("addresses of this machine: %w", err)
+		return nil, "", fmt.Errorf("addresses of this machine: %w", err)
 	}
 	mine := map[netip.Addr]bool{}
 	for _, a := range own {
@@ -91,20 +99,39 @@ func (p *Playground) Outside(ctx context.Context) (string, error) {
 	for _, n := range nodes {
 		for _, a := range n.Addresses {
 			if mine[a] {
-				return "this machine is node " + n.Name, nil
+				return nil, "this machine is node " + n.Name, nil
 			}
 			job.Probes = append(job.Probes, connectivity.Timed{Probe: connectivity.Probe{Kind: connectivity.TCP, Addr: a, Port: kubeletPort}, Timeout: 3 * time.Second})
 		}
 	}
 	if p.o.Local == nil {
-		return "nobody can ask from this machine", nil
+		return nil, "nobody can ask from this machine", nil
 	}
-	for _, o := range p.o.Local(ctx, job) {
-		if o.Result == connectivity.Answered || o.Result == connectivity.Refused {
-			return "", nil
+	answered := false
+	for i, o := range p.o.Local(ctx, job) {
+		if o.Result != connectivity.Answered && o.Result != connectivity.Refused {
+			continue
+		}
+		answered = true
+		a := towards(job.Probes[i].Addr)
+		if a.IsValid() && !slices.ContainsFunc(addrs, func(b netip.Addr) bool { return b.Is6() == a.Is6() }) {
+			addrs = append(addrs, a)
 		}
 	}
-	return "this machine gets no answer from the nodes", nil
+	if !answered {
+		return nil, "this machine gets no answer from the nodes", nil
+	}
+	return addrs, "", nil
+}
+
+// towards is the address that this machine has for another one; the zero Addr if it has none. No packet is sent.
+func towards(to netip.Addr) netip.Addr {
+	c, err := net.DialUDP("udp", nil, net.UDPAddrFromAddrPort(netip.AddrPortFrom(to, kubeletPort)))
+	if err != nil {
+		return netip.Addr{}
+	}
+	defer c.Close()
+	return c.LocalAddr().(*net.UDPAddr).AddrPort().Addr().Unmap()
 }
 
 // flowsShown bounds the flows of a node that Evidence quotes: the latest tell what is wrong.

@@ -25,12 +25,21 @@ var resources = map[schema.GroupKind]string{
 	{Group: "apps", Kind: "DaemonSet"}:                  "daemonsets",
 	{Group: "networking.k8s.io", Kind: "NetworkPolicy"}: "networkpolicies",
 	{Group: "cilium.io", Kind: "CiliumNetworkPolicy"}:   "ciliumnetworkpolicies",
+
+	{Group: "cilium.io", Kind: "CiliumClusterwideNetworkPolicy"}: "ciliumclusterwidenetworkpolicies",
+	{Group: "cilium.io", Kind: "CiliumCIDRGroup"}:                "ciliumcidrgroups",
 }
 
-// policyResources are those that DeletePolicies empties.
-var policyResources = []schema.GroupVersionResource{
-	{Group: "networking.k8s.io", Version: "v1", Resource: "networkpolicies"},
-	{Group: "cilium.io", Version: "v2", Resource: "ciliumnetworkpolicies"},
+// policyResources are those that DeletePolicies empties, those of the whole cluster apart.
+var policyResources = map[bool][]schema.GroupVersionResource{
+	false: {
+		{Group: "networking.k8s.io", Version: "v1", Resource: "networkpolicies"},
+		{Group: "cilium.io", Version: "v2", Resource: "ciliumnetworkpolicies"},
+	},
+	true: {
+		{Group: "cilium.io", Version: "v2", Resource: "ciliumclusterwidenetworkpolicies"},
+		{Group: "cilium.io", Version: "v2", Resource: "ciliumcidrgroups"},
+	},
 }
 
 // Apply implements ports.Playground.
@@ -98,12 +107,17 @@ func (p *Playground) resource(o *unstructured.Unstructured) (dynamic.ResourceInt
 // DeletePolicies implements ports.Playground. A kind that the cluster does not have is no error.
 func (p *Playground) DeletePolicies(ctx context.Context, namespace string) error {
 	var errs []error
-	for _, r := range policyResources {
-		err := p.objects.Resource(r).Namespace(namespace).DeleteCollection(ctx,
-			metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: connectivity.OwnerLabel})
+	remove := func(resource string, r dynamic.ResourceInterface, selector string) {
+		err := r.DeleteCollection(ctx, metav1.DeleteOptions{}, metav1.ListOptions{LabelSelector: selector})
 		if err != nil && !apierrors.IsNotFound(err) {
-			errs = append(errs, fmt.Errorf("delete %s: %w", r.Resource, err))
+			errs = append(errs, fmt.Errorf("delete %s: %w", resource, err))
 		}
+	}
+	for _, r := range policyResources[false] {
+		remove(r.Resource, p.objects.Resource(r).Namespace(namespace), connectivity.OwnerLabel)
+	}
+	for _, r := range policyResources[true] {
+		remove(r.Resource, p.objects.Resource(r), connectivity.OwnerLabel+","+connectivity.NamespaceLabel+"="+namespace)
 	}
 	return errors.Join(errs...)
 }

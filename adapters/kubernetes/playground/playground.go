@@ -198,6 +198,9 @@ func (p *Playground) Pods(ctx context.Context, namespace string) ([]connectivity
 				c.IPs = append(c.IPs, a.Unmap())
 			}
 		}
+		for _, s := range pod.Status.ContainerStatuses {
+			c.Restarts += int(s.RestartCount)
+		}
 		if c.Problem = problemOf(&pod); c.Problem == "" {
 			c.Ready = true
 		}

@@ -100,7 +100,7 @@ func TestApplyAndDelete(t *testing.T) {
 
 func countPolicies(t *testing.T, p *Playground, namespace string) (n int) {
 	t.Helper()
-	for _, r := range policyResources {
+	for _, r := range policyResources[false] {
 		list, err := p.objects.Resource(r).Namespace(namespace).List(t.Context(), metav1.ListOptions{})
 		require.NoError(t, err)
 		n += len(list.Items)

@@ -14,7 +14,7 @@ import (
 
 // Programs of the machine that end-to-end tests run in their pods. What they call besides is busybox's.
 var tools = []string{
-	"bash", "curl", "dig", "host", "nslookup", "nc.openbsd", "ip", "ss", "socat", "iperf", "conntrack", "getent",
+	"bash", "curl", "dig", "host", "nslookup", "nc.openbsd", "wget", "ip", "ss", "socat", "iperf", "conntrack", "getent",
 	"nsenter", "mount", "umount", "timeout", "env", "xargs", "busybox",
 }
 
@@ -72,6 +72,7 @@ func toolboxFiles(ctx context.Context, bin string) ([]entry, error) {
 		{name: "etc/passwd", content: "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/:/bin/sh\n", mode: 0o644},
 		{name: "etc/group", content: "root:x:0:\nuser:x:1000:\n", mode: 0o644},
 		{name: "etc/nsswitch.conf", content: "hosts: files dns\n", mode: 0o644},
+		{name: "etc/wgetrc", content: "tries = 1\n", mode: 0o644}, // as busybox does, whose own crashes on -T in some releases
 		{name: "agnhost-2", link: "agnhost"},
 	}
 	seen := map[string]bool{}
