@@ -48,7 +48,8 @@ func TestScopesOfTheTypes(t *testing.T) {
 	}, keys(testSettings))
 	assert.Equal(t, []string{"ClusterIP 10.96.0.10:80/TCP", "LoadBalancer 203.0.113.7:80/TCP"}, keys(Settings{Node: "n1"}),
 		"without node ports nothing is served to the network")
-	assert.Equal(t, []string{"HostPort 0.0.0.0:8080/TCP", "HostPort 0.0.0.0:8080/TCP/external", "ClusterIP 10.96.0.10:80/TCP", "LoadBalancer 203.0.113.7:80/TCP"},
+	assert.Equal(t, []string{"HostPort 0.0.0.0:8080/TCP", "HostPort 0.0.0.0:8080/TCP/external", "ClusterIP 10.96.0.10:80/TCP",
+		"HostPort 127.0.0.1:8081/TCP", "LoadBalancer 203.0.113.7:80/TCP"},
 		keys(Settings{Node: "n1", HostPorts: true}), "with host ports alone, the network gets those alone")
 	assert.Equal(t, []string{"NodePort 0.0.0.0:30080/TCP", "NodePort 0.0.0.0:30080/TCP/external", "ClusterIP 10.96.0.10:80/TCP",
 		"LoadBalancer 203.0.113.7:80/TCP", "LoadBalancer 203.0.113.7:80/TCP/external"}, keys(Settings{Node: "n1", NodePorts: true}))
@@ -112,6 +113,7 @@ func TestPoliciesKeepTrafficAtItsNode(t *testing.T) {
 	assert.Equal(t, all[:1], tab.slotsOf(outside(port)))
 	assert.Equal(t, all[:1], tab.slotsOf(webKey))
 	assert.NotEqual(t, tab.services[port].ID, tab.services[outside(port)].ID)
+	assert.True(t, tab.services[port].Local, "another node's node port leads where that node says")
 	assert.Equal(t, map[Name]HealthCheck{web: {Port: 32000, Local: 1}}, tab.checks)
 
 	here.State = Terminating
@@ -128,6 +130,7 @@ func TestPoliciesKeepTrafficAtItsNode(t *testing.T) {
 	c.UpsertService(s)
 	require.NoError(t, tab.transition(c.Flush()))
 	assert.Equal(t, all[1:], tab.slotsOf(outside(port)))
+	assert.False(t, tab.services[port].Local)
 	assert.Equal(t, all[1:], tab.slotsOf(webKey))
 	assert.Empty(t, tab.checks)
 }
