@@ -110,7 +110,7 @@ if [ "$what" != apiserver ]; then
 	program host-local host-local
 fi
 if [ "$what" = e2e ]; then
-	packages nc.openbsd:netcat-openbsd dig:bind9-dnsutils host:bind9-host iperf:iperf curl:curl wget:wget socat:socat conntrack:conntrack busybox:busybox-static
+	packages nc.openbsd:netcat-openbsd dig:bind9-dnsutils host:bind9-host curl:curl wget:wget socat:socat conntrack:conntrack busybox:busybox-static
 	program e2e.test e2e.test
 	program ginkgo ginkgo
 	program agnhost agnhost

@@ -96,6 +96,7 @@ func (p *progress) line(line string) {
 	if strings.HasPrefix(line, "[sig-network]") {
 		p.done++
 		name := labels.ReplaceAllString(strings.TrimPrefix(line, "[sig-network] "), "")
+		name = strings.Replace(name, "[It] ", "", 1) // where a test fails Ginkgo says in which part
 		fmt.Fprintf(p.out, "%3d/%s %s  %s\n", p.done, p.total, p.header, name)
 	}
 	p.header = ""
