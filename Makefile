@@ -116,7 +116,7 @@ test-k8s: build ## as root: a Kubernetes of three nodes, built from source on fi
 		WEIR_K8S_NODES=1 WEIR_K8S_REPORT=$$figures WEIR_BIN=$(CURDIR)/bin REQUIRE=$(K8S_REQUIRE) $(TEST) -p 1 -timeout 40m ./test/k8s/...; \
 		status=$$?; cat $$figures; exit $$status
 
-conformance: build ## as root: Kubernetes' own network tests against weir, an hour or so (FOCUS=regexp for some of them)
+conformance: build ## as root: Kubernetes' own network tests against weir, a quarter of an hour or more (FOCUS=regexp for some of them)
 	@WEIR_BIN=$(CURDIR)/bin go run ./test/k8s/cmd/conformance -focus '$(FOCUS)' $(CONFORMANCE)
 
 soak: ## SEEDS simulated clusters from SEED on; then, as root, as many runs of PACKETS packets and socket calls: programs against the fake kernel

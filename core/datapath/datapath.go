@@ -239,7 +239,7 @@ type Service struct {
 	ID              uint32
 	Count           uint32 // slots in use; 0: connections are refused
 	AffinityTimeout uint32 // seconds; 0: no session affinity
-	Local           bool   // the unspecified address stands for this node's own addresses only (host ports)
+	Local           bool   // the unspecified address stands for this node's own addresses only (host ports, and node ports by externalTrafficPolicy Local)
 }
 
 // SlotKey is one place of a service. Table "slots".

@@ -410,7 +410,7 @@ func (c *Compiler) build(key datapath.ServiceKey, groups map[group][]*Backend) *
 	id, _ := c.serviceIDs.get(key, func(uint32) datapath.ServiceKey { return key })
 	f.row = datapath.Service{
 		ID: id, Count: uint32(len(f.slots)), AffinityTimeout: seconds(f.affinity),
-		Local: f.spec.Type == HostPort,
+		Local: svc.spec.ownNodeOnly(f.spec.Type),
 	}
 	return f
 }

@@ -89,8 +89,10 @@ func TestHintsFollowTheZoneAndYieldToPolicies(t *testing.T) {
 	assert.Equal(t, []datapath.Backend{row("10.0.0.1"), row("10.0.0.3")}, flush())
 	s.InternalLocal = true
 	c.UpsertService(s)
+	near.Node = "n1"
+	c.UpsertSlice(Slice{Service: web, Name: "a", Backends: []Backend{here, near, far}})
 	c.SetZone("za")
-	assert.Equal(t, []datapath.Backend{row("10.0.0.1")}, flush(), "the policy counts, not the hint")
+	assert.Equal(t, []datapath.Backend{row("10.0.0.1"), row("10.0.0.2")}, flush(), "the policy counts, not the hint")
 
 	off := NewCompiler(testSettings)
 	off.SetZone("za")

@@ -52,7 +52,8 @@ type Service struct {
 	Affinity  time.Duration // ClientIP session affinity timeout; 0: none
 	Algorithm Algorithm
 	// ExternalLocal keeps what comes from the network at the node that it comes to (externalTrafficPolicy:
-	// Local); sockets of the cluster reach the same frontends as ever.
+	// Local); sockets of the cluster reach the same frontends as ever, but for node ports of other nodes: to
+	// these they are the network.
 	ExternalLocal bool
 	// InternalLocal keeps what goes to the cluster IP at the client's node (internalTrafficPolicy: Local).
 	InternalLocal bool

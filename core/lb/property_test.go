@@ -344,8 +344,8 @@ func (w world) dial(to netip.Addr, port uint16, scope datapath.Scope) (map[datap
 					case !everywhere && a == to, everywhere && own:
 						return w.serving(n, f, scope), true
 					case everywhere && machine && scope == datapath.Internal:
-						// Another node's: node ports are everywhere, host ports are not known here.
-						if f.Type == HostPort {
+						// Another node's: node ports are everywhere, host ports are not known here; a policy is that node's.
+						if f.Type == HostPort || w.services[n].ExternalLocal {
 							return nil, false
 						}
 						return w.serving(n, f, scope), true

@@ -39,6 +39,12 @@ func (s Settings) scopes(f Frontend) []datapath.Scope {
 	return both[:1]
 }
 
+// ownNodeOnly says whether a frontend at every address of a node is at this node's only. To node ports of others
+// with a policy for what comes from outside the node itself must say what it has: to it, this one is outside.
+func (s *Service) ownNodeOnly(t Type) bool {
+	return t == HostPort || t == NodePort && s.ExternalLocal
+}
+
 // localOnly says whether a frontend of the service has no backends but those of one node.
 func (s *Service) localOnly(t Type, scope datapath.Scope) bool {
 	if scope == datapath.External {

@@ -113,6 +113,7 @@ func TestPoliciesKeepTrafficAtItsNode(t *testing.T) {
 	assert.Equal(t, all[:1], tab.slotsOf(outside(port)))
 	assert.Equal(t, all[:1], tab.slotsOf(webKey))
 	assert.NotEqual(t, tab.services[port].ID, tab.services[outside(port)].ID)
+	assert.True(t, tab.services[port].Local, "another node's node port leads where that node says")
 	assert.Equal(t, map[Name]HealthCheck{web: {Port: 32000, Local: 1}}, tab.checks)
 
 	here.State = Terminating
@@ -129,6 +130,7 @@ func TestPoliciesKeepTrafficAtItsNode(t *testing.T) {
 	c.UpsertService(s)
 	require.NoError(t, tab.transition(c.Flush()))
 	assert.Equal(t, all[1:], tab.slotsOf(outside(port)))
+	assert.False(t, tab.services[port].Local)
 	assert.Equal(t, all[1:], tab.slotsOf(webKey))
 	assert.Empty(t, tab.checks)
 }

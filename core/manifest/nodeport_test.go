@@ -74,6 +74,9 @@ func TestServicesOfOtherProxies(t *testing.T) {
 		s := upsertOf[cluster.ServiceUpsert](t, `{"apiVersion":"v1","kind":"Service","metadata":{"name":"s","labels":{`+label+`}},
 			"spec":{"type":"NodePort","clusterIP":"10.0.0.1","externalIPs":["1.2.3.4"],"ports":[{"port":80,"nodePort":30080}]}}`).Service
 		assert.Equal(t, served, len(s.Frontends) > 0, label)
+		slice := upsertOf[cluster.BackendsUpsert](t, `{"apiVersion":"discovery.k8s.io/v1","kind":"EndpointSlice","metadata":{"name":"s-1","labels":{"kubernetes.io/service-name":"s",`+label+`}},
+			"addressType":"IPv4","ports":[{"port":80}],"endpoints":[{"addresses":["10.0.0.2"]}]}`).Slice
+		assert.Equal(t, served, len(slice.Backends) > 0, label)
 	}
 }
 

@@ -98,7 +98,7 @@ func readService(r *report, md metadata, top object) body {
 	return b
 }
 
-// otherProxy says whether a service is labelled as somebody else's to serve, or nobody's.
+// otherProxy says whether a service, or a slice of its endpoints, is labelled as somebody else's to serve, or nobody's.
 func otherProxy(md metadata) bool {
 	_, proxy := md.labels["service.kubernetes.io/service-proxy-name"]
 	_, headless := md.labels["service.kubernetes.io/headless"]
@@ -259,6 +259,9 @@ func readEndpointSlice(r *report, md metadata, top object) body {
 	b := sliceBody{lb.Slice{Service: lb.Name{Namespace: md.namespace, Name: service}, Name: md.name}}
 	if service == "" {
 		r.bad(`metadata.labels["`+serviceNameLabel+`"]`, "missing; want the name of the service that the endpoints are of")
+	}
+	if otherProxy(md) {
+		return b
 	}
 	family, _ := top.get("addressType").passing()
 	switch family {

@@ -64,7 +64,7 @@ build_coredns() { compile "-s -w" "$1" ./coredns; }
 
 build_host_local() { compile "-s -w" "$1" github.com/containernetworking/plugins/plugins/ipam/host-local; }
 
-build_e2e_test() { go -C "$src" test -c -buildvcs=false -ldflags "$versioned" -o "$1" k8s.io/kubernetes/test/e2e; }
+build_e2e_test() { go -C "$src" test -c -vet=off -buildvcs=false -ldflags "$versioned" -o "$1" k8s.io/kubernetes/test/e2e; }
 
 build_ginkgo() { compile "-s -w" "$1" github.com/onsi/ginkgo/v2/ginkgo; }
 
@@ -110,7 +110,7 @@ if [ "$what" != apiserver ]; then
 	program host-local host-local
 fi
 if [ "$what" = e2e ]; then
-	packages nc.openbsd:netcat-openbsd dig:bind9-dnsutils host:bind9-host iperf:iperf curl:curl socat:socat conntrack:conntrack busybox:busybox-static
+	packages nc.openbsd:netcat-openbsd dig:bind9-dnsutils host:bind9-host curl:curl wget:wget socat:socat conntrack:conntrack busybox:busybox-static
 	program e2e.test e2e.test
 	program ginkgo ginkgo
 	program agnhost agnhost

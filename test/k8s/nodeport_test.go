@@ -105,6 +105,29 @@ func (c *cluster) testNodePorts(t *testing.T) {
 			}
 		}
 	})
+	t.Run("externalTrafficPolicy Local inside the cluster", func(t *testing.T) {
+		for who, ask := range callers {
+			for i := 1; i <= c.nodes; i++ {
+				for family, a := range addresses(i) {
+					got, err := ask("get", url(a, local, "/client"))
+					own := strings.HasSuffix(who, bed.NodeName(i)) // a node's own pods reach all backends by it
+					if bed.NodeName(i) != home && !own {
+						assert.Error(t, err, "%s at %s: %s", who, a, got)
+						continue
+					}
+					assert.NoError(t, err, "%s at %s", who, a)
+					for j := 1; j <= c.nodes && !own; j++ {
+						switch who {
+						case "node " + bed.NodeName(j):
+							assert.Equal(t, addresses(j)[family], got, "%s at %s: the pod sees who asks", who, a)
+						case "a pod of " + bed.NodeName(j):
+							assert.Contains(t, addressesOf(onNode(clients, j)), got, "%s at %s: the pod sees who asks", who, a)
+						}
+					}
+				}
+			}
+		}
+	})
 	t.Run("externalTrafficPolicy Local", func(t *testing.T) {
 		for i := 1; i <= c.nodes; i++ {
 			for family, a := range addresses(i) {
@@ -121,4 +144,12 @@ func (c *cluster) testNodePorts(t *testing.T) {
 			}
 		}
 	})
+}
+
+func addressesOf(p pod) []string {
+	var all []string
+	for _, ip := range p.Status.PodIPs {
+		all = append(all, ip.IP)
+	}
+	return all
 }

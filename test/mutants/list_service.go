@@ -99,10 +99,28 @@ var serviceMutants = []mutant{
 		why: "a pod takes a node port by declaring it as its host port",
 	},
 	{
-		name: "service/host-port-everywhere", file: "core/lb/compiler.go", by: inLB,
-		old: "Local: f.spec.Type == HostPort,",
-		new: "Local: f.local,",
+		name: "service/host-port-everywhere", file: "core/lb/scopes.go", by: inLB,
+		old: "return t == HostPort || t == NodePort && s.ExternalLocal",
+		new: "return t == NodePort && s.ExternalLocal",
 		why: "a host port is answered by a pod of this node at the addresses of all nodes",
+	},
+	{
+		name: "service/policy-of-another-node", file: "core/lb/scopes.go", by: inLB,
+		old: "return t == HostPort || t == NodePort && s.ExternalLocal",
+		new: "return t == HostPort",
+		why: "sockets reach backends by a node that keeps what comes to its own, and has none",
+	},
+	{
+		name: "service/hints-of-some", file: "core/lb/hints.go", by: inLB,
+		old: "if all && some {",
+		new: "if some {",
+		why: "backends without hints get nothing while the control plane hands hints out",
+	},
+	{
+		name: "service/hints-before-policy", file: "core/lb/compiler.go", by: inLB,
+		old: "if c.settings.Topology && !f.local && state == Active {",
+		new: "if c.settings.Topology && state == Active {",
+		why: "a node's own backends are not used because another one is meant for its zone",
 	},
 	{
 		name: "service/affinity-to-the-gone", file: "core/lb/affinity.go", by: inLB,

@@ -43,7 +43,9 @@ func versions(t *testing.T, file string) map[string]string {
 	require.NoError(t, err)
 	var mod struct {
 		Require []struct{ Path, Version string }
-		Replace []struct{ Old, New struct{ Path, Version string } }
+		Replace []struct {
+			Old, New struct{ Path, Version string }
+		}
 	}
 	require.NoError(t, json.Unmarshal(out, &mod))
 	v := map[string]string{}

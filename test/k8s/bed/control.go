@@ -88,6 +88,27 @@ func (b *Bed) StopControlPlane() {
 	}
 }
 
+// RoutePods gives the control plane routes to the pods of all nodes that have registered, for tests in which the API server is a
+// proxy to pods, or calls them.
+func (b *Bed) RoutePods() error {
+	for i := 1; i <= b.o.Nodes; i++ {
+		ranges, err := b.Kubectl("get", "node", NodeName(i), "-o", "jsonpath={.spec.podCIDRs[*]}")
+		if err != nil {
+			return err
+		}
+		for _, r := range strings.Fields(ranges) {
+			via := NodeAddress(i).String()
+			if strings.Contains(r, ":") {
+				via = NodeAddress6(i).String()
+			}
+			if err := b.ip([]string{"-n", b.namespace("cp"), "route", "replace", r, "via", via}); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
 // Kubectl runs kubectl as the administrator and gives its output without the last newline; the error
 // holds what it printed.
 func (b *Bed) Kubectl(args ...string) (string, error) {

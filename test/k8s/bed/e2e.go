@@ -10,11 +10,14 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"time"
+
+	"github.com/weirnet/weir/test/authority"
 )
 
 // Programs of the machine that end-to-end tests run in their pods. What they call besides is busybox's.
 var tools = []string{
-	"bash", "curl", "dig", "host", "nslookup", "nc.openbsd", "ip", "ss", "socat", "iperf", "conntrack", "getent",
+	"bash", "curl", "dig", "host", "nslookup", "nc.openbsd", "wget", "ip", "ss", "socat", "conntrack", "getent",
 	"nsenter", "mount", "umount", "timeout", "env", "xargs", "busybox",
 }
 
@@ -72,8 +75,14 @@ func toolboxFiles(ctx context.Context, bin string) ([]entry, error) {
 		{name: "etc/passwd", content: "root:x:0:0:root:/root:/bin/sh\nuser:x:1000:1000::/:/bin/sh\n", mode: 0o644},
 		{name: "etc/group", content: "root:x:0:\nuser:x:1000:\n", mode: 0o644},
 		{name: "etc/nsswitch.conf", content: "hosts: files dns\n", mode: 0o644},
+		{name: "etc/wgetrc", content: "tries = 1\n", mode: 0o644}, // as busybox does, whose own crashes on -T in some releases
 		{name: "agnhost-2", link: "agnhost"},
 	}
+	cert, key, err := certificate()
+	if err != nil {
+		return nil, err
+	}
+	files = append(files, entry{name: "localhost.crt", content: string(cert), mode: 0o644}, entry{name: "localhost.key", content: string(key), mode: 0o644})
 	seen := map[string]bool{}
 	add := func(place, from string) error {
 		if seen[place] {
@@ -131,6 +140,15 @@ func toolboxFiles(ctx context.Context, bin string) ([]entry, error) {
 	}
 	slices.SortFunc(files, func(a, b entry) int { return strings.Compare(a.name, b.name) })
 	return files, nil
+}
+
+// certificate is what agnhost's servers with TLS show; nobody looks whose it is.
+func certificate() (cert, key []byte, err error) {
+	a, err := authority.New("e2e-ca", 365*24*time.Hour)
+	if err != nil {
+		return nil, nil, err
+	}
+	return a.Server("localhost", []string{"localhost"}, nil)
 }
 
 // find is where a program is, also where only root looks.

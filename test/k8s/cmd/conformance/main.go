@@ -148,6 +148,9 @@ func install(ctx context.Context, b *bed.Bed, programs string, nodes int) error 
 	for i := 1; i <= nodes; i++ {
 		steps = append(steps, []string{"kubectl", "label", "node", bed.NodeName(i), fmt.Sprintf("topology.kubernetes.io/zone=z%d", i)})
 	}
+	if err := b.RoutePods(); err != nil {
+		return err
+	}
 	for _, argv := range append(steps, [][]string{
 		{"kubectl", "wait", "--for=condition=Ready", "node", "--all", "--timeout=120s"},
 		{"kubectl", "apply", "-f", filepath.Join(module, "test/k8s/testdata/manifests/coredns.yaml")},

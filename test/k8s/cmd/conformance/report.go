@@ -58,7 +58,8 @@ type progress struct {
 }
 
 var (
-	ended   = regexp.MustCompile(`^(•|S|P|\[\w+\])( \[[A-Z' -]+\])? \[(\d+)\.\d+ seconds\]$`)
+	ended   = regexp.MustCompile(`^[SP]*(•|S|P|\[\w+\])( \[[A-Z' -]+\])? \[(\d+)\.\d+ seconds\]$`)
+	labels  = regexp.MustCompile(` \[sig-network[^]]*\]$`) // once more, behind the name
 	willRun = regexp.MustCompile(`^Will run (\d+) of \d+ specs$`)
 )
 
@@ -94,7 +95,9 @@ func (p *progress) line(line string) {
 	}
 	if strings.HasPrefix(line, "[sig-network]") {
 		p.done++
-		fmt.Fprintf(p.out, "%3d/%s %s  %s\n", p.done, p.total, p.header, strings.TrimPrefix(line, "[sig-network] "))
+		name := labels.ReplaceAllString(strings.TrimPrefix(line, "[sig-network] "), "")
+		name = strings.Replace(name, "[It] ", "", 1) // where a test fails Ginkgo says in which part
+		fmt.Fprintf(p.out, "%3d/%s %s  %s\n", p.done, p.total, p.header, name)
 	}
 	p.header = ""
 }

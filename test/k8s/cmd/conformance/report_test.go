@@ -20,8 +20,8 @@ func TestLeftOutHasReasons(t *testing.T) {
 func TestProgress(t *testing.T) {
 	var out bytes.Buffer
 	p := &progress{out: &out}
-	text := "Will run 2 of 7000 specs\n------------------------------\n• [12.345 seconds]\n[sig-network] DNS should work [Conformance]\nfile.go:1\n\n" +
-		"------------------------------\n• [FAILED] [300.000 seconds]\n[sig-network] Services should work\n[FAILED] because\n" +
+	text := "Will run 2 of 7000 specs\n------------------------------\nSSS• [12.345 seconds]\n[sig-network] DNS should work [Conformance] [sig-network, Conformance]\nfile.go:1\n\n" +
+		"------------------------------\n• [FAILED] [300.000 seconds]\n[sig-network] Services [It] should work [sig-network]\n[FAILED] because\n" +
 		"------------------------------\n[SynchronizedBeforeSuite] PASSED [1.000 seconds]\n[SynchronizedBeforeSuite]\n" +
 		"S [SKIPPED] [0.100 seconds]\n[sig-network] Other\n"
 	for _, piece := range bytes.SplitAfter([]byte(text), []byte("e")) {
