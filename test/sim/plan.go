@@ -63,6 +63,7 @@ const (
 	SkewClock
 	FailEverything
 	Inspect
+	ChangeDevices
 
 	kindCount
 )
@@ -75,7 +76,7 @@ var kindNames = [kindCount]string{
 	"probe", "open-conn", "use-conn",
 	"crash-agent", "doom-agent", "start-agent", "fail-writes", "fail-reads", "fill-table", "fail-network",
 	"fail-attachments", "fail-cluster", "repair", "lose-events", "cut-watch", "restore-watch", "double-events",
-	"merge-events", "stale-watch", "jump-clock", "skew-clock", "fail-everything", "inspect",
+	"merge-events", "stale-watch", "jump-clock", "skew-clock", "fail-everything", "inspect", "change-devices",
 }
 
 func (k Kind) String() string { return kindNames[k] }
@@ -98,14 +99,14 @@ var weights = [kindCount]int{
 	Probe: 60, OpenConn: 16, UseConn: 40,
 	CrashAgent: 2, DoomAgent: 4, StartAgent: 5, FailWrites: 3, FailReads: 2, FillTable: 2, FailNetwork: 2,
 	FailAttachments: 2, FailCluster: 3, Repair: 6, LoseEvents: 2, CutWatch: 2, RestoreWatch: 3, DoubleEvents: 2,
-	MergeEvents: 2, StaleWatch: 2, JumpClock: 6, SkewClock: 1, FailEverything: 2, Inspect: 2,
+	MergeEvents: 2, StaleWatch: 2, JumpClock: 6, SkewClock: 1, FailEverything: 2, Inspect: 2, ChangeDevices: 4,
 }
 
 // optional kinds are left out of half of the runs.
 var optional = []Kind{
 	ForceDeletePod, RelabelPod, RelabelNamespace, DeleteNamespace, PutService, JoinNode, LeaveNode, RebootNode,
 	CollectGarbage, CrashAgent, DoomAgent, FailWrites, FailReads, FillTable, FailNetwork, FailAttachments,
-	FailCluster, LoseEvents, CutWatch, DoubleEvents, MergeEvents, StaleWatch, JumpClock, SkewClock, FailEverything,
+	FailCluster, LoseEvents, CutWatch, DoubleEvents, MergeEvents, StaleWatch, JumpClock, SkewClock, FailEverything, ChangeDevices,
 }
 
 // Plan draws the events of a seed.
