@@ -80,7 +80,7 @@ var (
 
 // all lists every mutant.
 func all() []mutant {
-	return slices.Concat(policyMutants, lbMutants, engineMutants, runtimeMutants, fakeMutants, bpfMutants, fastMutants, simMutants, nodePortMutants, natMutants)
+	return slices.Concat(policyMutants, lbMutants, engineMutants, runtimeMutants, fakeMutants, bpfMutants, fastMutants, simMutants, nodePortMutants, natMutants, deviceMutants)
 }
 
 // apply makes the change in a file's text.
