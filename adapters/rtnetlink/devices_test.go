@@ -170,12 +170,13 @@ func TestWatchSurvivesLosses(t *testing.T) {
 	for range 20 {
 		run(t, path, "link set wan down", "link set wan up")
 	}
+	run(t, path, "link add lan type veth peer name lanp")
 	seen = w.calls.Load()
 	w.hold.Unlock()
 	w.more(t, seen, "the loss")
 	seen = w.quiet()
-	run(t, path, "addr add 192.0.2.2/24 dev wan")
-	w.more(t, seen, "it goes on")
+	run(t, path, "addr add 192.0.2.2/24 dev lan")
+	w.more(t, seen, "a device of which it was not told")
 }
 
 func TestPortsAreReserved(t *testing.T) {

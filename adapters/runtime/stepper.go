@@ -91,7 +91,7 @@ func (s *Stepper) Ready() bool { return s.ready.Load() }
 
 // Quiet says whether nothing waits to be written: to the kernel, to the cluster, to be pruned.
 func (s *Stepper) Quiet() bool {
-	return s.engine != nil && s.Ready() && !s.rebased && len(s.exec.security) == 0 && len(s.exec.services) == 0 && s.wishes.len() == 0
+	return s.engine != nil && s.Ready() && !s.rebased && !s.devices.stale && len(s.exec.security) == 0 && len(s.exec.services) == 0 && s.wishes.len() == 0
 }
 
 // Status is ports.Inspector's Status.

@@ -142,7 +142,7 @@ var routingKeys = []Key{
 	accepted("direct-routing-device", String, "", "the device with the node's address is used"),
 	atStart("devices", List, "", "devices on which node ports and other services are served to the network; a + at the end stands for the rest of a name; empty: those with the node's addresses or a default route"),
 	later("force-device-detection", Bool, "false", "devices are looked for if none is named"),
-	accepted("enable-runtime-device-detection", Bool, "true", "devices are looked for at every start"),
+	accepted("enable-runtime-device-detection", Bool, "true", "devices are followed at all times"),
 	accepted("enable-l2-neigh-discovery", Bool, "true", "the kernel resolves its neighbours"),
 	accepted("arping-refresh-period", Duration, "30s", "the kernel resolves its neighbours"),
 	atStart("mtu", Int, "0", "MTU of pods in bytes; 0 is that of the device to other nodes less what a tunnel adds").within(0, 65535),

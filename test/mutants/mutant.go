@@ -88,7 +88,7 @@ var (
 // all lists every mutant.
 func all() []mutant {
 	return slices.Concat(policyMutants, lbMutants, engineMutants, runtimeMutants, fakeMutants, bpfMutants, fastMutants, simMutants, nodePortMutants, natMutants,
-		closedMutants, groupMutants, serviceMutants, kubeMutants, configMutants, cniMutants)
+		closedMutants, groupMutants, serviceMutants, kubeMutants, configMutants, cniMutants, deviceMutants)
 }
 
 // apply makes the change in a file's text.

@@ -34,7 +34,9 @@ type node struct {
 	restarts int
 	heard    map[string]bool // objects that this life of the agent was told
 	relayed  bool            // it was told everything that was there when it started
-	touched  time.Time       // when the agent last was quiet and knew everything
+
+	linksNews bool      // its devices changed, and nobody told it
+	touched   time.Time // when the agent last was quiet and knew everything
 
 	dead  bool // killed in the middle of a call
 	doom  int  // writes until then; negative: none
@@ -54,6 +56,7 @@ func (n *node) boot() {
 	})
 	n.kernel.Fail(n.kernelCall)
 	n.network = network.New()
+	n.network.SetLinks(n.home())
 	n.opened, n.seen = map[tuple]opening{}, 0
 	n.fault, n.doom = faults{}, -1
 	n.s.fabric.RemoveNode(n.name)
@@ -81,7 +84,7 @@ func (n *node) start() {
 	n.s.trace("%s: agent starts, life %d", n.name, n.restarts)
 	n.dead, n.doom, n.heard, n.relayed = false, -1, map[string]bool{}, false
 	c := client{n}
-	n.agent = runtime.NewStepper(runtime.Config{Node: n.name, MTU: 1450, Routing: n.s.routing, NodePorts: config.NodePorts{Enabled: true, HostPorts: true}}, runtime.Deps{
+	n.agent = runtime.NewStepper(runtime.Config{Node: n.name, MTU: 1450, Routing: n.s.routing, NodePorts: config.NodePorts{Enabled: true, HostPorts: true, Devices: deviceNames}}, runtime.Deps{
 		Source: source{}, Publisher: c, Identities: c, Attachments: &n.store, Network: n.links(),
 		Clock: wallClock{n.s.clock, n.skew},
 		OpenDatapath: func(ports.OverlayLinks) (ports.Datapath, error) {
@@ -216,6 +219,7 @@ func forget[K comparable, T any](m map[K]history[T], gone func(K)) {
 
 // sync lets the agent take in and write everything.
 func (n *node) sync(rng *rand.Rand) {
+	n.hearOfDevices()
 	n.deliver(rng, len(n.watch.queue)+4)
 	n.do(func(a *runtime.Stepper) { a.Settle() })
 	n.do(func(a *runtime.Stepper) { a.CarryOut(context.Background()) })

@@ -63,6 +63,7 @@ const (
 	SkewClock
 	FailEverything
 	Inspect
+	ChangeDevices
 
 	kindCount
 )
@@ -75,7 +76,7 @@ var kindNames = [kindCount]string{
 	"probe", "open-conn", "use-conn",
 	"crash-agent", "doom-agent", "start-agent", "fail-writes", "fail-reads", "fill-table", "fail-network",
 	"fail-attachments", "fail-cluster", "repair", "lose-events", "cut-watch", "restore-watch", "double-events",
-	"merge-events", "stale-watch", "jump-clock", "skew-clock", "fail-everything", "inspect",
+	"merge-events", "stale-watch", "jump-clock", "skew-clock", "fail-everything", "inspect", "change-devices",
 }
 
 func (k Kind) String() string { return kindNames[k] }
@@ -133,7 +134,22 @@ func Plan(seed uint64, steps int) []Event {
 		}
 		out[i] = Event{k, rng.Uint64()}
 	}
+	changeDevices(seed, out)
 	return out
+}
+
+// changeDevices puts changes of devices in the place of some events, in one of two runs. They are drawn apart, so that the
+// other events of a seed are what they were before there were any.
+func changeDevices(seed uint64, plan []Event) {
+	rng := rand.New(rand.NewPCG(seed, 0x646576696365))
+	if rng.IntN(2) == 0 {
+		return
+	}
+	for i := range plan {
+		if rng.IntN(50) == 0 {
+			plan[i] = Event{ChangeDevices, rng.Uint64()}
+		}
+	}
 }
 
 // pick chooses one of a list by the names of its members: a member more or less seldom changes the

@@ -162,6 +162,10 @@ func (s *Sim) empty() {
 	for _, ev := range gone {
 		s.api.tell(ev)
 	}
+	for _, n := range s.nodes {
+		n.network.SetLinks(n.home())
+		n.linksNews = true
+	}
 	if !s.converge() {
 		return
 	}

@@ -45,12 +45,14 @@ func (s *Sim) expected(n *node) map[engine.Table]map[any]any {
 		}
 		apply(ev)
 	}
+	apply(n.deviceAddresses())
 	apply(cluster.Synced{})
 	return tables
 }
 
 // checkRows holds a quiet kernel against what it should hold.
 func (s *Sim) checkRows(n *node) {
+	s.checkDevices(n)
 	want := s.expected(n)
 	t := n.kernel.Tables()
 	compare(s, n, "endpoints", want[engine.Endpoints], must(t.Endpoints.Dump()), plain)

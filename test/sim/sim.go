@@ -256,6 +256,7 @@ func (s *Sim) restart(n *node, rng *rand.Rand) {
 func (s *Sim) performAt(k Kind, n *node, rng *rand.Rand) {
 	switch k {
 	case Deliver:
+		n.hearOfDevices()
 		n.deliver(rng, 1+rng.IntN(6))
 	case Settle:
 		n.do(func(a *runtime.Stepper) { a.Settle() })
@@ -294,6 +295,9 @@ func (s *Sim) performAt(k Kind, n *node, rng *rand.Rand) {
 		n.watch.resync(true)
 	case Inspect:
 		n.inspect()
+	case ChangeDevices:
+		n.changeDevices(rng)
+
 	default:
 		s.hurt(k, n, rng)
 	}
