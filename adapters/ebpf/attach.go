@@ -105,11 +105,12 @@ func (d *Datapath) AttachedPods() ([]uint32, error) {
 }
 
 // attachBase attaches the programs of the overlay and host devices, and takes away those of devices
-// that no longer have these roles.
+// that no longer have these roles. Without these two nothing is judged that they bring, and nobody would attach them
+// later: it is an error if they are not there.
 func (d *Datapath) attachBase() error {
 	return errors.Join(
-		d.attachExactly(progFromOverlay, []uint32{d.cfg.OverlayIfindex}),
-		d.attachExactly(progFromHost, []uint32{d.cfg.HostIfindex}),
+		d.attachExactly(progFromOverlay, []uint32{d.cfg.OverlayIfindex}, false),
+		d.attachExactly(progFromHost, []uint32{d.cfg.HostIfindex}, false),
 		d.AttachNetwork(d.cfg.Outside.Devices),
 	)
 }
@@ -120,8 +121,8 @@ func (d *Datapath) AttachNetwork(ifindexes []uint32) error {
 	defer d.attach.Unlock()
 	// What comes in is only translated where its answers are, too.
 	return errors.Join(
-		d.attachExactly(progToNetwork, ifindexes),
-		d.attachExactly(progFromNetwork, append([]uint32{cmp.Or(d.cfg.DirectIfindex, d.cfg.Tunnel.Device)}, ifindexes...)),
+		d.attachExactly(progToNetwork, ifindexes, true),
+		d.attachExactly(progFromNetwork, append([]uint32{cmp.Or(d.cfg.DirectIfindex, d.cfg.Tunnel.Device)}, ifindexes...), true),
 	)
 }
 
@@ -152,15 +153,15 @@ func (d *Datapath) carriers(prog string) ([]uint32, error) {
 }
 
 // attachExactly attaches a program to these interfaces (0 stands for none), and takes it away from all others. Where it is
-// already, it is exchanged for this version's. An interface that is gone is no error: whoever named it will be told.
-func (d *Datapath) attachExactly(prog string, ifindexes []uint32) error {
+// already, it is exchanged for this version's. An interface that is gone is no error if it may be: whoever named it will be told.
+func (d *Datapath) attachExactly(prog string, ifindexes []uint32, mayBeGone bool) error {
 	var errs []error
 	for _, ifindex := range ifindexes {
 		if ifindex == 0 {
 			continue
 		}
 		err := d.attachTC(prog, ifindex)
-		if err != nil && !errors.Is(err, unix.ENODEV) && !errors.Is(err, unix.ENOLINK) {
+		if err != nil && !(mayBeGone && deviceIsGone(err)) {
 			errs = append(errs, fmt.Errorf("attach %s to interface %d: %w", prog, ifindex, err))
 		}
 	}
@@ -177,6 +178,9 @@ func (d *Datapath) attachExactly(prog string, ifindexes []uint32) error {
 	}
 	return errors.Join(errs...)
 }
+
+// deviceIsGone says whether an interface or its link went while a program was put there.
+func deviceIsGone(err error) bool { return errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOLINK) }
 
 // detachTC takes a program away, by whatever mechanism it was attached.
 func (d *Datapath) detachTC(prog string, ifindex uint32) error {
@@ -216,7 +220,7 @@ func (d *Datapath) adoptPods() error {
 		if alive {
 			err = d.attachPod(ifindex)
 		}
-		if !alive || errors.Is(err, unix.ENODEV) || errors.Is(err, unix.ENOLINK) {
+		if !alive || deviceIsGone(err) {
 			d.log.Info("forgetting a pod whose interface is gone", "ifindex", ifindex)
 			err = d.detachPod(ifindex)
 		}

@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/weirnet/weir/ports"
 )
@@ -75,5 +76,21 @@ func TestDevicesToTheNetworkChange(t *testing.T) {
 			carry(d, progToNetwork, 77)
 			require.NoError(t, d.Close())
 		})
+	}
+}
+
+// Nobody would attach these later, so that they cannot be passed over.
+func TestOwnDevicesMustBeThere(t *testing.T) {
+	needBPF(t)
+	newNetns(t).enter(t)
+	for _, classic := range []bool{false, true} {
+		for what, cfg := range map[string]Config{
+			progFromOverlay: {OverlayIfindex: 4711}, progFromHost: {HostIfindex: 4711},
+		} {
+			cfg.BPFFS, cfg.Sizes, cfg.ClassicTC = newBPFFS(t), smallSizes, classic
+			_, err := Open(cfg)
+			require.ErrorIs(t, err, unix.ENODEV, "%s, classic TC %v", what, classic)
+			require.ErrorContains(t, err, "attach "+what+" to interface 4711")
+		}
 	}
 }

@@ -64,7 +64,7 @@ var deviceMutants = []mutant{
 	},
 	{
 		name: "devices/one-gone-stops-all", file: "adapters/ebpf/attach.go", by: inNetworks,
-		old: "if err != nil && !errors.Is(err, unix.ENODEV) && !errors.Is(err, unix.ENOLINK) {",
+		old: "if err != nil && !(mayBeGone && deviceIsGone(err)) {",
 		new: "if err != nil {",
 		why: "a device that goes at the wrong moment is an error",
 	},
