@@ -98,6 +98,7 @@ func TestHoldFailsWhenTheConnectionDoes(t *testing.T) {
 	address, cut := relay(t, server)
 	own := freePort(t)
 	done := make(chan error, 1)
+	address = strings.Replace(address, "127.0.0.1", "[127.0.0.1]", 1) // as the test's pods are told it, for both families
 	go func() { done <- Hold(t.Context(), address, time.Millisecond, []uint16{own}) }()
 	require.Eventually(t, func() bool {
 		r, err := http.Get(fmt.Sprintf("http://127.0.0.1:%d/", own))

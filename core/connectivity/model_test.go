@@ -4,10 +4,12 @@ import (
 	"encoding/json"
 	"fmt"
 	"io/fs"
+	"net"
 	"net/netip"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
@@ -370,5 +372,27 @@ func TestObjects(t *testing.T) {
 	l.OtherNode = ""
 	for _, d := range l.Objects() {
 		assert.NotContains(t, string(d.Content), "other-node", d.Name)
+	}
+}
+
+// The kubelet puts the service's main address there, of whichever family that is.
+func TestHeldConnectionsGoToEitherFamily(t *testing.T) {
+	l := Layout{Namespace: "net", Image: "weir:1", Node: "n1", Disruption: true, DisruptionInterval: time.Second}
+	i := slices.IndexFunc(l.Objects(), func(d Document) bool { return d.Name == "deployment "+RoleDisruptClient })
+	require.GreaterOrEqual(t, i, 0)
+	var o struct {
+		Spec struct {
+			Template struct {
+				Spec struct{ Containers []struct{ Args []string } }
+			}
+		}
+	}
+	require.NoError(t, json.Unmarshal(l.Objects()[i].Content, &o))
+	args := o.Spec.Template.Spec.Containers[0].Args
+	for _, a := range addrsOf("10.96.0.5", "fd00:96::5") {
+		to := strings.ReplaceAll(args[len(args)-1], "$(TEST_CONN_DISRUPT_SERVER_SERVICE_HOST)", a.String())
+		host, port, err := net.SplitHostPort(to)
+		require.NoError(t, err)
+		assert.Equal(t, []string{a.String(), "8080"}, []string{host, port})
 	}
 }

@@ -192,8 +192,9 @@ func (l Layout) deployment(role string) Document {
 		spec["containers"].([]any)[0].(tree)["ports"].([]any)[0].(tree)["hostPort"] = PortHost
 	}
 	if role == RoleDisruptClient {
+		// In brackets, which an IPv4 address may have and an IPv6 address must.
 		spec["containers"].([]any)[0].(tree)["args"] = []string{"connectivity", "hold", "--interval", l.DisruptionInterval.String(),
-			fmt.Sprintf("$(TEST_CONN_DISRUPT_SERVER_SERVICE_HOST):%d", PortHTTP)}
+			fmt.Sprintf("[$(TEST_CONN_DISRUPT_SERVER_SERVICE_HOST)]:%d", PortHTTP)}
 	}
 	spec["affinity"] = onNode(node)
 	labels := podLabels(role)
