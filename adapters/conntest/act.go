@@ -21,7 +21,8 @@ const probesAtOnce = 32
 // says so.
 func (r *Runner) enforce(ctx context.Context, docs []connectivity.Document) error {
 	gone, want := r.last, []policy.Ref(nil)
-	r.last = docs
+	// What could not be removed is removed by the next test, or it would be in force in all that follow.
+	r.last = slices.Concat(gone, docs)
 	var before []policy.Ref
 	for _, d := range gone {
 		refs, err := connectivity.PolicyRefs(d)
@@ -35,6 +36,7 @@ func (r *Runner) enforce(ctx context.Context, docs []connectivity.Document) erro
 			return fmt.Errorf("remove the policies of the test before: %w", err)
 		}
 	}
+	r.last = docs
 	for _, d := range docs {
 		refs, err := connectivity.PolicyRefs(d)
 		if err != nil {

@@ -30,6 +30,7 @@ type stub struct {
 	probe    func(connectivity.Job) ([]connectivity.Outcome, error)
 	api      []netip.AddrPort
 	status   func(node string) (ports.Status, error)
+	remove   func(docs []connectivity.Document) error
 }
 
 func (s *stub) Cluster() string                                    { return "stub" }
@@ -40,7 +41,12 @@ func (s *stub) Foreign(context.Context, string) (bool, error)      { return fals
 func (s *stub) Status(_ context.Context, node string) (ports.Status, error) {
 	return s.status(node)
 }
-func (s *stub) Delete(context.Context, ...connectivity.Document) error   { return nil }
+func (s *stub) Delete(_ context.Context, docs ...connectivity.Document) error {
+	if s.remove != nil {
+		return s.remove(docs)
+	}
+	return nil
+}
 func (s *stub) APIServers(context.Context) ([]netip.AddrPort, error)     { return s.api, nil }
 func (s *stub) Policies(context.Context, string) ([]policy.Ref, error)   { return s.policies, nil }
 func (s *stub) Pods(context.Context, string) ([]connectivity.Pod, error) { return s.pods, nil }
@@ -198,6 +204,24 @@ func TestDropsPassOverNodesWithoutAgent(t *testing.T) {
 	s.status = func(string) (ports.Status, error) { return ports.Status{}, errors.New("hangs") }
 	_, _, err = r.checkDrops(t.Context())
 	require.ErrorContains(t, err, "ask the agent of a for its counters: hangs")
+}
+
+// A policy that could not be removed is not forgotten: one of the whole cluster is in no namespace that is looked at.
+func TestEnforceRemovesWhatStayed(t *testing.T) {
+	wide := connectivity.Document{Name: "wide.yaml", Content: []byte("kind: CiliumClusterwideNetworkPolicy\nmetadata:\n  name: t-wide\n")}
+	ref := policy.Ref{Kind: "CiliumClusterwideNetworkPolicy", Name: "t-wide"}
+	s := &stub{policies: []policy.Ref{ref}}
+	r, _ := newRunner(s, Options{PolicyTimeout: time.Nanosecond})
+	r.world.Nodes = []connectivity.Node{{Name: "a"}}
+	require.NoError(t, r.enforce(t.Context(), []connectivity.Document{wide}))
+	s.remove = func([]connectivity.Document) error { return errors.New("API server away") }
+	require.ErrorContains(t, r.enforce(t.Context(), nil), "remove the policies of the test before: API server away")
+	var removed []connectivity.Document
+	s.remove = func(docs []connectivity.Document) error { removed = docs; return nil }
+	require.ErrorContains(t, r.enforce(t.Context(), nil), "t-wide is still in force")
+	require.Equal(t, []connectivity.Document{wide}, removed)
+	s.policies = nil
+	require.NoError(t, r.enforce(t.Context(), nil))
 }
 
 // A policy with a group of addresses is not in force before the group is.
