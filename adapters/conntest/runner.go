@@ -226,6 +226,8 @@ func (r *Runner) run(ctx context.Context, s connectivity.Step, n, of int) (resul
 		if result.Actions, result.Problems, err = r.check(ctx, s.Test.Check); err != nil {
 			return r.giveUp(ctx, result, err)
 		}
+		// One place may have several; no more can fail than were tried.
+		result.Actions = max(result.Actions, len(result.Problems))
 		for _, p := range result.Problems {
 			r.out.Say("  ❌ %s", p)
 		}

@@ -238,7 +238,9 @@ func (g *grumbling) Status(ctx context.Context, node string) (ports.Status, erro
 
 func (g *grumbling) Logs(_ context.Context, deliver func(pod, line string)) error {
 	deliver("cilium-a", "time=1 level=INFO msg=fine")
-	deliver("cilium-b", "time=2 level=ERROR msg=configuration")
+	for _, msg := range []string{"configuration", "socket", "socket", "table"} {
+		deliver("cilium-b", "time=2 level=ERROR msg="+msg)
+	}
 	return nil
 }
 
@@ -253,7 +255,7 @@ func TestConnectivityLooksAtDropsAndLogs(t *testing.T) {
 	require.Contains(t, out, "node node2 has dropped 3 packets: CT: Map insertion failed (reason 155); 0 of them during this run")
 	require.NotContains(t, out, "node node1 has dropped")
 	require.Contains(t, out, "cilium-b says 1 times: time=2 level=ERROR msg=configuration")
-	require.Contains(t, out, "2/2 tests failed (2/4 actions)")
+	require.Contains(t, out, "2/2 tests failed (4/5 actions)", "one of two nodes, and three kinds of lines in two logs")
 	b, err := os.ReadFile(report)
 	require.NoError(t, err)
 	require.Contains(t, string(b), "CT: Map insertion failed")
