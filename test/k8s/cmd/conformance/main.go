@@ -18,6 +18,7 @@ import (
 	"flag"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"os/signal"
@@ -28,6 +29,13 @@ import (
 	"time"
 
 	"github.com/weirnet/weir/test/k8s/bed"
+)
+
+// What is written into the folder for results: by Ginkgo, what becomes of that, and all that the tests said.
+const (
+	ginkgoReport = "junit_01.xml"
+	junitReport  = "junit.xml"
+	logFile      = "e2e.log"
 )
 
 // options are those of the command line.
@@ -66,10 +74,7 @@ func run(ctx context.Context, o options) (bool, error) {
 	if o.out, err = filepath.Abs(o.out); err != nil {
 		return false, err
 	}
-	if err := os.RemoveAll(o.out); err != nil {
-		return false, err
-	}
-	if err := os.MkdirAll(o.out, 0o755); err != nil {
+	if err := emptied(o.out); err != nil {
 		return false, err
 	}
 	b, programs, err := start(ctx, o)
@@ -93,12 +98,25 @@ func run(ctx context.Context, o options) (bool, error) {
 		return false, err
 	}
 	failed := test(ctx, b, o, left)
-	counts, err := report(filepath.Join(o.out, "junit_01.xml"), filepath.Join(o.out, "junit.xml"), left, os.Stdout)
+	counts, err := report(filepath.Join(o.out, ginkgoReport), filepath.Join(o.out, junitReport), left, os.Stdout)
 	if err != nil {
 		return false, errors.Join(failed, err)
 	}
 	fmt.Println(counts)
 	return failed == nil && counts.passed > 0 && counts.failed == 0, nil
+}
+
+// emptied makes a folder, or removes from it what a run before wrote. Whatever else is there is somebody's.
+func emptied(dir string) error {
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		return err
+	}
+	for _, name := range []string{ginkgoReport, junitReport, logFile} {
+		if err := os.Remove(filepath.Join(dir, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return err
+		}
+	}
+	return nil
 }
 
 // start builds what is missing and a cluster without a network. Both results may be there with an error, too.
@@ -187,7 +205,7 @@ func test(ctx context.Context, b *bed.Bed, o options, left []exception) error {
 	cmd.Dir = o.out
 	cmd.Cancel = func() error { return cmd.Process.Signal(os.Interrupt) }
 	cmd.WaitDelay = time.Minute
-	log, err := os.Create(filepath.Join(o.out, "e2e.log"))
+	log, err := os.Create(filepath.Join(o.out, logFile))
 	if err != nil {
 		return err
 	}

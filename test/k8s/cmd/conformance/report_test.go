@@ -66,3 +66,17 @@ func TestReport(t *testing.T) {
 	require.NoError(t, err)
 	assert.Equal(t, counts{failed: 1}, c)
 }
+
+// The folder for results may be one that has something else.
+func TestOnlyResultsAreRemoved(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "new", "folder")
+	require.NoError(t, emptied(dir))
+	for _, name := range []string{"junit_01.xml", "junit.xml", "e2e.log", "letter.txt"} {
+		require.NoError(t, os.WriteFile(filepath.Join(dir, name), []byte("x"), 0o600))
+	}
+	require.NoError(t, emptied(dir))
+	left, err := os.ReadDir(dir)
+	require.NoError(t, err)
+	require.Len(t, left, 1)
+	assert.Equal(t, "letter.txt", left[0].Name())
+}
