@@ -105,7 +105,7 @@ func TestDevicesAreFollowed(t *testing.T) {
 	u.follows()
 	u.requireDevices(nil, "10.1.0.1", "192.0.2.1")
 	problems, warnings := u.told()
-	assert.Contains(t, warnings, "none is called eth+ or bond0")
+	assert.Contains(t, warnings, "none that could serve is called eth+ or bond0")
 	assert.Contains(t, problems, "no device has the node's address 192.0.2.1")
 	u.follows(eth0)
 	u.requireDevices([]uint32{7}, "10.1.0.1", "192.0.2.1")

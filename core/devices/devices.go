@@ -75,7 +75,7 @@ func Choose(links []Link, w Wanted) Choice {
 	switch {
 	case len(c.Devices) > 0:
 	case len(w.Names) > 0:
-		c.Warnings = append(c.Warnings, fmt.Sprintf("node ports and host ports are served to no device: none is called %s", strings.Join(w.Names, " or ")))
+		c.Warnings = append(c.Warnings, fmt.Sprintf("node ports and host ports are served to no device: none that could serve is called %s", strings.Join(w.Names, " or ")))
 	default:
 		c.Warnings = append(c.Warnings, fmt.Sprintf("node ports and host ports are served to no device: none has one of %v or a default route; set devices", w.Node))
 	}

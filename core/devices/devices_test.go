@@ -51,11 +51,12 @@ func TestChoose(t *testing.T) {
 		"named":                     {Wanted{Names: []string{"eth0"}, Node: node}, []string{"eth0"}, ""},
 		"by pattern, down included": {Wanted{Names: []string{"eth+"}, Node: node}, []string{"eth0", "eth1", "eth2"}, ""},
 		"some are not there":        {Wanted{Names: []string{"bond0", "eth1"}, Node: node}, []string{"eth1"}, ""},
-		"none is there":             {Wanted{Names: []string{"bond0", "ens+"}, Node: node}, nil, "none is called bond0 or ens+"},
+		"none is there":             {Wanted{Names: []string{"bond0", "ens+"}, Node: node}, nil, "none that could serve is called bond0 or ens+"},
 		"not Ethernet":              {Wanted{Names: []string{"wg0", "eth0"}, Node: node}, []string{"eth0"}, "device wg0: it has no Ethernet headers"},
 		"not Ethernet, by pattern":  {Wanted{Names: []string{"w+", "eth0"}, Node: node}, []string{"eth0"}, ""},
+		"there, but not Ethernet":   {Wanted{Names: []string{"wg0"}, Node: node}, nil, "none that could serve is called wg0"},
 		"never pods and loopback":   {Wanted{Names: []string{"+"}, Node: node}, []string{"eth0", "eth1", "eth2", "docker0"}, ""},
-		"not even by name":          {Wanted{Names: []string{"cilium_host", "lo", "lxc+"}, Node: node}, nil, "none is called"},
+		"not even by name":          {Wanted{Names: []string{"cilium_host", "lo", "lxc+"}, Node: node}, nil, "none that could serve is called"},
 	} {
 		got := Choose(machine(), c.wanted)
 		assert.Equal(t, c.names, names(got), name)
