@@ -110,7 +110,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	defer cancel()
 
 	feed := make(chan cluster.Event, 1024)
-	failed := make(chan error, 3)
+	failed := make(chan error, 4) // one for each of the four below: none waits for a reader that has left
 	start := func(what string, f func() error) {
 		wg.Add(1)
 		go func() {
