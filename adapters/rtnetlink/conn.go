@@ -46,8 +46,9 @@ func (c *conn) get(kind uint16, m message) ([]netlink.Message, error) {
 	return c.send(kind, 0, m)
 }
 
-// dumpAttempts bounds how often a dump is repeated because the kernel's tables changed under it.
-const dumpAttempts = 10
+// dumpAttempts bounds how often a dump is repeated because the kernel's tables changed under it. With 250 devices, and
+// a hundred that come or go in a second, every second dump is spoilt.
+const dumpAttempts = 50
 
 // dump asks for all objects that fit m. It is repeated when the kernel says that it may be
 // incomplete.
