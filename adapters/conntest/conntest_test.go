@@ -200,6 +200,10 @@ func TestDropsPassOverNodesWithoutAgent(t *testing.T) {
 	n, problems, err := r.checkDrops(t.Context())
 	require.NoError(t, err)
 	require.Equal(t, 1, n)
+	require.Equal(t, []string{"node a has dropped 3 packets: CT: Map insertion failed (reason 155)"}, problems, "nobody asked when the run began")
+	r.dropped = map[string]map[datapath.Reason]uint64{"a": {}}
+	_, problems, err = r.checkDrops(t.Context())
+	require.NoError(t, err)
 	require.Equal(t, []string{"node a has dropped 3 packets: CT: Map insertion failed (reason 155); 3 of them during this run"}, problems)
 	s.status = func(string) (ports.Status, error) { return ports.Status{}, errors.New("hangs") }
 	_, _, err = r.checkDrops(t.Context())

@@ -52,12 +52,15 @@ func texts() (out []string) {
 }
 
 // JudgeDrops names the drops of a node, counted by reason, that are not expected. before is what had been counted
-// when the run began.
+// when the run began; nil: that is not known.
 func JudgeDrops(node string, counted, before map[datapath.Reason]uint64, expected []string) (problems []string) {
 	for _, d := range flow.DropReasons() {
 		if n := counted[d.Number]; n > 0 && !slices.Contains(expected, d.Text) {
-			during := n - min(n, before[d.Number])
-			problems = append(problems, fmt.Sprintf("node %s has dropped %d packets: %s (reason %d); %d of them during this run", node, n, d.Text, d.Number, during))
+			problem := fmt.Sprintf("node %s has dropped %d packets: %s (reason %d)", node, n, d.Text, d.Number)
+			if before != nil {
+				problem += fmt.Sprintf("; %d of them during this run", n-min(n, before[d.Number]))
+			}
+			problems = append(problems, problem)
 		}
 	}
 	for r, n := range counted {

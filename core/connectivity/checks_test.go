@@ -42,6 +42,7 @@ func TestJudgeDrops(t *testing.T) {
 	}, JudgeDrops("a", counts{155: 5, 133: 9}, counts{155: 2}, expected))
 	assert.Equal(t, []string{"node a has dropped 1 packets: Missed tail call (reason 140); 0 of them during this run"},
 		JudgeDrops("a", counts{140: 1}, counts{140: 4}, expected), "an agent whose counters began anew")
+	assert.Equal(t, []string{"node a has dropped 1 packets: Missed tail call (reason 140)"}, JudgeDrops("a", counts{140: 1}, nil, expected))
 	assert.Equal(t, []string{"node a has dropped 1 packets for the unknown reason 250"}, JudgeDrops("a", counts{250: 1}, nil, expected))
 	assert.Len(t, JudgeDrops("a", counts{133: 1}, nil, nil), 1, "nothing is expected")
 }
