@@ -122,6 +122,8 @@ func TestDerivedBackendsNotReadyAndFamilies(t *testing.T) {
 	assert.Equal(t, []string{"backends web (from pods) [10.0.0.1:80/6  active, fd00::1:80/6  active]", "service web"}, got)
 	got = brief(a.Put(decodeOne(t, service("six", `{"clusterIP":"fd00::9","publishNotReadyAddresses":true,"selector":{"app":"web"},"ports":[{"port":80}]}`))))
 	assert.Equal(t, []string{"backends six (from pods) [fd00::1:80/6  active]", "service six"}, got)
+	deleted := strings.Replace(pod("a", "shop", "web", `"podIPs":[{"ip":"10.0.0.1"},{"ip":"fd00::1"}]`), `"metadata":{`, `"metadata":{"deletionTimestamp":"2026-01-01T00:00:00Z",`, 1)
+	assert.Equal(t, []string{"pod a"}, brief(a.Put(decodeOne(t, deleted))), "until it has ended it is used as any other")
 	got = brief(a.Put(decodeOne(t, pod("a", "shop", "web", `"podIPs":[{"ip":"10.0.0.1"},{"ip":"fd00::1"}],"phase":"Failed"`))))
 	assert.Equal(t, []string{"pod a", "backends six (from pods) []", "backends web (from pods) []"}, got, "what has ended serves nobody")
 }

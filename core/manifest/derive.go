@@ -218,6 +218,8 @@ func (s *deriveSpace) backends(svc *deriveService) []lb.Backend {
 	return out
 }
 
+// podBackends are those of one pod. A service that publishes whatever there is uses a terminating pod as any other, as the
+// control plane's slices say.
 func podBackends(rule derivation, p cluster.Pod, ips []netip.Addr, ports []policy.NamedPort) []lb.Backend {
 	var out []lb.Backend
 	for _, sp := range rule.ports {
@@ -233,7 +235,7 @@ func podBackends(rule derivation, p cluster.Pod, ips []netip.Addr, ports []polic
 				continue
 			}
 			b := lb.Backend{Addr: a, Port: port, Proto: sp.proto, PortName: sp.name, Node: p.Node, Weight: 1}
-			if p.Terminating {
+			if p.Terminating && !rule.notReady {
 				b.State = lb.Terminating
 			}
 			out = append(out, b)
