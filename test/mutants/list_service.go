@@ -214,8 +214,8 @@ var serviceMutants = []mutant{
 	},
 	{
 		name: "service/terminating-pod", file: "core/manifest/derive.go", by: inServices,
-		old: "if p.Terminating {\n\t\t\t\tb.State = lb.Terminating",
-		new: "if p.Terminating && !p.Ready {\n\t\t\t\tb.State = lb.Terminating",
+		old: "if p.Terminating && !rule.notReady {\n\t\t\t\tb.State = lb.Terminating",
+		new: "if p.Terminating && !rule.notReady && !p.Ready {\n\t\t\t\tb.State = lb.Terminating",
 		why: "a pod that shuts down gets new connections while others could take them",
 	},
 	{
