@@ -118,8 +118,8 @@ static __noinline int balance(struct bpf_sock_addr *ctx, struct peer *peer)
 	struct sock_rev_key key = {.proto = peer->proto};
 	struct backend *b;
 
-	/* The row of the unspecified address is none of its own. */
-	if (!s || addr_is_any(&peer->addr)) {
+	/* The unspecified address is the node's own, as the loopback ones are: its row is found either way. */
+	if (!s) {
 		s = find_node_service(ctx, peer);
 		frontend.wildcard = 1;
 	} else if (addr_is_loopback(&peer->addr) && !is_node_itself(ctx)) {

@@ -26,12 +26,7 @@ var nodePortMutants = []mutant{
 		new: "if (ep)",
 		why: "a port of a pod is taken by a service that has the same node port",
 	},
-	{
-		name: "nodeport/bpf-unspecified-is-exact", file: "bpf/lib/lb.h", by: inSockets,
-		old: "if (!s || addr_is_any(&peer->addr)) {",
-		new: "if (!s) {",
-		why: "a pod that connects to 0.0.0.0, itself, gets a service instead",
-	},
+
 	{
 		name: "nodeport/bpf-frontend-not-shown", file: "bpf/lib/lb.h", by: inSockets,
 		old: "row = frontend->wildcard ? addr_any_like(&frontend->addr) : frontend->addr;",
