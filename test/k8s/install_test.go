@@ -16,12 +16,8 @@ import (
 // install runs cilium install with the common values and more, which win.
 func (c *cluster) install(t *testing.T, more ...string) {
 	t.Helper()
-	values, err := bed.Values()
+	args, err := bed.InstallArgs(more...)
 	require.NoError(t, err)
-	args := []string{"install", "--wait"}
-	for _, v := range append(values, more...) {
-		args = append(args, "--set", v)
-	}
 	out, err := c.weir(t, args...)
 	require.NoError(t, err)
 	t.Log(out)

@@ -9,8 +9,20 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Values are what weir is installed with on a cluster of this bed: for `weir install --set`.
-func Values() ([]string, error) {
+// InstallArgs are the arguments of weir that install it on a cluster of this bed, with more values, which win.
+func InstallArgs(more ...string) ([]string, error) {
+	all, err := values()
+	if err != nil {
+		return nil, err
+	}
+	args := []string{"install", "--wait"}
+	for _, v := range append(all, more...) {
+		args = append(args, "--set", v)
+	}
+	return args, nil
+}
+
+func values() ([]string, error) {
 	v := []string{
 		"kubeProxyReplacement=true", // the API server's address is found out
 		"ipam.mode=kubernetes", "routingMode=tunnel", "tunnelProtocol=vxlan", "ipv6.enabled=true",

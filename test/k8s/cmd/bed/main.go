@@ -1,6 +1,7 @@
 // Command bed keeps a Kubernetes cluster on this machine, to try things by hand:
 //
 //	bed [-prefix P] [-nodes N] [-ipv4] up       build what is missing, start the cluster
+//	bed [-prefix P] install WEIR ARGUMENT...    run that program's install, with the values for this cluster
 //	bed [-prefix P] kubectl ARGUMENT...         as the administrator
 //	bed [-prefix P] run PROGRAM ARGUMENT...     in the control plane's network, with KUBECONFIG set
 //	bed [-prefix P] node I PROGRAM ARGUMENT...  on the I-th node
@@ -20,6 +21,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -44,7 +46,7 @@ func main() {
 
 func run(o bed.Options, args []string) error {
 	if len(args) == 0 {
-		return errors.New("say what to do: up, down, kubectl, run, node, kill, boot or check")
+		return errors.New("say what to do: up, down, install, kubectl, run, node, kill, boot or check")
 	}
 	ctx := context.Background()
 	switch verb, rest := args[0], args[1:]; verb {
@@ -60,13 +62,22 @@ func run(o bed.Options, args []string) error {
 		return bed.CheckMachine()
 	case "kill", "boot":
 		return power(ctx, o, verb == "boot", rest)
+	case "install":
+		if len(rest) == 0 {
+			return errors.New("install: say which program of weir")
+		}
+		args, err := bed.InstallArgs()
+		if err != nil {
+			return err
+		}
+		return enter(ctx, o, false, slices.Concat(rest[:1], args, rest[1:]))
 	case "kubectl", "run", "node":
 		if verb == "kubectl" {
 			rest = append([]string{"kubectl"}, rest...)
 		}
 		return enter(ctx, o, verb == "node", rest)
 	default:
-		return fmt.Errorf("%q is nothing to do: allowed are up, down, kubectl, run, node, kill, boot and check", verb)
+		return fmt.Errorf("%q is nothing to do: allowed are up, down, install, kubectl, run, node, kill, boot and check", verb)
 	}
 }
 

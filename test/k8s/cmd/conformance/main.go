@@ -150,14 +150,11 @@ func start(ctx context.Context, o options) (*bed.Bed, string, error) {
 
 // install installs weir and CoreDNS, and waits until both are there.
 func install(ctx context.Context, b *bed.Bed, programs string, nodes int) error {
-	values, err := bed.Values()
+	args, err := bed.InstallArgs("loadBalancer.serviceTopology=true")
 	if err != nil {
 		return err
 	}
-	weir := []string{filepath.Join(programs, "weir"), "install", "--wait"}
-	for _, v := range append(values, "loadBalancer.serviceTopology=true") {
-		weir = append(weir, "--set", v)
-	}
+	weir := append([]string{filepath.Join(programs, "weir")}, args...)
 	module, err := bed.Module(ctx)
 	if err != nil {
 		return err
