@@ -169,7 +169,7 @@ func (r *Runner) own(ctx context.Context) error {
 			return fmt.Errorf("look at namespace %s: %w", ns, err)
 		}
 		if foreign {
-			return fmt.Errorf("namespace %s is there and not the test's; name another one with --test-namespace, or give it the label %s=true", ns, connectivity.OwnerLabel)
+			return fmt.Errorf("namespace %s is there and not the test's; name another one with --test-namespace (if it was made for the test alone, give it the label %s=true)", ns, connectivity.OwnerLabel)
 		}
 	}
 	return nil
