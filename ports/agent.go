@@ -7,6 +7,7 @@ import (
 
 	"github.com/weirnet/weir/core/cluster"
 	"github.com/weirnet/weir/core/datapath"
+	"github.com/weirnet/weir/core/devices"
 	"github.com/weirnet/weir/core/flow"
 	"github.com/weirnet/weir/core/identity"
 	"github.com/weirnet/weir/core/policy"
@@ -126,12 +127,12 @@ type TableStatus struct {
 
 // ServiceStatus says what of services is served, and to whom.
 type ServiceStatus struct {
-	KubeProxyReplacement bool     `json:"kubeProxyReplacement"` // nothing is left to kube-proxy
-	Sockets              bool     `json:"sockets"`              // sockets of this node reach services
-	NodePorts            bool     `json:"nodePorts"`            // and the network does, node ports included
-	NodePortRange        string   `json:"nodePortRange,omitempty"`
-	HostPorts            bool     `json:"hostPorts"`
-	Devices              []Device `json:"devices,omitempty"` // on which the network comes
+	KubeProxyReplacement bool             `json:"kubeProxyReplacement"` // nothing is left to kube-proxy
+	Sockets              bool             `json:"sockets"`              // sockets of this node reach services
+	NodePorts            bool             `json:"nodePorts"`            // and the network does, node ports included
+	NodePortRange        string           `json:"nodePortRange,omitempty"`
+	HostPorts            bool             `json:"hostPorts"`
+	Devices              []devices.Device `json:"devices,omitempty"` // on which the network comes
 }
 
 // FlowStatus is the state of the flow record.

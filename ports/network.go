@@ -29,9 +29,6 @@ type Overlay struct {
 // PortRange is First to Last. The zero value: none.
 type PortRange struct{ First, Last uint16 }
 
-// Device of the node that leads to the network.
-type Device = devices.Device
-
 // OverlayLinks are the indexes of the devices.
 type OverlayLinks struct {
 	VXLAN, Host, Net uint32 // VXLAN is 0 when Native

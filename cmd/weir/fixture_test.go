@@ -11,6 +11,7 @@ import (
 
 	"github.com/weirnet/weir/core/cluster"
 	"github.com/weirnet/weir/core/datapath"
+	"github.com/weirnet/weir/core/devices"
 	"github.com/weirnet/weir/core/flow"
 	"github.com/weirnet/weir/core/identity"
 	"github.com/weirnet/weir/core/labels"
@@ -84,7 +85,7 @@ func fixture() *agent.Inspector {
 			PodCIDRs: []netip.Prefix{prefix("10.244.1.0/24"), prefix("fd00:1::/64")}, Allocated: []netip.Addr{addr("10.244.1.5"), addr("10.244.1.6"), addr("fd00:1::5")},
 			Routing: "Tunnel [vxlan]", Attach: "Legacy TC", Endpoints: 2,
 			Services: &ports.ServiceStatus{KubeProxyReplacement: true, Sockets: true, NodePorts: true, NodePortRange: "30000-32767", HostPorts: true,
-				Devices: []ports.Device{{Name: "eth0", Index: 2, Addresses: []netip.Addr{addr("172.18.0.2"), addr("fd12::2")}}, {Name: "eth1", Index: 3}}},
+				Devices: []devices.Device{{Name: "eth0", Index: 2, Addresses: []netip.Addr{addr("172.18.0.2"), addr("fd12::2")}}, {Name: "eth1", Index: 3}}},
 			Revision: 3,
 			Flows:    ports.FlowStatus{Current: 4, Max: 4095, Seen: 4, PerSec: 0.5, InKernel: 3},
 			Counters: []ports.Counter{{Direction: datapath.Ingress, Packets: 10, Bytes: 1000}, {Reason: 133, Direction: datapath.Ingress, Packets: 1, Bytes: 60}},

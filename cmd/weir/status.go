@@ -12,6 +12,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/weirnet/weir/core/devices"
 	"github.com/weirnet/weir/core/flow"
 	"github.com/weirnet/weir/ports"
 )
@@ -224,7 +225,7 @@ func kubeProxyText(s ports.ServiceStatus) string {
 	return text
 }
 
-func devicesText(ds []ports.Device) string {
+func devicesText(ds []devices.Device) string {
 	var out []string
 	for _, d := range ds {
 		text := d.Name

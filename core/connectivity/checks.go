@@ -97,16 +97,21 @@ func (j *LogJudge) Line(line string) {
 	if !bad || slices.ContainsFunc(harmless, func(h string) bool { return strings.Contains(line, ` msg="`+h+`" `) }) {
 		return
 	}
-	key := line
-	if _, rest, ok := strings.Cut(line, " level="); ok {
-		key = rest // without the time
-	}
+	key := withoutTime(line)
 	if j.counts == nil {
 		j.counts = map[string]int{}
 	}
 	if j.counts[key]++; j.counts[key] == 1 {
 		j.first = append(j.first, line)
 	}
+}
+
+// withoutTime is what a line has in common with others that say the same.
+func withoutTime(line string) string {
+	if _, rest, ok := strings.Cut(line, " level="); ok {
+		return rest
+	}
+	return line
 }
 
 // logLinesShown bounds what is quoted of one log.
@@ -118,11 +123,7 @@ func (j *LogJudge) Problems(pod string) (out []string) {
 		if i == logLinesShown {
 			return append(out, fmt.Sprintf("%s: %d more lines like these", pod, len(j.first)-i))
 		}
-		key := line
-		if _, rest, ok := strings.Cut(line, " level="); ok {
-			key = rest
-		}
-		out = append(out, fmt.Sprintf("%s says %d times: %s", pod, j.counts[key], line))
+		out = append(out, fmt.Sprintf("%s says %d times: %s", pod, j.counts[withoutTime(line)], line))
 	}
 	return out
 }
